@@ -1,0 +1,44 @@
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.train  ## train a small network on handwritten digits, into runs/demo
+	$(BIN)/spikestrap train --out runs/demo
+
+# One thread a worker: the workers already fill the cores.
+test: export OMP_NUM_THREADS = 1
+test: export NUMBA_NUM_THREADS = 1
+test: $(VENV)/.dev  ## run the tests; ARGS="-k neuron" chooses
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.dev  ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:  ## remove the environment and whatever was built or run
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is younger than what it was installed from, so set-up runs once and
+# again only when that changes. An interrupted one leaves no stamp.
+$(VENV)/.created:
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.created
+	$(PIP) install -c constraints.txt -e '.[train]'
+	@touch $@
+
+# The peers go in without their dependencies: these would bring other versions of torch.
+$(VENV)/.dev: pyproject.toml constraints.txt requirements/peers.txt | $(VENV)/.created
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install --no-deps -r requirements/peers.txt
+	@touch $(VENV)/.train $@

@@ -1,0 +1,33 @@
+"""Rate-coded spiking networks with few time steps, at nearly the cost of an ordinary network.
+
+Run the network as an SNN for a few batches, sample each layer's (mean input, rate), fit a
+curve, train as an ANN with the curves, measure them again now and then, run it as an SNN.
+"""
+
+__version__ = "0.1.0"
+
+from . import ann_sampler, block, neuron, norm, routine, unit
+from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
+from .kernel import use_backend
+from .network import Network
+from .routine import LayerMode, Mode, Scheduler, mode
+from .timeaxis import hold
+
+__all__ = [
+    "LayerMode",
+    "Mode",
+    "Network",
+    "NotFittedError",
+    "Scheduler",
+    "SpikestrapError",
+    "SpikestrapWarning",
+    "ann_sampler",
+    "block",
+    "hold",
+    "mode",
+    "neuron",
+    "norm",
+    "routine",
+    "unit",
+    "use_backend",
+]

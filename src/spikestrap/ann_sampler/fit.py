@@ -1,0 +1,152 @@
+"""From sampled statistics to a transfer curve: a monotone least-squares spline.
+
+The curve is piecewise linear on a uniform grid over the inputs where the rate changes. Its
+values minimise
+
+    sum_bins n (y(z) - a)**2 / sum n  +  roughness * sum (second differences of y)**2
+
+subject to 0 <= y_0 <= y_1 <= ... <= 1: a penalised spline (Eilers and Marx, Statistical
+Science 11, 1996) with its increments as the unknowns of a non-negative least squares
+(Lawson and Hanson, 1974). The grid follows the data at each fit. The penalty carries the
+curve over gaps in the data; it falls with the number of samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression, nnls
+
+Array = NDArray[np.float64]
+
+# The grid leaves out inputs that bring less than this share of all spikes, on either side ...
+_TAIL = 0.001
+# ... and those whose rate is that close to 1.
+_SATURATED = 0.995
+_ROUGHNESS = 1e-5
+_ROUGHNESS_A_SAMPLE = 3.0
+
+
+class Fit(NamedTuple):
+    """A curve on the grid origin, origin + width, ...: values (cells + 1,) there.
+
+    residual: root mean square distance of the sampled rates from the curve.
+    """
+
+    origin: float
+    width: float
+    values: Array
+    residual: float
+
+
+def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
+    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`.
+
+    Around the inputs where the rate changes the grid leaves half of the smooth slope's
+    window free on either side.
+    """
+    count, z, a, a2 = sums[:, sums[0] > 0]
+    x, y = z / count, a / count
+    low, high = _active_range(x, y, count)
+    core = cells / (1 + smoothing_window(time_steps))
+    width = (high - low) / core
+    origin = low - (cells - core) / 2 * width
+
+    values = _solve((x - origin) / width, y, count, cells)
+    at = np.interp((x - origin) / width, np.arange(cells + 1), values)
+    square = float((a2 - 2 * at * a + at**2 * count).sum() / count.sum())
+    return Fit(origin, width, values, max(square, 0.0) ** 0.5)
+
+
+def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float]:
+    """The inputs between which the rate changes."""
+    rising: Array = isotonic_regression(y, weights=count).x
+    mass = np.cumsum(count * rising)
+    low, high = x[0], x[-1]
+    if mass[-1] > 0:
+        low = x[np.searchsorted(mass, _TAIL * mass[-1])]
+        # A few far outliers must not stretch the grid: at most twice what the bulk takes.
+        bulk = x[np.searchsorted(mass, (1 - _TAIL) * mass[-1])]
+        high = min(high, low + 2 * (bulk - low))
+    full = np.flatnonzero(rising >= _SATURATED)
+    if full.size:
+        high = min(high, x[full[0]])
+    if not high > low:
+        reach = max(abs(float(low)), 1e-6)
+        return float(low) - reach / 2, float(low) + reach / 2
+    return float(low), float(high)
+
+
+def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
+    """Monotone values (cells + 1,) in [0, 1] for points at `position`, in cells."""
+    total = count.sum()
+    weight = count / total
+    place = np.clip(position, 0, cells)
+    cell = np.minimum(place.astype(int), cells - 1)
+    right = place - cell
+    left = 1 - right
+
+    # Normal equations of the interpolation: tridiagonal, filled in by hand.
+    normal = np.zeros((cells + 1, cells + 1))
+    np.add.at(normal, (cell, cell), weight * left**2)
+    np.add.at(normal, (cell + 1, cell + 1), weight * right**2)
+    np.add.at(normal, (cell, cell + 1), weight * left * right)
+    np.add.at(normal, (cell + 1, cell), weight * left * right)
+    target = np.zeros(cells + 1)
+    np.add.at(target, cell, weight * left * y)
+    np.add.at(target, cell + 1, weight * right * y)
+
+    first = np.diff(np.eye(cells + 1), axis=0)
+    second = np.diff(first, axis=0)
+    roughness = _ROUGHNESS + _ROUGHNESS_A_SAMPLE / total
+    normal += roughness * second.T @ second
+    # A trace of flatness decides where the data says nothing at all.
+    normal += 1e-8 * first.T @ first + 1e-12 * np.eye(cells + 1)
+
+    root = np.linalg.cholesky(normal).T
+    increments = np.tril(np.ones((cells + 1, cells + 1)))
+    # The upper bound as one more unknown: what is left up to 1, under a heavy weight.
+    heavy = 1e3
+    system = np.zeros((cells + 2, cells + 2))
+    system[:-1, :-1] = root @ increments
+    system[-1] = heavy
+    right_side = np.append(np.linalg.solve(root.T, target), heavy)
+    solution, _ = nnls(system, right_side)
+    return np.minimum(np.cumsum(solution[:-1]), 1.0)
+
+
+def fit_slopes(fit: Fit) -> Array:
+    """slope="fit": the curve's own, (cells + 2,): before the grid, each cell, behind it."""
+    return np.concatenate([[0.0], np.diff(fit.values) / fit.width, [0.0]])
+
+
+def smoothing_window(time_steps: int) -> float:
+    """Width of the smooth slope's window, as a share of the inputs where the rate changes."""
+    return max(1 / max(time_steps - 1, 1), 0.5)
+
+
+def smooth_slopes(fit: Fit, time_steps: int) -> Array:
+    """slope="smooth": the curve's secant over a window that bridges a rate step."""
+    cells = fit.values.size - 1
+    window = smoothing_window(time_steps)
+    half = cells / (1 + window) * window / 2
+    centre = np.arange(-1, cells + 1) + 0.5
+    grid = np.arange(cells + 1)
+    above = np.interp(centre + half, grid, fit.values)
+    below = np.interp(centre - half, grid, fit.values)
+    return (above - below) / (2 * half * fit.width)
+
+
+def rescaled_slopes(fit: Fit) -> Array:
+    """slope="rescaled": as lava-dl has it, in units of the mean slope, plus 1e-5."""
+    end = fit.origin + fit.width * (fit.values.size - 1)
+    return fit_slopes(fit) * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5
+
+
+def escape_slopes(fit: Fit) -> Array:
+    """For a constant curve: the slope of a line that would leave it, so that training can."""
+    cells = fit.values.size - 1
+    reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
+    return np.full(cells + 2, 0.5 / reach)

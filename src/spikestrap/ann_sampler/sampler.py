@@ -1,0 +1,305 @@
+"""The transfer curve of a layer: sampled, fitted, and run as an activation."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
+from ..kernel.curve import curve
+from . import fit as fitting
+from .histogram import ROWS, histogram, num_bins
+
+SLOPES = ("smooth", "fit", "rescaled")
+SCOPES = ("layer", "channel")
+
+
+class AnnSampler(nn.Module):
+    """Samples (mean input, rate) of a spiking layer, fits a curve, and is that curve.
+
+    slope: the backward pass's derivative, a choice apart from the curve:
+        "smooth" (default), the curve's secant over one rate step of 1 / T;
+        "fit", the curve's own slope; "rescaled", lava-dl's: that in units of its mean.
+        docs/results.md measures them against each other.
+    rounding: round the curve's output to the rates k / T that T steps can give, straight
+        through in the backward pass. Keeps the ANN from using rates that do not exist.
+    per: one curve for the "layer", or one a "channel" (axis 1 of rates), `channels` of them.
+    memory: share of the old statistics that stays when sampling starts again after a fit.
+    cells: resolution of the curve, 4 to 250.
+
+    Statistics and curve are buffers of fixed size: saved, loaded, moved and copied with the
+    module, summed over processes. Raises SpikestrapError for settings out of range.
+
+    >>> import spikestrap as ss
+    >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
+    >>> z = 3 * torch.rand(16, 256, 10, generator=torch.Generator().manual_seed(0)) - 1
+    >>> sampler = AnnSampler()
+    >>> sampler.append(lif(z), z)
+    >>> sampler.fit()
+    >>> rates = sampler(torch.tensor([[-1.0, 0.5, 1.0]]))      # mean inputs to rates
+    >>> bool(rates[0, 0] == 0), bool(0.2 < rates[0, 1] < 0.5)
+    (True, True)
+    """
+
+    statistics: Tensor
+    count: Tensor
+    levels: Tensor
+    fitted: Tensor
+    origin: Tensor
+    width: Tensor
+    values: Tensor
+    slopes: Tensor
+    residual: Tensor
+
+    def __init__(
+        self,
+        *,
+        slope: str = "smooth",
+        rounding: bool = True,
+        per: str = "layer",
+        channels: int | None = None,
+        memory: float = 0.0,
+        cells: int = 64,
+    ) -> None:
+        super().__init__()
+        _check_choice("slope", slope, SLOPES)
+        _check_choice("per", per, SCOPES)
+        if per == "channel" and (channels is None or channels < 1):
+            raise SpikestrapError(
+                f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
+            )
+        if not 0 <= memory <= 1:
+            raise SpikestrapError(f"AnnSampler: memory must be in [0, 1], got {memory!r}")
+        if not isinstance(cells, int) or not 4 <= cells <= 250:
+            raise SpikestrapError(
+                f"AnnSampler: cells must be a whole number from 4 to 250, got {cells!r}"
+            )
+        self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
+        self.channels = channels if per == "channel" and channels else 1
+        # Channels share the memory that one layer's bins may take.
+        self.fine = 5 if per == "layer" else 3
+        bins = num_bins(self.fine)
+        zeros = torch.zeros
+        self.register_buffer(
+            "statistics", zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
+        )
+        # Pairs sampled since the last fit; time steps of the sampled spikes; fits so far.
+        for name in ("count", "levels", "fitted"):
+            self.register_buffer(name, zeros((), dtype=torch.int64))
+        self.register_buffer("origin", zeros(self.channels))
+        self.register_buffer("width", torch.ones(self.channels))
+        self.register_buffer("values", zeros(self.channels, cells + 1))
+        self.register_buffer("slopes", zeros(self.channels, cells + 2))
+        self.register_buffer("residual", zeros(self.channels))
+        # What the forward pass asks at every call, without a transfer from the device.
+        self._pending = self._fits = self._time_steps = 0
+        self.register_load_state_dict_post_hook(_recall)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are samples that no fit has used."""
+        return self._pending > 0
+
+    @property
+    def time_steps(self) -> int:
+        """T of the sampled spikes; 0 before any."""
+        return self._time_steps
+
+    @torch.no_grad()
+    def append(self, a: Tensor, z: Tensor) -> None:
+        """Records spikes a (T, N, ...) and their inputs z (T, N, ...), or (1, N, ...) held.
+
+        Both are averaged over time; each entry gives one pair. Other T than before starts
+        afresh. Raises SpikestrapError for shapes that do not match, NaN, inf, and rates
+        outside [0, 1].
+        """
+        if a.ndim < 2 or z.shape[1:] != a.shape[1:] or z.shape[0] not in (1, a.shape[0]):
+            raise SpikestrapError(
+                "AnnSampler: expected spikes a (T, N, ...) and inputs z of the same shape, or "
+                f"(1, N, ...); got a {tuple(a.shape)}, z {tuple(z.shape)}"
+            )
+        if self.channels > 1 and (a.ndim < 3 or a.shape[2] != self.channels):
+            raise SpikestrapError(
+                f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
+                f"got {tuple(a.shape)}"
+            )
+        rate, mean = a.float().mean(0), z.float().mean(0)
+        if rate.numel() == 0:
+            return
+        if not bool(torch.isfinite(mean).all()):
+            raise SpikestrapError(
+                "AnnSampler: the sampled inputs hold NaN or inf; expected finite numbers "
+                "(a diverged training, a bad weight, or bad data before this layer)"
+            )
+        least, most = rate.min().item(), rate.max().item()
+        if not (least >= 0 and most <= 1):
+            raise SpikestrapError(
+                f"AnnSampler: rates must be in [0, 1], got {least:g} to {most:g}: "
+                "a transfer curve needs a neuron that fires 0 or 1"
+            )
+        if self._time_steps != a.shape[0]:
+            self.clear()
+        elif not self.pending:
+            self.statistics *= self.memory
+        self.statistics += histogram(mean, rate, self.channels, self.fine)
+        self.count += rate.numel()
+        self.levels.fill_(a.shape[0])
+        self._pending += rate.numel()
+        self._time_steps = a.shape[0]
+
+    @torch.no_grad()
+    def merge(self, other: AnnSampler) -> None:
+        """Adds the statistics of another sampler of the same form, as if sampled here.
+
+        >>> z = torch.linspace(-1, 1, 20).view(2, 1, 10); a = (z > 0).float()
+        >>> whole, left, right = AnnSampler(), AnnSampler(), AnnSampler()
+        >>> whole.append(a, z)
+        >>> left.append(a[..., :5], z[..., :5]); right.append(a[..., 5:], z[..., 5:])
+        >>> left.merge(right); torch.allclose(left.statistics, whole.statistics)
+        True
+        """
+        if other.statistics.shape != self.statistics.shape or (
+            self._time_steps and other._time_steps and self._time_steps != other._time_steps
+        ):
+            raise SpikestrapError(
+                "AnnSampler: only statistics of the same form and T can be merged; got "
+                f"{tuple(other.statistics.shape)}, T = {other._time_steps}, into "
+                f"{tuple(self.statistics.shape)}, T = {self._time_steps}"
+            )
+        self.statistics += other.statistics.to(self.statistics.device)
+        self.count += other.count.to(self.count.device)
+        self._pending += other._pending
+        self._time_steps = self._time_steps or other._time_steps
+        self.levels.fill_(self._time_steps)
+
+    def clear(self) -> None:
+        """Forgets what was sampled; the curve stays."""
+        self.statistics.zero_()
+        self.count.zero_()
+        self._pending = 0
+
+    @torch.no_grad()
+    def fit(self) -> None:
+        """Fits the curve to what was sampled. The statistics stay until sampling resumes.
+
+        Warns where a layer never spikes or always does. Raises NotFittedError where nothing
+        was sampled.
+        """
+        if not self._time_steps or not bool(self.statistics[:, 0].any()):
+            raise NotFittedError(
+                "nothing to fit: no samples; run some batches in Mode.SAMPLE first"
+            )
+        sums = self.statistics.cpu().numpy()
+        silent = np.flatnonzero(sums[:, 0].sum(-1) == 0)
+        everything = sums.sum(0)
+        for channel in range(self.channels):
+            # A channel of which nothing was seen behaves like the layer.
+            self._fit_one(channel, everything if channel in silent else sums[channel])
+        self.count.zero_()
+        self.fitted += 1
+        self._pending = 0
+        self._fits += 1
+        self._warn_if_constant(everything)
+
+    def _fit_one(self, channel: int, sums: np.ndarray) -> None:
+        fit = fitting.fit_curve(sums, self.values.shape[1] - 1, self._time_steps)
+        if np.ptp(fit.values) < 1e-6:
+            slopes = fitting.escape_slopes(fit)
+        elif self.slope == "smooth":
+            slopes = fitting.smooth_slopes(fit, self._time_steps)
+        elif self.slope == "fit":
+            slopes = fitting.fit_slopes(fit)
+        else:
+            slopes = fitting.rescaled_slopes(fit)
+        self.origin[channel] = fit.origin
+        self.width[channel] = fit.width
+        self.values[channel] = torch.from_numpy(fit.values)
+        self.slopes[channel] = torch.from_numpy(slopes)
+        self.residual[channel] = fit.residual
+
+    def _warn_if_constant(self, sums: np.ndarray) -> None:
+        pairs, spikes = sums[0].sum(), sums[2].sum()
+        if spikes == 0:
+            seen = np.flatnonzero(sums[0])[-1]
+            most = sums[1][seen] / sums[0][seen]
+            warnings.warn(
+                f"a layer never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
+                f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
+                "v_init, or take more time steps",
+                SpikestrapWarning,
+                stacklevel=4,
+            )
+        elif spikes == pairs:
+            warnings.warn(
+                f"a layer spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
+                "samples: raise the threshold or lower the weights",
+                SpikestrapWarning,
+                stacklevel=4,
+            )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Rates (N, ...) for mean inputs z (N, ...), in z's dtype.
+
+        Raises NotFittedError before any fit.
+        """
+        if not self._fits:
+            raise NotFittedError(
+                "ANN mode before any fit: run some batches in Mode.SAMPLE, then one in Mode.FIT"
+            )
+        if self.channels > 1 and (z.ndim < 2 or z.shape[1] != self.channels):
+            raise SpikestrapError(
+                f"AnnSampler: expected mean inputs (N, {self.channels}, ...), one curve a "
+                f"channel; got {tuple(z.shape)}"
+            )
+        levels = self._time_steps if self.rounding else 0
+        rates = curve(z.float(), self.origin, self.width, self.values, self.slopes, levels)
+        return rates.to(z.dtype)
+
+    def plot(self, ax: Any = None, channel: int = 0) -> Any:
+        """Draws the sampled bins, the curve and its slope; returns the matplotlib axes."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.gca()
+        sums = self.statistics[channel].cpu().numpy()
+        count, z, a, _ = sums[:, sums[0] > 0]
+        low = float(self.origin[channel])
+        high = low + float(self.width[channel]) * (self.values.shape[1] - 1)
+        reach = (high - low) / 4
+        if count.size:
+            seen = (z / count > low - reach) & (z / count < high + reach)
+            size = 4 + 60 * (count / count.max()) ** 0.5
+            ax.scatter((z / count)[seen], (a / count)[seen], s=size[seen], alpha=0.4, label="SNN")
+        if self._fits:
+            grid = torch.linspace(low - reach, high + reach, 500)
+            k = slice(channel, channel + 1)
+            origin, width = self.origin[k].cpu(), self.width[k].cpu()
+            values, slopes = self.values[k].cpu(), self.slopes[k].cpu()
+            rates = curve(grid[:, None], origin, width, values, slopes, 0)
+            ax.plot(grid, rates[:, 0], "C1", label="curve")
+        ax.set_xlabel("mean input")
+        ax.set_ylabel("rate")
+        ax.legend()
+        return ax
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope!r}, rounding={self.rounding}, per={self.per!r}"
+
+
+def _recall(sampler: nn.Module, _: Any) -> None:
+    """After a load: the counts that are asked at every call."""
+    assert isinstance(sampler, AnnSampler)
+    sampler._pending = int(sampler.count)
+    sampler._fits = int(sampler.fitted)
+    sampler._time_steps = int(sampler.levels)
+
+
+def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SpikestrapError(
+            f"AnnSampler: {name} must be one of {', '.join(known)}; got {value!r}"
+        )

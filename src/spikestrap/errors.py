@@ -1,0 +1,23 @@
+"""The errors and the warning that spikestrap raises.
+
+Every message says what came, what was expected, and where.
+"""
+
+
+class SpikestrapError(Exception):
+    """Base of every error that spikestrap raises on purpose.
+
+    >>> import spikestrap as ss
+    >>> ss.neuron.IF(threshold=-1.0)
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: IF: threshold must be > 0, got -1
+    """
+
+
+class NotFittedError(SpikestrapError):
+    """ANN mode was asked of a unit whose transfer curve was never fitted."""
+
+
+class SpikestrapWarning(UserWarning):
+    """Something runs, but hardly as it was meant: a layer that never spikes, say."""

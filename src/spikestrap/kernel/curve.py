@@ -1,0 +1,160 @@
+"""The transfer curve as an activation, `spikestrap::curve`: a table look-up, fused on CPU.
+
+A curve lives on a uniform grid, so that an input finds its cell by one multiplication. The
+forward pass interpolates the values and may round to the k / T grid of rates; the backward
+pass takes its slope from a table of its own, by the cell, which is kept in one byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+_HALF = np.float32(0.5)
+# Values a thread works on at a time.
+_WIDTH = 8192
+_parallel_jit = numba.njit(
+    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
+)
+
+
+def curve(
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+) -> Tensor:
+    """The curve at z (N, C, ...), float32, differentiable with respect to z.
+
+    origin, width (K,), values (K, cells + 1), slopes (K, cells + 2): K curves, one for all
+    or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels.
+    """
+    if z.device.type == "cpu":
+        rates, _ = _curve(z, origin, width, values, slopes, levels)
+    else:
+        rates = _CurveReference.apply(z, origin, width, values, slopes, levels)
+    return rates
+
+
+def curve_reference(
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
+) -> tuple[Tensor, Tensor]:
+    """The same in plain torch: rates and the cell of each z, from 0 to cells + 1."""
+    shape = (-1, *[1] * (z.ndim - 2)) if origin.numel() > 1 else ()
+    cells = values.shape[1] - 1
+    place = (z - origin.view(shape)) / width.view(shape)
+    segment = (place.nan_to_num(nan=-1.0).clamp(-1, cells).floor() + 1).to(torch.uint8)
+    inside = place.clamp(0, cells)
+    cell = inside.nan_to_num().floor().clamp(max=cells - 1)
+    row = torch.arange(origin.numel(), device=z.device).view(shape) * (cells + 1)
+    at = cell.long() + row
+    left, right = values.flatten()[at], values.flatten()[at + 1]
+    rates = left + (inside - cell) * (right - left)
+    if levels:
+        rates = torch.floor(rates * levels + 0.5) / levels
+    return rates, segment
+
+
+class _CurveReference(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, origin: Tensor, *args: Any) -> Tensor:
+        width, values, slopes, levels = args
+        rates, segment = curve_reference(z, origin, width, values, levels)
+        ctx.save_for_backward(segment, slopes)
+        return rates
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        segment, slopes = ctx.saved_tensors
+        shape = (-1, *[1] * (segment.ndim - 2)) if slopes.shape[0] > 1 else ()
+        row = torch.arange(slopes.shape[0], device=segment.device).view(shape) * slopes.shape[1]
+        return grads[0] * slopes.flatten()[segment.long() + row], None, None, None, None, None
+
+
+@torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
+def _curve(
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+) -> tuple[Tensor, Tensor]:
+    rates = torch.empty(z.shape)
+    segment = torch.empty(z.shape, dtype=torch.uint8)
+    _forward(
+        _flat(z),
+        origin.numpy(),
+        width.numpy(),
+        values.numpy(),
+        np.float32(levels),
+        _inner(z),
+        _flat(rates),
+        _flat(segment),
+    )
+    return rates, segment
+
+
+@_curve.register_fake
+def _(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    rates = torch.empty(z.shape, device=z.device)
+    return rates, torch.empty(z.shape, dtype=torch.uint8, device=z.device)
+
+
+@torch.library.custom_op("spikestrap::curve_backward", mutates_args=(), device_types="cpu")
+def _curve_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+    grad_z = torch.empty(grad.shape)
+    _backward_kernel(_flat(grad), _flat(segment), slopes.numpy(), _inner(segment), _flat(grad_z))
+    return grad_z
+
+
+@_curve_backward.register_fake
+def _(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+    return torch.empty(grad.shape, device=grad.device)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(output[1], inputs[4])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+    return _curve_backward(grad, *ctx.saved_tensors), None, None, None, None, None
+
+
+# The slope is a table: it has no second derivative, so none is registered.
+torch.library.register_autograd(_curve, _backward, setup_context=_save)
+
+
+@_parallel_jit
+def _forward(z, origin, width, values, levels, inner, rates, segment):
+    curves, points = values.shape
+    cells = np.float32(points - 1)
+    for block in prange((z.size + _WIDTH - 1) // _WIDTH):
+        for i in range(block * _WIDTH, min((block + 1) * _WIDTH, z.size)):
+            k = (i // inner) % curves if curves > 1 else 0
+            place = (z[i] - origin[k]) / width[k]
+            # Written so that NaN falls to the lower end: it must not become an index.
+            inside = place if place > 0 else np.float32(0)
+            inside = inside if inside < cells else cells
+            cell = min(int(inside), points - 2)
+            left = values[k, cell]
+            rate = left + (inside - np.float32(cell)) * (values[k, cell + 1] - left)
+            if levels > 0:
+                rate = np.floor(rate * levels + _HALF) / levels
+            rates[i] = rate if place == place else place
+            segment[i] = 0 if not place >= 0 else (points if place >= cells else cell + 1)
+
+
+@_parallel_jit
+def _backward_kernel(grad, segment, slopes, inner, grad_z):
+    curves = slopes.shape[0]
+    for block in prange((grad.size + _WIDTH - 1) // _WIDTH):
+        for i in range(block * _WIDTH, min((block + 1) * _WIDTH, grad.size)):
+            k = (i // inner) % curves if curves > 1 else 0
+            grad_z[i] = grad[i] * slopes[k, segment[i]]
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().view(-1).numpy()
+
+
+def _inner(z: Tensor) -> int:
+    """How many neighbours in memory share a channel, axis 1."""
+    return z[0, 0].numel() if z.ndim > 1 and z.shape[0] and z.shape[1] else 1

@@ -1,0 +1,122 @@
+"""A network: blocks in a row, one mode for each unit, logits in every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import torch
+from torch import Tensor, nn
+
+from .errors import SpikestrapError
+from .routine import LayerMode, Mode
+from .timeaxis import has_time, hold, time_mean
+from .unit import units_of
+
+Modes = Mode | LayerMode | Sequence[Mode]
+
+
+class Network(nn.Module):
+    """Blocks, run one after the other.
+
+    time_steps: T for static inputs (N, features...), held for so long; None for inputs that
+    have time, (T, N, features...). Features are flat (C,) or images (C, H, W).
+
+    >>> import spikestrap as ss
+    >>> neuron = dict(threshold=1.0, voltage_decay=0.1)
+    >>> net = Network(
+    ...     ss.block.lif.Dense(neuron, 64, 32),
+    ...     ss.block.lif.Affine(neuron, 32, 10),
+    ...     time_steps=8,
+    ... )
+    >>> x = torch.rand(16, 64)
+    >>> net(x, ss.Mode.SAMPLE).shape, net(x, ss.Mode.FIT).shape, net(x, ss.Mode.ANN).shape
+    (torch.Size([16, 10]), torch.Size([16, 10]), torch.Size([16, 10]))
+    """
+
+    def __init__(self, *blocks: nn.Module, time_steps: int | None = None) -> None:
+        super().__init__()
+        if not blocks:
+            raise SpikestrapError("Network: expected at least one block, got none")
+        self.blocks = nn.ModuleList(blocks)
+        self.time_steps = time_steps
+
+    @property
+    def time_steps(self) -> int | None:
+        """T of static inputs. The curves hold for the T at which they were sampled."""
+        return self._time_steps
+
+    @time_steps.setter
+    def time_steps(self, value: int | None) -> None:
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise SpikestrapError(
+                f"Network: time_steps must be None or a whole number >= 1, got {value!r}"
+            )
+        self._time_steps = value
+
+    def forward(self, x: Tensor, mode: Modes = Mode.SNN) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Logits (N, out): the last block's output, averaged over time.
+
+        mode: one for all units, one a unit, or what the scheduler gave. Blocks made with
+        count_log=True add a list of their event rates: (logits, rates).
+        """
+        x = self._enter(x)
+        rates: list[Tensor] = []
+        for number, (block, block_mode) in enumerate(
+            zip(self.blocks, self._modes(mode), strict=True)
+        ):
+            try:
+                x = block(x, mode=block_mode)
+            except SpikestrapError as error:
+                where = f"block {number} ({type(block).__name__}): {error}"
+                raise type(error)(where) from error
+            if isinstance(x, tuple):
+                x, rate = x
+                rates.append(rate)
+        logits = time_mean(x) if has_time(x) else x
+        return (logits, rates) if rates else logits
+
+    def _enter(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            raise SpikestrapError(
+                f"Network: expected a floating-point input, got {x.dtype}; "
+                "scale integer images first, as in x.float() / 255"
+            )
+        static = self.time_steps is not None
+        if has_time(x) == static or x.ndim not in (2, 3, 4, 5):
+            wanted = "(N, C) or (N, C, H, W)" if static else "(T, N, C) or (T, N, C, H, W)"
+            raise SpikestrapError(
+                f"Network: with time_steps={self.time_steps} expected an input {wanted}, "
+                f"got shape {tuple(x.shape)}"
+            )
+        if x.numel() == 0:
+            raise SpikestrapError(f"Network: the input is empty, shape {tuple(x.shape)}")
+        # On an accelerator the check would wait for it; there NaN shows in the loss.
+        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(x):
+            raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
+        return hold(x, self.time_steps) if self.time_steps is not None else x
+
+    def _modes(self, mode: Modes) -> Iterator[Mode]:
+        """One mode a block. Blocks without a unit do not count; theirs does not matter."""
+        has_unit = [any(True for _ in units_of(block)) for block in self.blocks]
+        if isinstance(mode, LayerMode):
+            modes = iter(mode)
+        elif isinstance(mode, Mode):
+            modes = repeat(mode)
+        else:
+            try:
+                listed = [Mode.of(m) for m in mode]
+            except TypeError:
+                Mode.of(mode)
+                raise
+            if len(listed) != sum(has_unit):
+                raise SpikestrapError(
+                    f"Network: expected {sum(has_unit)} modes, one a unit, got {len(listed)}"
+                )
+            modes = iter(listed)
+        return (next(modes) if unit else Mode.SNN for unit in has_unit)
+
+
+def _finite(x: Tensor) -> bool:
+    # A finite sum settles it in one pass; a sum may also overflow, so look again.
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

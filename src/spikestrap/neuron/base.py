@@ -1,0 +1,101 @@
+"""What a neuron is: `init_state` and `step`. Everything over time follows from these two."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SpikestrapError
+from ..kernel import fused_wanted
+from ..kernel.reference import State, scan
+
+Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
+
+
+class Neuron(nn.Module, ABC):
+    """A spiking neuron: input z (T, N, ...) to spikes (T, N, ...).
+
+    A neuron implements `init_state` and `step` in plain torch arithmetic, for one time
+    step. `kernel`, where a neuron has one, is the same dynamics fused over all steps.
+
+    >>> class Parrot(Neuron):
+    ...     "Fires whenever its input is positive."
+    ...     def init_state(self, z):
+    ...         return ()
+    ...     def step(self, z, state):
+    ...         return (z > 0).to(z.dtype), state
+    >>> Parrot()(torch.tensor([[[0.5, -0.5]], [[-1.0, 2.0]]])).tolist()
+    [[[1.0, 0.0]], [[0.0, 1.0]]]
+    """
+
+    kernel: ClassVar[Kernel | None] = None
+
+    @abstractmethod
+    def init_state(self, z: Tensor) -> State:
+        """The state before the first step, for inputs shaped like z (N, ...)."""
+
+    @abstractmethod
+    def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        """One time step: input z (N, ...) and state to spikes (N, ...) and the next state."""
+
+    def forward(
+        self,
+        z: Tensor,
+        state: State | None = None,
+        *,
+        time_steps: int | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, State]:
+        """Runs the neuron over time.
+
+        z: (T, N, ...), floating; or (1, N, ...) with `time_steps=T` for an input that is
+        held for T steps. Starts from `state`, or from `init_state`; `return_state=True`
+        returns (spikes, state), to go on from there: a sequence run in chunks gives what
+        it gives in one piece. The state is float32 for half-precision inputs; the spikes
+        have z's dtype.
+
+        >>> import spikestrap as ss
+        >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.5)
+        >>> z = torch.full((4, 1, 1), 0.8)
+        >>> lif(z).flatten().tolist()
+        [0.0, 1.0, 0.0, 1.0]
+        >>> first, state = lif(z[:1], return_state=True)
+        >>> lif(z[1:], state).flatten().tolist()
+        [1.0, 0.0, 1.0]
+        """
+        time_steps = self._check(z, time_steps)
+        dtype = z.dtype
+        if dtype in (torch.float16, torch.bfloat16):
+            z = z.float()
+        # Autocast would have the reference's arithmetic fall back to half precision.
+        with torch.autocast(z.device.type, enabled=False):
+            if state is None:
+                state = self.init_state(z[0])
+            kernel = type(self).kernel
+            if fused_wanted(z, kernel is not None, type(self).__name__) and kernel is not None:
+                spikes, state = kernel(self, z, state, time_steps)
+            else:
+                spikes, state = scan(self.step, z, state, time_steps)
+        spikes = spikes.to(dtype)
+        return (spikes, state) if return_state else spikes
+
+    def _check(self, z: Tensor, time_steps: int | None) -> int:
+        name = type(self).__name__
+        if z.ndim < 2 or z.shape[0] == 0:
+            raise SpikestrapError(
+                f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"
+            )
+        if not z.is_floating_point():
+            raise SpikestrapError(f"{name}: expected a floating-point z, got {z.dtype}")
+        if time_steps is None or time_steps == z.shape[0]:
+            return z.shape[0]
+        if z.shape[0] != 1 or time_steps < 1:
+            raise SpikestrapError(
+                f"{name}: time_steps={time_steps} goes with an input (1, N, ...) that is held, "
+                f"and must be >= 1; got shape {tuple(z.shape)}"
+            )
+        return time_steps

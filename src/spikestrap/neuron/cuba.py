@@ -1,0 +1,103 @@
+"""CUBA-LIF: a current that leaks feeds a membrane that leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from ..kernel import cuba
+from ..kernel.reference import State
+from .base import Neuron
+from .firing import Firing
+from .parameter import (
+    ANY,
+    DECAY,
+    THRESHOLD,
+    Value,
+    check_channels,
+    check_learnable,
+    per_channel,
+    register,
+    value_of,
+)
+
+
+class CUBA(Neuron):
+    r"""Current-based leaky integrate-and-fire neuron, as on Loihi.
+
+    .. math::
+        u[t] &= (1 - d_u)\, u[t-1] + z[t] \\
+        v[t] &= (1 - d_v)\, v[t-1] + u[t] \\
+        s[t] &= v[t] > \vartheta, \text{ strictly; then the reset of } v
+
+    (Davies et al., Loihi, IEEE Micro 38, 2018, in floating point.)
+
+    threshold > 0; current_decay, voltage_decay in [0, 1]; v_init: the membrane's first
+    value. Each is a number, or a tensor (C,): one value for each entry of z's axis 2, the
+    one after N. `learnable` names those to train. `reset`, `surrogate`, `tau_grad`,
+    `scale_grad`, `detach_reset`: see `Firing`. Raises SpikestrapError out of these ranges.
+
+    >>> cuba = CUBA(threshold=1.0, current_decay=0.5, voltage_decay=0.0, reset="subtract")
+    >>> cuba(torch.tensor([1.5, 0.0, 0.0, 0.0]).view(4, 1, 1)).flatten().tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    """
+
+    threshold: Tensor
+    current_decay: Tensor
+    voltage_decay: Tensor
+    v_init: Tensor
+
+    def __init__(
+        self,
+        threshold: Value,
+        current_decay: Value = 1.0,
+        voltage_decay: Value = 0.0,
+        *,
+        reset: str = "zero",
+        v_init: Value = 0.0,
+        surrogate: str = "exponential",
+        tau_grad: float = 1.0,
+        scale_grad: float = 1.0,
+        detach_reset: bool = True,
+        learnable: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        check_learnable(self, learnable, ("threshold", "current_decay", "voltage_decay", "v_init"))
+        self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
+        register(self, "threshold", threshold, THRESHOLD, "threshold" in learnable)
+        register(self, "current_decay", current_decay, DECAY, "current_decay" in learnable)
+        register(self, "voltage_decay", voltage_decay, DECAY, "voltage_decay" in learnable)
+        register(self, "v_init", v_init, ANY, "v_init" in learnable)
+
+    def init_state(self, z: Tensor) -> State:
+        """Current u = 0 and membrane v = v_init, each (N, ...)."""
+        names = ("threshold", "current_decay", "voltage_decay", "v_init")
+        check_channels(self, z, {name: getattr(self, name) for name in names})
+        return torch.zeros_like(z), per_channel(self.v_init.to(z), z).expand_as(z)
+
+    def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of the equations above."""
+        u, v = state
+        current_decay, voltage_decay, threshold = (per_channel(p, z) for p in self._values(z))
+        u = u * (1 - current_decay) + z
+        v = v * (1 - voltage_decay) + u
+        spikes, v = self.firing(v, threshold)
+        return spikes, (u, v)
+
+    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
+        """The same over all steps at once."""
+        u, v = state
+        spikes, u, v = cuba.run(z, u, v, *self._values(z), time_steps, self.firing.rule)
+        return spikes, (u, v)
+
+    def _values(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            value_of(self.current_decay, DECAY).to(z.dtype),
+            value_of(self.voltage_decay, DECAY).to(z.dtype),
+            value_of(self.threshold, THRESHOLD).to(z.dtype),
+        )
+
+    def extra_repr(self) -> str:
+        return f"reset={self.firing.reset!r}"

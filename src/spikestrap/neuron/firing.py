@@ -1,0 +1,63 @@
+"""Threshold and reset: the part that spiking neurons share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import SpikestrapError
+from ..kernel.cuba import RESETS, Rule
+from .surrogate import get_surrogate, spike
+
+
+@dataclass(frozen=True)
+class Firing:
+    """How a membrane fires and resets.
+
+    reset: "zero" (v = 0), "subtract" (v -= threshold) or "none".
+    surrogate, tau_grad, scale_grad: see `neuron.surrogate`.
+    detach_reset: whether the reset hides its spike from the gradient.
+
+    >>> import torch
+    >>> spikes, v = Firing("subtract")(torch.tensor([0.5, 1.5]), torch.tensor(1.0))
+    >>> spikes.tolist(), v.tolist()
+    ([0.0, 1.0], [0.5, 0.5])
+    """
+
+    reset: str = "zero"
+    surrogate: str = "exponential"
+    tau_grad: float = 1.0
+    scale_grad: float = 1.0
+    detach_reset: bool = True
+
+    def __post_init__(self) -> None:
+        if self.reset not in RESETS:
+            raise SpikestrapError(f"reset must be one of {', '.join(RESETS)}; got {self.reset!r}")
+        get_surrogate(self.surrogate)
+        for name in ("tau_grad", "scale_grad"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise SpikestrapError(f"{name} must be a number > 0, got {value!r}")
+
+    def __call__(self, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes of the membrane v (N, ...), and the membrane after the reset."""
+        surrogate = get_surrogate(self.surrogate)
+        spikes = spike(v, threshold, surrogate, self.tau_grad, self.scale_grad)
+        fell = spikes.detach() if self.detach_reset else spikes
+        if self.reset == "zero":
+            v = v - fell * v
+        elif self.reset == "subtract":
+            v = v - fell * threshold
+        return spikes, v
+
+    @property
+    def rule(self) -> Rule:
+        """The same for the fused kernel."""
+        return Rule(
+            RESETS.index(self.reset),
+            get_surrogate(self.surrogate).code,
+            float(self.tau_grad),
+            float(self.scale_grad),
+            self.detach_reset,
+        )

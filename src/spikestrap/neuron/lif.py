@@ -1,0 +1,97 @@
+"""LIF: a membrane that leaks and takes its input as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from ..kernel import cuba
+from ..kernel.reference import State
+from .base import Neuron
+from .firing import Firing
+from .parameter import (
+    ANY,
+    DECAY,
+    THRESHOLD,
+    Value,
+    check_channels,
+    check_learnable,
+    per_channel,
+    register,
+    value_of,
+)
+
+
+class LIF(Neuron):
+    r"""Leaky integrate-and-fire neuron: CUBA with current_decay 1.
+
+    .. math::
+        v[t] = (1 - d_v)\, v[t-1] + z[t], \quad s[t] = v[t] > \vartheta,
+        \text{ strictly; then the reset of } v
+
+    (Gerstner et al., Neuronal Dynamics, 2014, section 1.3, one Euler step.)
+
+    threshold > 0; voltage_decay in [0, 1]; v_init: the membrane's first value; each a
+    number or a tensor (C,). The rest as in `CUBA`.
+
+    >>> lif = LIF(threshold=1.0, voltage_decay=0.5)
+    >>> lif(torch.full((4, 1, 1), 0.8)).flatten().tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+
+    threshold: Tensor
+    voltage_decay: Tensor
+    v_init: Tensor
+
+    def __init__(
+        self,
+        threshold: Value,
+        voltage_decay: Value,
+        *,
+        reset: str = "zero",
+        v_init: Value = 0.0,
+        surrogate: str = "exponential",
+        tau_grad: float = 1.0,
+        scale_grad: float = 1.0,
+        detach_reset: bool = True,
+        learnable: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        check_learnable(self, learnable, ("threshold", "voltage_decay", "v_init"))
+        self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
+        register(self, "threshold", threshold, THRESHOLD, "threshold" in learnable)
+        register(self, "voltage_decay", voltage_decay, DECAY, "voltage_decay" in learnable)
+        register(self, "v_init", v_init, ANY, "v_init" in learnable)
+
+    def init_state(self, z: Tensor) -> State:
+        """Membrane v = v_init (N, ...)."""
+        names = ("threshold", "voltage_decay", "v_init")
+        check_channels(self, z, {name: getattr(self, name) for name in names})
+        return (per_channel(self.v_init.to(z), z).expand_as(z),)
+
+    def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of the equation above."""
+        (v,) = state
+        voltage_decay, threshold = (per_channel(p, z) for p in self._values(z))
+        spikes, v = self.firing(v * (1 - voltage_decay) + z, threshold)
+        return spikes, (v,)
+
+    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
+        """The same over all steps at once."""
+        (v,) = state
+        no_current, all_at_once = torch.zeros_like(v), z.new_ones(())
+        decay, threshold = self._values(z)
+        rule = self.firing.rule
+        spikes, _, v = cuba.run(z, no_current, v, all_at_once, decay, threshold, time_steps, rule)
+        return spikes, (v,)
+
+    def _values(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            value_of(self.voltage_decay, DECAY).to(z.dtype),
+            value_of(self.threshold, THRESHOLD).to(z.dtype),
+        )
+
+    def extra_repr(self) -> str:
+        return f"reset={self.firing.reset!r}"

@@ -1,0 +1,111 @@
+"""A neuron's parameters: a number or one value a channel, fixed or learnable, in bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SpikestrapError
+
+Value = float | Tensor
+
+
+class Bounds(NamedTuple):
+    """A closed interval; `positive` leaves out its lower end 0."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    positive: bool = False
+
+    def __str__(self) -> str:
+        if self.positive:
+            return "> 0"
+        return f"in [{self.low:g}, {self.high:g}]"
+
+
+DECAY = Bounds(0.0, 1.0)
+THRESHOLD = Bounds(0.0, positive=True)
+ANY = Bounds()
+# The lowest value to which training can push what must stay positive.
+_SMALLEST = 1e-3
+
+
+def register(module: nn.Module, name: str, value: Value, bounds: Bounds, learnable: bool) -> None:
+    """Registers `value` under `name`: a buffer, or an nn.Parameter where it is learnable.
+
+    A number becomes a tensor (), a tensor (C,) stays one; both float32.
+    """
+    where = f"{type(module).__name__}: {name}"
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise SpikestrapError(f"{where} must be a number or a tensor (C,), got {value!r}") from None
+    if tensor.ndim > 1 or tensor.numel() == 0:
+        raise SpikestrapError(
+            f"{where} must be a number or a tensor (C,), got shape {tuple(tensor.shape)}"
+        )
+    fine = torch.isfinite(tensor) & (tensor >= bounds.low) & (tensor <= bounds.high)
+    if bounds.positive:
+        fine &= tensor > 0
+    if not bool(fine.all()):
+        worst = tensor[~fine].flatten()[0].item()
+        limits = "finite" if bounds == ANY else str(bounds)
+        raise SpikestrapError(f"{where} must be {limits}, got {worst:g}")
+    if learnable:
+        module.register_parameter(name, nn.Parameter(tensor))
+    else:
+        module.register_buffer(name, tensor)
+
+
+def check_learnable(module: nn.Module, learnable: Collection[str], known: Collection[str]) -> None:
+    """Raises unless every name in `learnable` is one of `known`."""
+    if isinstance(learnable, str):
+        raise SpikestrapError(
+            f"{type(module).__name__}: learnable must be a tuple of names, got {learnable!r}"
+        )
+    for name in learnable:
+        if name not in known:
+            raise SpikestrapError(
+                f"{type(module).__name__}: learnable may hold {', '.join(known)}; got {name!r}"
+            )
+
+
+class _Clamp(torch.autograd.Function):
+    """Clamps with a straight-through gradient, so that a parameter can come back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0], None, None
+
+
+def value_of(parameter: Tensor, bounds: Bounds) -> Tensor:
+    """The parameter, kept in its bounds where training can move it."""
+    if not isinstance(parameter, nn.Parameter) or bounds == ANY:
+        return parameter
+    low = max(bounds.low, _SMALLEST) if bounds.positive else bounds.low
+    clamped: Tensor = _Clamp.apply(parameter, low, bounds.high)
+    return clamped
+
+
+def per_channel(parameter: Tensor, z: Tensor) -> Tensor:
+    """A parameter () or (C,), shaped to broadcast against z (N, C, ...)."""
+    return parameter.view(-1, *[1] * (z.ndim - 2)) if parameter.ndim else parameter
+
+
+def check_channels(neuron: nn.Module, z: Tensor, parameters: dict[str, Tensor]) -> None:
+    """Raises unless each parameter (C,) has as many values as z (N, C, ...) has channels."""
+    for name, parameter in parameters.items():
+        if parameter.ndim and (z.ndim < 2 or z.shape[1] != parameter.shape[0]):
+            raise SpikestrapError(
+                f"{type(neuron).__name__}: {name} has {parameter.shape[0]} values, one a "
+                f"channel, but one step of the input has shape {tuple(z.shape)}: "
+                f"expected (N, {parameter.shape[0]}, ...)"
+            )

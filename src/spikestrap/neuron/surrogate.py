@@ -1,0 +1,113 @@
+"""Surrogate gradients: what the backward pass takes for the derivative of a spike.
+
+With x = (v - threshold) / tau and tau = tau_grad * threshold the derivative is
+
+    d spike / d v = scale_grad / (2 tau) * h(x),    h(0) = 1,  integral of h = 2,
+
+so that `scale_grad` is the area under it and `tau_grad` its width in thresholds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SpikestrapError
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A surrogate derivative h and, for checks by finite differences, its integral.
+
+    `code` is the number by which compiled kernels know it; `integral` runs from 0 to 2.
+    """
+
+    name: str
+    code: int
+    h: Callable[[Tensor], Tensor]
+    integral: Callable[[Tensor], Tensor]
+
+
+_HALF_PI = math.pi / 2
+
+SURROGATES = {
+    surrogate.name: surrogate
+    for surrogate in (
+        # Shrestha and Orchard, SLAYER, NeurIPS 2018.
+        Surrogate(
+            "exponential",
+            0,
+            lambda x: torch.exp(-x.abs()),
+            lambda x: 1 + x.sign() * (1 - torch.exp(-x.abs())),
+        ),
+        # Zenke and Ganguli, SuperSpike, Neural Computation 30, 2018.
+        Surrogate(
+            "fast_sigmoid",
+            1,
+            lambda x: 1 / (1 + x.abs()) ** 2,
+            lambda x: 1 + x / (1 + x.abs()),
+        ),
+        # Fang et al., Incorporating Learnable Membrane Time Constant, ICCV 2021.
+        Surrogate(
+            "arctan",
+            2,
+            lambda x: 1 / (1 + (_HALF_PI * x) ** 2),
+            lambda x: 1 + torch.atan(_HALF_PI * x) / _HALF_PI,
+        ),
+    )
+}
+
+
+def get_surrogate(name: str) -> Surrogate:
+    """The surrogate of that name.
+
+    >>> get_surrogate("arctan").h(torch.tensor(0.0)).item()
+    1.0
+    """
+    try:
+        return SURROGATES[name]
+    except (KeyError, TypeError):
+        known = ", ".join(SURROGATES)
+        raise SpikestrapError(f"surrogate must be one of {known}; got {name!r}") from None
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, over: Tensor, tau: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
+        ctx.save_for_backward(over, tau)
+        ctx.surrogate, ctx.scale = surrogate, scale
+        return (over > 0).to(over.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        over, tau = ctx.saved_tensors
+        slope = ctx.scale / (2 * tau) * ctx.surrogate.h(over / tau)
+        return grads[0] * slope, None, None, None
+
+
+def spike(
+    v: Tensor,
+    threshold: Tensor,
+    surrogate: Surrogate,
+    tau_grad: float = 1.0,
+    scale_grad: float = 1.0,
+) -> Tensor:
+    """1 where v > threshold, strictly, else 0; differentiable by the surrogate.
+
+    v: membrane, any shape; threshold: broadcasts against it. The gradient goes to both.
+
+    >>> v = torch.tensor([0.9, 1.0, 1.1], requires_grad=True)
+    >>> s = spike(v, torch.tensor(1.0), get_surrogate("fast_sigmoid"))
+    >>> s.tolist()
+    [0.0, 0.0, 1.0]
+    >>> s.sum().backward(); v.grad[1].item()
+    0.5
+    """
+    tau = tau_grad * threshold.detach()
+    spikes: Tensor = _Spike.apply(v - threshold, tau, surrogate, scale_grad)
+    return spikes

@@ -1,0 +1,131 @@
+"""Which unit runs in which mode, and when: modes, a network's modes, their schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain, repeat
+from typing import Any
+
+from .errors import SpikestrapError
+
+
+class Mode(Enum):
+    """What a bootstrap unit does with its input.
+
+    SNN runs the neuron; SAMPLE runs it and records (mean input, rate); FIT fits the curve
+    to what was recorded and runs the curve; ANN runs the curve.
+    """
+
+    SNN = "snn"
+    ANN = "ann"
+    SAMPLE = "sample"
+    FIT = "fit"
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the neuron runs: time is there, (T, N, ...), not averaged away.
+
+        >>> [mode.name for mode in Mode if mode.spiking]
+        ['SNN', 'SAMPLE']
+        """
+        return self in (Mode.SNN, Mode.SAMPLE)
+
+    @classmethod
+    def of(cls, mode: Any) -> Mode:
+        """The mode itself, or SpikestrapError."""
+        if isinstance(mode, cls):
+            return mode
+        known = ", ".join(f"Mode.{m.name}" for m in cls)
+        raise SpikestrapError(f"mode must be one of {known}; got {mode!r}")
+
+
+mode = Mode
+"""`ss.mode.SNN` reads as in lava.lib.dl.bootstrap."""
+
+
+@dataclass(frozen=True)
+class LayerMode:
+    """The mode of every unit of a network: SNN below the crossover, `base_mode` from there.
+
+    Iterating gives one mode a unit, from the input on, without end and as often as wanted:
+
+    >>> modes = LayerMode(Mode.ANN, crossover=1)
+    >>> [m.name for _, m in zip("abc", modes)], [m.name for _, m in zip("ab", modes)]
+    (['SNN', 'ANN', 'ANN'], ['SNN', 'ANN'])
+    """
+
+    base_mode: Mode
+    crossover: int = 0
+
+    def __post_init__(self) -> None:
+        Mode.of(self.base_mode)
+        if not isinstance(self.crossover, int) or self.crossover < 0:
+            raise SpikestrapError(f"crossover must be a whole number >= 0, got {self.crossover!r}")
+
+    def __iter__(self) -> Iterator[Mode]:
+        return chain(repeat(Mode.SNN, self.crossover), repeat(self.base_mode))
+
+    def __str__(self) -> str:
+        below = f", SNN below unit {self.crossover}" if self.crossover else ""
+        return f"{self.base_mode.name}{below}"
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """When to sample, fit, train as ANN, and cross over: a pure function of the time.
+
+    Every `sample_period` epochs, counted from 0, the first `num_sample_iter` iterations
+    sample and the next one fits; all others run the ANN. A unit from the input on crosses
+    over to SNN for good at each epoch in `crossover_epochs` (an epoch named twice moves
+    two). From epoch `snn_from` on everything is SNN. Validation (train=False) is SNN.
+
+    Nothing is remembered between calls, so calling twice, out of order or after a resume
+    gives the same modes.
+
+    >>> scheduler = Scheduler(num_sample_iter=2, sample_period=5, crossover_epochs=[1])
+    >>> [scheduler.mode(0, i).base_mode.name for i in range(4)]
+    ['SAMPLE', 'SAMPLE', 'FIT', 'ANN']
+    >>> str(scheduler.mode(1, 0))
+    'ANN, SNN below unit 1'
+    >>> str(scheduler.mode(1, 0, train=False))
+    'SNN'
+    """
+
+    num_sample_iter: int = 10
+    sample_period: int = 10
+    crossover_epochs: Collection[int] | None = None
+    snn_from: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_sample_iter", "sample_period"):
+            _check_count(name, getattr(self, name), 1)
+        if self.snn_from is not None:
+            _check_count("snn_from", self.snn_from, 0)
+        for epoch in _epochs(self.crossover_epochs):
+            _check_count("an entry of crossover_epochs", epoch, 0)
+
+    def mode(self, epoch: int, iteration: int, train: bool = True) -> LayerMode:
+        """The modes at this iteration of this epoch, both counted from 0."""
+        _check_count("epoch", epoch, 0)
+        _check_count("iteration", iteration, 0)
+        if not train or (self.snn_from is not None and epoch >= self.snn_from):
+            return LayerMode(Mode.SNN)
+        base_mode = Mode.ANN
+        if epoch % self.sample_period == 0:
+            if iteration < self.num_sample_iter:
+                base_mode = Mode.SAMPLE
+            elif iteration == self.num_sample_iter:
+                base_mode = Mode.FIT
+        crossover = sum(start <= epoch for start in _epochs(self.crossover_epochs))
+        return LayerMode(base_mode, crossover)
+
+
+def _epochs(epochs: Iterable[int] | None) -> list[int]:
+    return [] if epochs is None else list(epochs)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise SpikestrapError(f"{name} must be a whole number >= {least}, got {value!r}")

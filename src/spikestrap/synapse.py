@@ -1,0 +1,117 @@
+"""Synapses: linear maps of features, the same at every time step.
+
+All take (T, N, ...) or (N, ...) and fold time into the batch. Weights have torch's shapes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm as normalize_weight
+
+from .errors import SpikestrapError
+from .timeaxis import has_time, over_time
+
+Size = int | tuple[int, int]
+
+
+class Synapse(nn.Module):
+    """A torch layer on (N, features...), applied at every time step.
+
+    layer: the torch module that holds the weight. feature_axes: 1 for (C,), 3 for (C, H, W).
+    channels_in, channels_out: sizes of axis 1 of its input and output.
+
+    >>> synapse = Synapse(nn.Linear(4, 2), 1, 4, 2)
+    >>> synapse(torch.rand(5, 3, 4)).shape                      # (T, N, C)
+    torch.Size([5, 3, 2])
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        feature_axes: int,
+        channels_in: int,
+        channels_out: int,
+        *,
+        weight_scale: float = 1.0,
+        weight_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if weight_scale != 1.0:
+            with torch.no_grad():
+                layer.weight.mul_(weight_scale)  # type: ignore[operator]
+        self.layer = normalize_weight(layer) if weight_norm else layer
+        self.feature_axes = feature_axes
+        self.channels_in, self.channels_out = channels_in, channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (T, N, features...) or (N, features...) to the weighted input z."""
+        axes = x.ndim - (2 if has_time(x) else 1)
+        if axes != self.feature_axes or x.shape[-axes] != self.channels_in:
+            features = "C" if self.feature_axes == 1 else "C, H, W"
+            raise SpikestrapError(
+                f"expected (T, N, {features}) or (N, {features}) with C = {self.channels_in}, "
+                f"got shape {tuple(x.shape)}"
+            )
+        if has_time(x) and self.feature_axes > 1:
+            return over_time(self.layer, x)
+        z: Tensor = self.layer(x)
+        return z
+
+    @property
+    def weight(self) -> Tensor:
+        """The effective weight, weight norm applied."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+
+def linear(
+    in_neurons: int, out_neurons: int, bias: bool, weight_scale: float, weight_norm: bool
+) -> Synapse:
+    """A fully connected synapse, (N, in_neurons) to (N, out_neurons)."""
+    layer = nn.Linear(in_neurons, out_neurons, bias)
+    return Synapse(
+        layer, 1, in_neurons, out_neurons, weight_scale=weight_scale, weight_norm=weight_norm
+    )
+
+
+class Pooling(nn.Module):
+    """Sum or average of windows of (T, N, C, H, W) or (N, C, H, W), times a fixed weight."""
+
+    def __init__(
+        self, kernel_size: Size, stride: Size | None, padding: Size, kind: str, weight: float
+    ) -> None:
+        super().__init__()
+        if kind not in ("sum", "average"):
+            raise SpikestrapError(f"kind must be sum or average, got {kind!r}")
+        self.pool = nn.AvgPool2d(kernel_size, stride, padding)
+        height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        self.factor = weight * (height * width if kind == "sum" else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C, H, W) to (..., C, H', W')."""
+        check_images(x)
+        z: Tensor = over_time(self.pool, x) if has_time(x) else self.pool(x)
+        return z * self.factor
+
+
+class ElementWise(nn.Module):
+    """weight * x + bias: what turns an input into a current. Both learnable numbers."""
+
+    def __init__(self, weight: float, bias: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(float(weight)))
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, the same out."""
+        return torch.addcmul(self.bias, x, self.weight)
+
+
+def check_images(x: Tensor) -> None:
+    """Raises unless x is (T, N, C, H, W) or (N, C, H, W)."""
+    if x.ndim not in (4, 5):
+        raise SpikestrapError(
+            f"expected images, (T, N, C, H, W) or (N, C, H, W), got shape {tuple(x.shape)}"
+        )

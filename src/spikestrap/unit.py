@@ -1,0 +1,49 @@
+"""The bootstrap unit: a neuron and its transfer curve behind one mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from .ann_sampler import AnnSampler
+from .neuron import Neuron
+from .routine import Mode
+
+
+class Unit(nn.Module):
+    """Runs a neuron or its curve, by the mode.
+
+    SNN: z (T, N, ...) to spikes (T, N, ...), by the neuron. SAMPLE: the same, and the
+    sampler records. FIT: fits what was recorded, then as ANN. ANN: z (N, ...), a time mean,
+    to rates (N, ...), by the curve; samples that no fit has used are fitted first.
+
+    >>> import torch, spikestrap as ss
+    >>> unit = Unit(ss.neuron.LIF(threshold=1.0, voltage_decay=0.1), AnnSampler())
+    >>> z = torch.rand(4, 8, 3)
+    >>> unit(z, Mode.SAMPLE).shape, unit(z.mean(0), Mode.FIT).shape
+    (torch.Size([4, 8, 3]), torch.Size([8, 3]))
+    """
+
+    def __init__(self, neuron: Neuron, sampler: AnnSampler) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.sampler = sampler
+
+    def forward(self, z: Tensor, mode: Mode = Mode.SNN, time_steps: int | None = None) -> Tensor:
+        """z, spikes and rates as above; (1, N, ...) with `time_steps=T` is an input held."""
+        mode = Mode.of(mode)
+        if mode.spiking:
+            spikes: Tensor = self.neuron(z, time_steps=time_steps)
+            if mode is Mode.SAMPLE:
+                self.sampler.append(spikes, z)
+            return spikes
+        if mode is Mode.FIT or self.sampler.pending:
+            self.sampler.fit()
+        rates: Tensor = self.sampler(z)
+        return rates
+
+
+def units_of(module: nn.Module) -> Iterator[tuple[str, Unit]]:
+    """Name and unit of every bootstrap unit in a module, in order of definition."""
+    return ((name, m) for name, m in module.named_modules() if isinstance(m, Unit))
