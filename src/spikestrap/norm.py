@@ -10,36 +10,27 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .errors import SpikestrapError
 from .timeaxis import has_time, time_mean
 
 
 class Norm(nn.Module, ABC):
-    """Per channel, z to scale * z + shift; z is (T, N, C, ...) or (N, C, ...)."""
+    """Per channel, z to scale * z + shift; z is (T, N, C, ...) or (N, C, ...), shape kept."""
 
     @abstractmethod
-    def scale_shift(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,): by the statistics of z (N, C, ...), or the running ones."""
+    def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
+        """Normalizes z (T, N, C, ...) by statistics of its time mean (N, C, ...).
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Normalizes; in training by the batch's statistics, which move the running ones.
-
-        z: (T, N, C, ...) or (N, C, ...), the same shape out, float32 inside.
+        Also moves the running statistics.
         """
-        timed = has_time(z)
-        seen = (time_mean(z) if timed else z).float() if self.training else None
-        if seen is not None and seen.numel() == seen.shape[1]:
-            raise SpikestrapError(
-                f"{type(self).__name__}: training needs more than one value a channel, got "
-                f"shape {tuple(z.shape)}: take a larger batch, or call eval()"
-            )
-        scale, shift = self.scale_shift(seen)
-        shape = (-1, *[1] * (z.ndim - (3 if timed else 2)))
-        return torch.addcmul(shift.view(shape), z, scale.view(shape)).to(z.dtype)
 
+    @abstractmethod
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) of evaluation, to fold into the synapse before it.
+        """Scale and shift (C,) of evaluation, by the running statistics.
+
+        To fold into the synapse before it:
 
         >>> norm = BatchNorm(3).eval()
         >>> z = torch.rand(4, 3)
@@ -47,8 +38,27 @@ class Norm(nn.Module, ABC):
         >>> torch.allclose(norm(z), scale * z + shift)
         True
         """
-        with torch.no_grad():
-            return self.scale_shift(None)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Normalizes; in training by the batch's statistics. float32 inside, z's dtype out."""
+        timed = z if has_time(z) else z.unsqueeze(0)
+        if not self.training:
+            y = affine(timed, *self.folded())
+        else:
+            mean = time_mean(timed).float()
+            if mean.numel() == mean.shape[1]:
+                raise SpikestrapError(
+                    f"{type(self).__name__}: training needs more than one value a channel, got "
+                    f"shape {tuple(z.shape)}: take a larger batch, or call eval()"
+                )
+            y = self.by_batch(mean, timed)
+        return y.view_as(z).to(z.dtype)
+
+
+def affine(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """scale * z + shift for z (T, N, C, ...) and a scale and shift (C,)."""
+    shape = (-1, *[1] * (z.ndim - 3))
+    return torch.addcmul(shift.view(shape), z, scale.view(shape))
 
 
 class BatchNorm(Norm):
@@ -74,16 +84,25 @@ class BatchNorm(Norm):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def scale_shift(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Norm.scale_shift`."""
-        mean, var = self.running_mean, self.running_var
-        if z is not None:
-            axes = [0, *range(2, z.ndim)]
-            var, mean = torch.var_mean(z, axes, correction=0)
-            with torch.no_grad():
-                count = z.numel() // z.shape[1]
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(var * count / (count - 1), self.momentum)
+    def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
+        """See `Norm.by_batch`."""
+        running = (self.running_mean, self.running_var)
+        if z.shape[0] == 1:
+            # Without time it is torch's own, which is fused.
+            y = F.batch_norm(mean, *running, self.weight, self.bias, True, self.momentum, self.eps)
+            return y.unsqueeze(0)
+        var, centre = torch.var_mean(mean, [0, *range(2, mean.ndim)], correction=0)
+        with torch.no_grad():
+            count = mean.numel() // mean.shape[1]
+            self.running_mean.lerp_(centre, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        return affine(z, *self._scale_shift(centre, var))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """See `Norm.folded`."""
+        return self._scale_shift(self.running_mean, self.running_var)
+
+    def _scale_shift(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.weight * torch.rsqrt(var + self.eps)
         return scale, self.bias - mean * scale
 
@@ -107,14 +126,16 @@ class MeanOnlyNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
 
-    def scale_shift(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Norm.scale_shift`."""
-        mean = self.running_mean
-        if z is not None:
-            mean = z.mean([0, *range(2, z.ndim)])
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-        return torch.ones_like(mean), self.bias - mean
+    def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
+        """See `Norm.by_batch`."""
+        centre = mean.mean([0, *range(2, mean.ndim)])
+        with torch.no_grad():
+            self.running_mean.lerp_(centre, self.momentum)
+        return affine(z, torch.ones_like(centre), self.bias - centre)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """See `Norm.folded`."""
+        return torch.ones_like(self.running_mean), self.bias - self.running_mean
 
 
 NORMS = {"batch": BatchNorm, "mean_only": MeanOnlyNorm}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 _HALF = np.float32(0.5)
 # Values a thread works on at a time.
-_WIDTH = 8192
+_WIDTH = 4096
 _parallel_jit = numba.njit(
     parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
 )
@@ -127,28 +127,50 @@ def _forward(z, origin, width, values, levels, inner, rates, segment):
     curves, points = values.shape
     cells = np.float32(points - 1)
     for block in prange((z.size + _WIDTH - 1) // _WIDTH):
-        for i in range(block * _WIDTH, min((block + 1) * _WIDTH, z.size)):
-            k = (i // inner) % curves if curves > 1 else 0
-            place = (z[i] - origin[k]) / width[k]
+        # Loops of one kind of work each: all but the look-up vectorize.
+        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, z.size)
+        place = rates[lo:hi]
+        cell = np.empty(hi - lo, np.int32)
+        rest = np.empty(hi - lo, np.float32)
+        if curves == 1:
+            start, step = origin[0], width[0]
+            for i in range(hi - lo):
+                place[i] = (z[lo + i] - start) / step
+        else:
+            for i in range(hi - lo):
+                k = ((lo + i) // inner) % curves
+                place[i] = (z[lo + i] - origin[k]) / width[k]
+        for i in range(hi - lo):
             # Written so that NaN falls to the lower end: it must not become an index.
-            inside = place if place > 0 else np.float32(0)
+            inside = place[i] if place[i] > 0 else np.float32(0)
             inside = inside if inside < cells else cells
-            cell = min(int(inside), points - 2)
-            left = values[k, cell]
-            rate = left + (inside - np.float32(cell)) * (values[k, cell + 1] - left)
-            if levels > 0:
-                rate = np.floor(rate * levels + _HALF) / levels
-            rates[i] = rate if place == place else place
-            segment[i] = 0 if not place >= 0 else (points if place >= cells else cell + 1)
+            left = min(np.int32(inside), np.int32(points - 2))
+            cell[i] = left
+            rest[i] = inside - np.float32(left)
+            at = left + np.int32(1) if place[i] < cells else np.int32(points)
+            segment[lo + i] = at if place[i] >= 0 else np.int32(0)
+            rest[i] = rest[i] if place[i] == place[i] else place[i]
+        for i in range(hi - lo):
+            k = ((lo + i) // inner) % curves if curves > 1 else 0
+            left_value = values[k, cell[i]]
+            place[i] = left_value + rest[i] * (values[k, cell[i] + 1] - left_value)
+        if levels > 0:
+            for i in range(hi - lo):
+                place[i] = np.floor(place[i] * levels + _HALF) / levels
 
 
 @_parallel_jit
 def _backward_kernel(grad, segment, slopes, inner, grad_z):
     curves = slopes.shape[0]
     for block in prange((grad.size + _WIDTH - 1) // _WIDTH):
-        for i in range(block * _WIDTH, min((block + 1) * _WIDTH, grad.size)):
-            k = (i // inner) % curves if curves > 1 else 0
-            grad_z[i] = grad[i] * slopes[k, segment[i]]
+        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, grad.size)
+        if curves == 1:
+            table = slopes[0]
+            for i in range(lo, hi):
+                grad_z[i] = grad[i] * table[segment[i]]
+        else:
+            for i in range(lo, hi):
+                grad_z[i] = grad[i] * slopes[(i // inner) % curves, segment[i]]
 
 
 def _flat(x: Tensor) -> np.ndarray:

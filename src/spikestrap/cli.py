@@ -1,0 +1,230 @@
+"""The command line: ``spikestrap train``, ``evaluate`` and ``recipes``.
+
+Results go to standard output, progress and errors to standard error. The exit code is 0, 1 for a
+failure, with one line that begins with ``error:``, or 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import __version__
+from .errors import SpikestrapError
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: the command line needs {missing.name}: pip install 'spikestrap[train]'")
+
+if TYPE_CHECKING:  # what pulls torch in is imported where it is used, so that --help is fast
+    from collections.abc import Callable
+
+    from .train import Epoch
+    from .train import Progress as Step
+
+app = typer.Typer(
+    help="Rate-coded spiking networks with few time steps, trained by bootstrap.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder with MNIST's files; the digits need none."),
+]
+TimeSteps = Annotated[
+    int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="End standard output with the result as one JSON object.")
+]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code.
+
+    Args:
+        arguments: what follows the program's name; None for the process's own.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app(arguments, prog_name="spikestrap")
+        except SpikestrapError as error:
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"spikestrap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="What to train; see `spikestrap recipes`.")
+    ] = "digits-mlp",
+    data: Data = None,
+    time_steps: TimeSteps = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Passes over the training images.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run directory.  [default: runs/<recipe>-T<T>-s<seed>]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe; with nothing given, on scikit-learn's bundled handwritten digits."""
+    from .train import train as train_recipe
+
+    with _progress() as on_progress:
+        result = train_recipe(
+            recipe,
+            data=data,
+            time_steps=time_steps,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            out=out,
+            on_progress=on_progress,
+        )
+    _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    data: Data = None,
+    time_steps: TimeSteps = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run on its test images, with its own number of time steps or another."""
+    from .train import evaluate_run
+
+    result = evaluate_run(run, data=data, time_steps=time_steps)
+    _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List what can be trained."""
+    from .train import RECIPES
+
+    entries = [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "data": entry.data,
+            "time_steps": entry.time_steps,
+            "epochs": entry.options.epochs,
+            "batch_size": entry.options.batch_size,
+        }
+        for entry in RECIPES.values()
+    ]
+    if as_json:
+        print(json.dumps({"recipes": entries}))
+        return
+    table = Table("recipe", "T", "epochs", "summary", box=None)
+    for entry in RECIPES.values():
+        table.add_row(entry.name, str(entry.time_steps), str(entry.options.epochs), entry.summary)
+    Console().print(table)
+
+
+def _show(result: Mapping[str, Any], as_json: bool, title: str) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    rows = {
+        "SNN test accuracy": f"{result['snn_accuracy']:.2f} %",
+        "ANN test accuracy": _or_dash(result["ann_accuracy"], " %"),
+        "gap": _or_dash(result["gap"], " points"),
+        "event rate": f"{result['event_rate']:.3f} spikes a neuron and step",
+        "seconds": f"{result['seconds']['total']:.1f}",
+        "run": result.get("out") or result["run"],
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _or_dash(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.2f}{unit}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Step], None]]:
+    """Show a training on standard error: a live bar on a terminal, else one line an epoch."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _print_epoch
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("getting ready", total=None)
+        accuracy = ""
+
+        def on_progress(step: Step) -> None:
+            nonlocal accuracy
+            if step.finished is not None:
+                accuracy = _accuracies(step.finished) or accuracy
+            bar.update(
+                task,
+                description=f"epoch {step.epoch + 1}/{step.epochs}  {step.mode:<6}  "
+                f"loss {step.loss:.4f}{accuracy}",
+                completed=step.epoch * step.steps + step.step + 1,
+                total=step.epochs * step.steps,
+            )
+
+        yield on_progress
+
+
+def _print_epoch(step: Step) -> None:
+    if step.finished is not None:
+        line = (
+            f"epoch {step.epoch + 1}/{step.epochs}  loss {step.finished.loss:.4f}"
+            f"{_accuracies(step.finished)}  {step.finished.seconds:.1f} s"
+        )
+        print(line, file=sys.stderr, flush=True)
+
+
+def _accuracies(epoch: Epoch) -> str:
+    """The validation accuracies of an epoch, if it has any."""
+    pairs = (("SNN", epoch.snn_accuracy), ("ANN", epoch.ann_accuracy))
+    return "".join(f"  {name} {value:.2f} %" for name, value in pairs if value is not None)
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    print(f"warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

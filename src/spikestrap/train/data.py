@@ -1,0 +1,176 @@
+"""The data sets of the recipes, split into training, validation and test parts.
+
+Every choice during training rests on the validation part; the test part is for the final number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import SpikestrapError
+from .extras import require
+from .idx import read_idx
+
+_MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+# SHA-256 of the four files as published.
+_MNIST_FILES = {
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+    ),
+}
+_MNIST_CLASSES = 10
+_MNIST_MAX_ITEMS = 70_000
+_VALIDATION_PART = 12  # one in so many of the training images: 5,000 of MNIST's 60,000
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images and their classes.
+
+    Attributes:
+        x: float32 (N, C, H, W), pixels in [0, 1].
+        y: int64 (N,), classes from 0.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device) -> Arrays:
+        """The same arrays on ``device``."""
+        return Arrays(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: what it is called, how many classes it has, and its three parts."""
+
+    name: str
+    classes: int
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+
+
+def load(name: str, folder: Path | None, seed: int) -> Splits:
+    """Load a data set by its name: ``"digits"`` or ``"mnist"``.
+
+    Args:
+        name: the data set.
+        folder: where its files lie; None for the bundled or downloaded ones.
+        seed: picks the validation part where the data set leaves that open (digits).
+    """
+    if folder is not None and not folder.is_dir():
+        raise SpikestrapError(f"--data: expected a folder with the data set's files, got {folder}")
+    if name == "digits":
+        return digits(seed)
+    if name == "mnist":
+        return mnist(folder)
+    raise SpikestrapError(f"data: expected 'digits' or 'mnist', got {name!r}")
+
+
+def digits(seed: int = 0) -> Splits:
+    """Scikit-learn's bundled handwritten digits: 1,797 images (1, 8, 8) of 10 classes.
+
+    The test part (450 images) is the same whatever the seed; the seed picks the validation part
+    (135 images) of the rest. Both hold the classes in equal shares.
+
+    >>> splits = digits()
+    >>> len(splits.train), len(splits.validation), len(splits.test)
+    (1212, 135, 450)
+    """
+    bunch = require("sklearn.datasets", "digits").load_digits()
+    x = torch.from_numpy((bunch.images / 16).astype(np.float32)).unsqueeze(1)
+    y = torch.from_numpy(bunch.target.astype(np.int64))
+    split = require("sklearn.model_selection", "digits").train_test_split
+    rest, test = split(np.arange(len(y)), test_size=450, random_state=0, stratify=y)
+    train, validation = split(rest, test_size=135, random_state=seed, stratify=y[rest])
+    return Splits("digits", 10, *(Arrays(x[i], y[i]) for i in (train, validation, test)))
+
+
+def mnist(folder: Path | None = None) -> Splits:
+    """MNIST: 70,000 images (1, 28, 28) of 10 classes, from its four IDX files.
+
+    The last twelfth of the training images (5,000 of 60,000) is the validation part.
+
+    Args:
+        folder: where the files lie, gzipped or not, as ``train-images-idx3-ubyte`` or
+            ``train-images.idx3-ubyte``, or below it as torchvision stores them
+            (``MNIST/raw``). None downloads them once into the user's cache.
+
+    Raises:
+        SpikestrapError: a file is missing, is not what it should be, or cannot be downloaded.
+    """
+    folder = _download_mnist() if folder is None else folder
+    rest = _mnist_part(folder, "train")
+    test = _mnist_part(folder, "t10k")
+    cut = len(rest) - max(1, len(rest) // _VALIDATION_PART)
+    if cut < 1:
+        raise SpikestrapError(f"{folder}: expected at least 2 training images, got {len(rest)}")
+    train, validation = (Arrays(rest.x[s], rest.y[s]) for s in (slice(cut), slice(cut, None)))
+    return Splits("mnist", _MNIST_CLASSES, train, validation, test)
+
+
+def _mnist_part(folder: Path, part: str) -> Arrays:
+    image_path = _find(folder, part, "images", 3)
+    label_path = _find(folder, part, "labels", 1)
+    images = read_idx(image_path, (28, 28), _MNIST_MAX_ITEMS)
+    labels = read_idx(label_path, (), _MNIST_MAX_ITEMS)
+    if len(images) != len(labels):
+        raise SpikestrapError(
+            f"{label_path}: expected a label for each of the {len(images)} images, "
+            f"got {len(labels)}"
+        )
+    if labels.max() >= _MNIST_CLASSES:
+        raise SpikestrapError(f"{label_path}: expected labels from 0 to 9, got {labels.max()}")
+    x = torch.from_numpy(images).unsqueeze(1).to(torch.float32).div_(255)
+    return Arrays(x, torch.from_numpy(labels).to(torch.int64))
+
+
+def _find(folder: Path, part: str, kind: str, dims: int) -> Path:
+    for place in (folder, folder / "MNIST" / "raw"):
+        for dot in ("-", "."):
+            for suffix in ("", ".gz"):
+                path = place / f"{part}-{kind}{dot}idx{dims}-ubyte{suffix}"
+                if path.is_file():
+                    return path
+    raise SpikestrapError(
+        f"{folder}: expected the four IDX files of MNIST, "
+        f"found no {part}-{kind}-idx{dims}-ubyte, with or without .gz"
+    )
+
+
+def _download_mnist() -> Path:
+    pooch = require("pooch", "the download of MNIST")
+    # Pooch fails in many ways: no network, the cache not writable, a wrong checksum. To the caller
+    # they are one: no data.
+    cache = Path(pooch.os_cache("spikestrap")) / "mnist"
+    try:
+        for name, checksum in _MNIST_FILES.items():
+            pooch.retrieve(_MNIST_URL + name, f"sha256:{checksum}", fname=name, path=cache)
+    except (OSError, ValueError) as error:
+        raise SpikestrapError(
+            f"MNIST could not be downloaded from {_MNIST_URL} into {cache} "
+            f"({_first_line(error)}); give the folder that holds its four files with --data"
+        ) from error
+    return cache
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

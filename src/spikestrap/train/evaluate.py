@@ -1,0 +1,86 @@
+"""Accuracy and event rate of a network."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from ..routine import Mode
+from ..unit import units_of
+from .data import Arrays
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, arrays: Arrays, mode: Mode, batch_size: int = 256) -> float:
+    """The share of the images that a network classifies right, in percent.
+
+    Args:
+        net: called as ``net(x, mode)``; evaluated in eval mode, and left as it was found.
+        arrays: at least one image.
+        mode: ``Mode.SNN`` or ``Mode.ANN``.
+        batch_size: images at a time.
+    """
+    device = device_of(net)
+    training = net.training
+    net.eval()
+    right = 0
+    try:
+        for x, y in zip(arrays.x.split(batch_size), arrays.y.split(batch_size), strict=True):
+            logits = net(x.to(device), mode)
+            right += int((logits.argmax(1) == y.to(device)).sum())
+    finally:
+        net.train(training)
+    return 100 * right / len(arrays)
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where a network's parameters lie; the CPU for one without parameters."""
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class EventRate:
+    """Counts spikes while a network runs as an SNN, within a ``with`` block.
+
+    >>> import spikestrap as ss
+    >>> net = ss.Network(ss.block.cuba.Input(dict(threshold=1.0)), time_steps=4)
+    >>> with EventRate(net) as rate:
+    ...     _ = net(torch.full((1, 3), 1.5), ss.Mode.SNN)
+    >>> rate.value
+    1.0
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._units = [unit for _, unit in units_of(net)]
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._events = 0.0
+        self._neuron_steps = 0
+
+    @property
+    def value(self) -> float:
+        """Spikes a neuron and time step, the mean over all neurons of all units; 0 before any."""
+        return self._events / self._neuron_steps if self._neuron_steps else 0.0
+
+    def __enter__(self) -> EventRate:
+        self._hooks = [unit.register_forward_hook(self._count) for unit in self._units]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
+        # Each unit puts in as many values as it has neurons: the mean is weighted by them.
+        self._events += float(spikes.detach().count_nonzero())
+        self._neuron_steps += spikes.numel()

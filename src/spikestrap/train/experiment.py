@@ -1,0 +1,130 @@
+"""A whole training, from a recipe's name to a run directory, and its evaluation afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import NotFittedError
+from ..routine import Mode
+from .clock import Clock
+from .data import Arrays, load
+from .evaluate import EventRate, default_device, evaluate
+from .loop import Progress, fit
+from .options import whole_number
+from .recipes import MAX_TIME_STEPS, recipe
+from .report import write_report
+from .run import count_parameters, load_run, prepare_run, save_run
+
+_MAX_SEED = 2**32 - 1
+
+
+def train(
+    name: str = "digits-mlp",
+    *,
+    data: Path | None = None,
+    time_steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Train a recipe and write its run directory, a small report included.
+
+    Args:
+        name: the recipe.
+        data: the folder of the data set; None for the bundled or downloaded one.
+        time_steps, epochs, batch_size: None for the recipe's own.
+        seed: of everything random.
+        out: the run directory; None for ``runs/<recipe>-T<time_steps>-s<seed>``.
+        on_progress: called after every step and every epoch.
+
+    Returns:
+        The final numbers on the test part: recipe, time_steps, epochs, seed, snn_accuracy and
+        ann_accuracy (percent; the latter None if no curve was fitted), gap (percentage points),
+        event_rate (spikes a neuron and time step), seconds (total and by mode), parameters, out.
+
+    Raises:
+        SpikestrapError: an argument is out of range, the data are missing or damaged, or the run
+            directory cannot be written; all of it before the training starts.
+    """
+    made_by = recipe(name)
+    own = made_by.options
+    options = replace(
+        own,
+        epochs=own.epochs if epochs is None else epochs,
+        batch_size=own.batch_size if batch_size is None else batch_size,
+    )
+    whole_number("seed", seed, 0, _MAX_SEED)
+    steps = made_by.time_steps if time_steps is None else time_steps
+    torch.manual_seed(seed)
+    net = made_by.network(steps)
+    splits = load(made_by.data, data, seed)
+    path = prepare_run(Path("runs") / f"{name}-T{steps}-s{seed}" if out is None else out)
+    net.to(default_device())
+
+    history = fit(net, splits, options, seed, on_progress)
+    result = {
+        "recipe": name,
+        "time_steps": steps,
+        "epochs": options.epochs,
+        "seed": seed,
+        **_measure(net, splits.test, as_ann=True, clock=Clock()),
+        "seconds": history.seconds,
+        "parameters": count_parameters(net),
+        "out": str(path),
+    }
+    save_run(path, made_by, options, steps, seed, data, net, history, result)
+    write_report(path, net, history, result)
+    return result
+
+
+def evaluate_run(
+    path: Path, *, data: Path | None = None, time_steps: int | None = None
+) -> dict[str, Any]:
+    """Evaluate a run on its test part, at the T it was trained for or at another.
+
+    Args:
+        path: the run directory.
+        data: the folder of the data set; None for the one it was trained with.
+        time_steps: None for the run's own.
+
+    Returns:
+        recipe, time_steps, snn_accuracy, ann_accuracy and gap (None at another T than the
+        trained one: the curves hold for that one only), event_rate, samples, seconds
+        (total and by mode), run.
+    """
+    start, clock = time.perf_counter(), Clock(default_device())
+    run = load_run(path)
+    steps = run.time_steps if time_steps is None else time_steps
+    run.net.time_steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
+    test = load(run.recipe.data, data or run.data, run.seed).test
+    run.net.to(default_device())
+    return {
+        "recipe": run.recipe.name,
+        "time_steps": steps,
+        **_measure(run.net, test, as_ann=steps == run.time_steps, clock=clock),
+        "samples": len(test),
+        "seconds": {**clock.seconds, "total": time.perf_counter() - start},
+        "run": str(path),
+    }
+
+
+def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[str, float | None]:
+    with EventRate(net) as rate, clock("snn"):
+        snn = evaluate(net, test, Mode.SNN)
+    ann = None
+    if as_ann:
+        # A network that was trained as an SNN throughout has no curves.
+        with clock("ann"), contextlib.suppress(NotFittedError):
+            ann = evaluate(net, test, Mode.ANN)
+    gap = None if ann is None else ann - snn
+    return {"snn_accuracy": snn, "ann_accuracy": ann, "gap": gap, "event_rate": rate.value}

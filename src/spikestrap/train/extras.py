@@ -1,0 +1,24 @@
+"""Optional packages: looked up where they are used, missed with a sentence that says what to do."""
+
+import importlib
+from typing import Any
+
+from ..errors import SpikestrapError
+
+
+def require(module: str, purpose: str) -> Any:
+    """Import ``module``, which the extra ``train`` installs.
+
+    Raises:
+        SpikestrapError: the package is not installed.
+
+    >>> require("json", "an example").dumps([1])
+    '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
+        raise SpikestrapError(
+            f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[train]'"
+        ) from error

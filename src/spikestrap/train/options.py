@@ -1,0 +1,66 @@
+"""What a training run may be told."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ..errors import SpikestrapError
+from .augment import RandomAffine
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a network is trained; all of it that does not lie in the network or the data.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: images a step.
+        learning_rate: the peak of the one-cycle schedule.
+        weight_decay: AdamW's, on weights only, not on biases, norms and neuron parameters.
+        label_smoothing: the probability that the loss spreads over all classes.
+        augment: random transform of the training images; None for none.
+        num_sample_iter, sample_period, crossover_epochs: the scheduler's.
+        snn_epochs: so many epochs at the end train as an SNN throughout.
+        validate_every: epochs from one validation to the next; the last epoch is always validated.
+
+    Raises:
+        SpikestrapError: an option is out of range.
+
+    >>> Options(epochs=0)
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: epochs: expected an integer >= 1, got 0
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augment: RandomAffine | None = None
+    num_sample_iter: int = 10
+    sample_period: int = 1
+    crossover_epochs: Collection[int] | None = None
+    snn_epochs: int = 0
+    validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            whole_number(name, getattr(self, name), 1)
+        whole_number("snn_epochs", self.snn_epochs, 0)
+        for name in ("learning_rate", "weight_decay", "label_smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value}")
+
+
+def whole_number(name: str, value: object, low: int, high: float = math.inf) -> int:
+    """Return ``value`` if it is an integer from ``low`` to ``high``.
+
+    Raises:
+        SpikestrapError: it is not; the message says what was expected.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    expected = f">= {low}" if high == math.inf else f"from {low} to {high}"
+    raise SpikestrapError(f"{name}: expected an integer {expected}, got {value!r}")

@@ -1,0 +1,184 @@
+"""Ready-made trainings: a network, its data, and how to train it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import block
+from ..errors import SpikestrapError
+from ..network import Network
+from .augment import RandomAffine
+from .options import Options, whole_number
+
+MAX_TIME_STEPS = 1024  # beyond it memory, not accuracy, is what grows
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network for a data set, and how to train it.
+
+    Attributes:
+        name: what the command line calls it.
+        summary: one line on it.
+        data: the data set, ``"digits"`` or ``"mnist"``.
+        time_steps: the default number of time steps, T.
+        options: how to train it.
+        build: makes the network, given T; it takes pixels in [0, 1].
+    """
+
+    name: str
+    summary: str
+    data: str
+    time_steps: int
+    options: Options
+    build: Callable[[int], Network]
+
+    def network(self, time_steps: int | None = None) -> Network:
+        """A new network that takes images (N, C, H, W) with pixels in [0, 1].
+
+        Args:
+            time_steps: 1 to 1024; None for the recipe's own.
+
+        Raises:
+            SpikestrapError: ``time_steps`` is out of range.
+        """
+        steps = self.time_steps if time_steps is None else time_steps
+        return self.build(whole_number("time_steps", steps, 1, MAX_TIME_STEPS))
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Raises:
+        SpikestrapError: there is none of that name; the message suggests near ones.
+
+    >>> recipe("mnist-mpl")
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: recipe: expected one of digits-mlp, digits-cnn, mnist-mlp, \
+mnist-cnn, got 'mnist-mpl'; did you mean 'mnist-mlp'?
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise SpikestrapError(f"recipe: expected one of {', '.join(RECIPES)}, got {name!r}{hint}")
+
+
+# No leak, reset by subtraction and a membrane that starts half way up: the firing rate is then the
+# mean input rounded to the nearest k/T, the least error that T time steps allow.
+_NEURON: dict[str, Any] = {
+    "threshold": 1.0,
+    "current_decay": 1.0,
+    "voltage_decay": 0.0,
+    "reset": "subtract",
+    "v_init": 0.5,
+}
+
+
+def _mlp(pixels: int, hidden: int) -> Callable[[int], Network]:
+    def build(time_steps: int) -> Network:
+        return Network(
+            block.Flatten(),
+            block.cuba.Input(_NEURON, weight=1.0, bias=0.0),
+            block.cuba.Dense(_NEURON, pixels, hidden, weight_norm=True),
+            block.cuba.Dense(_NEURON, hidden, hidden, weight_norm=True),
+            block.cuba.Affine(_NEURON, hidden, 10),
+            time_steps=time_steps,
+        )
+
+    return build
+
+
+def _cnn(side: int, channels: int, hidden: int) -> Callable[[int], Network]:
+    """Two convolutions and a dense layer; each convolution is followed by average pooling."""
+    neuron = {**_NEURON, "norm": "batch"}
+    flat = 2 * channels * (side // 4) ** 2
+
+    def build(time_steps: int) -> Network:
+        return Network(
+            block.cuba.Conv(neuron, 1, channels, 3, padding=1),
+            block.AvgPool(2),
+            block.cuba.Conv(neuron, channels, 2 * channels, 3, padding=1),
+            block.AvgPool(2),
+            block.Flatten(),
+            block.cuba.Dense(neuron, flat, hidden),
+            block.cuba.Affine(_NEURON, hidden, 10),
+            time_steps=time_steps,
+        )
+
+    return build
+
+
+RECIPES: dict[str, Recipe] = {
+    entry.name: entry
+    for entry in (
+        Recipe(
+            "digits-mlp",
+            "64-128-128-10 on scikit-learn's 8x8 digits; nothing to download",
+            data="digits",
+            time_steps=8,
+            options=Options(
+                epochs=60,
+                batch_size=64,
+                learning_rate=4e-3,
+                weight_decay=1e-2,
+                augment=RandomAffine(degrees=8, scale=0.08, shear=4, shift=0.5),
+                sample_period=5,
+                num_sample_iter=5,
+                validate_every=2,
+            ),
+            build=_mlp(64, 128),
+        ),
+        Recipe(
+            "digits-cnn",
+            "two convolutions and two dense layers on scikit-learn's 8x8 digits",
+            data="digits",
+            time_steps=4,
+            options=Options(
+                epochs=40,
+                batch_size=64,
+                learning_rate=4e-3,
+                weight_decay=1e-2,
+                augment=RandomAffine(degrees=8, scale=0.08, shear=4, shift=0.5),
+                sample_period=5,
+                num_sample_iter=5,
+                validate_every=2,
+            ),
+            build=_cnn(side=8, channels=16, hidden=64),
+        ),
+        Recipe(
+            "mnist-mlp",
+            "784-512-512-10 on MNIST",
+            data="mnist",
+            time_steps=16,
+            options=Options(
+                epochs=30,
+                batch_size=256,
+                learning_rate=3e-3,
+                weight_decay=1e-2,
+                augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
+                sample_period=3,
+                validate_every=3,
+            ),
+            build=_mlp(784, 512),
+        ),
+        Recipe(
+            "mnist-cnn",
+            "two convolutions and two dense layers on MNIST",
+            data="mnist",
+            time_steps=4,
+            options=Options(
+                epochs=15,
+                batch_size=128,
+                learning_rate=3e-3,
+                weight_decay=1e-2,
+                augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
+            ),
+            build=_cnn(side=28, channels=16, hidden=128),
+        ),
+    )
+}

@@ -1,0 +1,228 @@
+"""The run directory: what a training leaves behind, and how it is read again.
+
+``config.json`` says what was trained and how, ``history.json`` what each epoch gave, ``best.pt``
+holds the weights and curves, ``result.json`` the final numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import platform
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..errors import SpikestrapError
+from ..network import Network
+from .loop import History
+from .options import Options, whole_number
+from .recipes import MAX_TIME_STEPS, Recipe, recipe
+
+CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"
+_MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its directory.
+
+    Attributes:
+        path: the directory.
+        recipe, time_steps, seed: what was trained.
+        data: the folder of the data set, None for the bundled or downloaded one.
+        net: the trained network, at ``time_steps``.
+    """
+
+    path: Path
+    recipe: Recipe
+    time_steps: int
+    seed: int
+    data: Path | None
+    net: Network
+
+
+def prepare_run(path: Path) -> Path:
+    """Make the run directory, and make sure that it can be written before any work is done.
+
+    Raises:
+        SpikestrapError: it cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise SpikestrapError(
+            f"--out: expected a folder that can be written, got {path} ({error.strerror or error})"
+        ) from error
+    return path
+
+
+def save_run(
+    path: Path,
+    made_by: Recipe,
+    options: Options,
+    time_steps: int,
+    seed: int,
+    data: Path | None,
+    net: nn.Module,
+    history: History,
+    result: Mapping[str, Any],
+) -> None:
+    """Write a run; a file of an earlier one is replaced, never left half new and half old."""
+    config = {
+        "recipe": made_by.name,
+        "time_steps": time_steps,
+        "seed": seed,
+        "data": None if data is None else str(data.resolve()),
+        "options": asdict(options),
+        "parameters": count_parameters(net),
+        "versions": {
+            "spikestrap": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    weights = io.BytesIO()
+    torch.save(net.state_dict(), weights)
+    write_file(path / CONFIG, _json(config))
+    write_file(path / HISTORY, _json(history.as_dict()))
+    write_file(path / WEIGHTS, weights.getvalue())
+    write_file(path / RESULT, _json(dict(result)))
+
+
+def load_run(path: Path) -> Run:
+    """Read a run and rebuild its network, weights and curves included.
+
+    The directory may come from anywhere: sizes are checked before they are believed, and weights
+    are read as tensors only.
+
+    Raises:
+        SpikestrapError: a file is missing, or is not what ``save_run`` writes.
+    """
+    if not path.is_dir():
+        raise SpikestrapError(f"run: expected the folder of a run, got {path}")
+    config_path = path / CONFIG
+    config = _read_json(config_path)
+    with _naming(config_path):
+        made_by = recipe(_text(config, "recipe"))
+        time_steps = whole_number("time_steps", config.get("time_steps"), 1, MAX_TIME_STEPS)
+        seed = whole_number("seed", config.get("seed"), 0)
+        data = None if config.get("data") is None else Path(_text(config, "data"))
+    net = made_by.network(time_steps)
+    weights_path = path / WEIGHTS
+    state = _read_weights(weights_path, _size(net.state_dict()))
+    with _naming(weights_path):
+        _check_state(state, net.state_dict())
+    net.load_state_dict(state)
+    return Run(path, made_by, time_steps, seed, data, net)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """The number of trainable values."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary file beside it, which is then renamed.
+
+    Raises:
+        SpikestrapError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise SpikestrapError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MAX_JSON + 1)
+        value = json.loads(text) if len(text) <= _MAX_JSON else None
+    except OSError as error:
+        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SpikestrapError(f"{path}: expected JSON, got: {error}") from error
+    if not isinstance(value, dict):
+        raise SpikestrapError(f"{path}: expected a JSON object of at most {_MAX_JSON} bytes")
+    return value
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    value = config.get(key)
+    if not isinstance(value, str):
+        raise SpikestrapError(f"{key}: expected a text, got {value!r}")
+    return value
+
+
+def _read_weights(path: Path, expected_size: int) -> dict[str, Tensor]:
+    limit = 2 * expected_size + 2**20
+    try:
+        # A zip may promise little and unpack to much: what it unpacks to is checked first.
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > limit:
+            raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SpikestrapError:
+        raise
+    except OSError as error:
+        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged archive makes zipfile and torch raise all sorts
+        raise SpikestrapError(
+            f"{path}: expected weights as a run saves them, got a damaged file "
+            f"({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict):
+        raise SpikestrapError(f"{path}: expected a state dict, got {type(state).__name__}")
+    return state
+
+
+def _check_state(state: Mapping[Any, Any], expected: Mapping[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        got = state.get(name)
+        if not isinstance(got, Tensor):
+            raise SpikestrapError(f"expected a tensor {name!r}, found none")
+        if got.shape != tensor.shape or got.dtype != tensor.dtype:
+            raise SpikestrapError(
+                f"{name}: expected {tensor.dtype} {tuple(tensor.shape)}, "
+                f"got {got.dtype} {tuple(got.shape)}"
+            )
+        if got.is_floating_point() and got.isnan().any():
+            raise SpikestrapError(f"{name}: expected numbers, got NaN")
+    if unknown := set(state) - set(expected):
+        raise SpikestrapError(
+            f"{min(map(str, unknown))!r}: the recipe's network has no such tensor"
+        )
+
+
+def _size(state: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before the errors raised within."""
+    try:
+        yield
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error

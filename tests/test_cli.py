@@ -1,0 +1,182 @@
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import spikestrap
+from spikestrap.cli import main
+
+TRAIN_KEYS = {
+    "recipe", "time_steps", "epochs", "seed", "snn_accuracy", "ann_accuracy", "gap", "event_rate",
+    "seconds", "parameters", "out",
+}  # fmt: skip
+EVALUATE_KEYS = {
+    "recipe", "time_steps", "snn_accuracy", "ann_accuracy", "gap", "event_rate", "samples",
+    "seconds", "run",
+}  # fmt: skip
+
+
+@pytest.fixture
+def spikestrap_command(capsys):
+    """Runs the command line; gives exit code, standard output and standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as leave:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return leave.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short training, run as a user runs it: in a folder of its own, from the shell."""
+    folder = tmp_path_factory.mktemp("work")
+    done = subprocess.run(
+        [sys.executable, "-c", "from spikestrap.cli import main; main()"]
+        + ["train", "--epochs", "3", "--time-steps", "4", "--seed", "1", "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_prints_json_last_and_progress_on_standard_error(trained):
+    _, done = trained
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert set(result) == TRAIN_KEYS
+    assert result["recipe"] == "digits-mlp"
+    assert (result["time_steps"], result["epochs"], result["seed"]) == (4, 3, 1)
+    assert 30 < result["snn_accuracy"] <= 100
+    assert result["gap"] == pytest.approx(result["ann_accuracy"] - result["snn_accuracy"])
+    assert 0 < result["event_rate"] < 1
+    assert {"total", "sample", "fit", "ann", "evaluation"} <= set(result["seconds"])
+    assert result["parameters"] > 10_000
+    assert result["out"] == os.path.join("runs", "digits-mlp-T4-s1")
+    lines = done.stderr.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert "SNN" in lines[-1]
+    assert "ANN" in lines[-1]
+
+
+def test_train_leaves_a_run_directory(trained):
+    folder, _ = trained
+    names = {path.name for path in (folder / "runs" / "digits-mlp-T4-s1").iterdir()}
+    assert names == {
+        "config.json", "history.json", "best.pt", "result.json",
+        "report.md", "accuracy.png", "curves.png",
+    }  # fmt: skip
+
+
+def test_evaluate_gives_the_numbers_of_the_training(trained, spikestrap_command):
+    folder, done = trained
+    expected = json.loads(done.stdout.splitlines()[-1])
+    run = folder / expected["out"]
+    code, out, _ = spikestrap_command("evaluate", run, "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert set(result) == EVALUATE_KEYS
+    assert result["samples"] == 450
+    assert result["run"] == str(run)
+    for key in ("recipe", "time_steps", "snn_accuracy", "ann_accuracy", "gap", "event_rate"):
+        assert result[key] == pytest.approx(expected[key]), key
+
+
+def test_evaluate_at_another_t_has_no_ann(trained, spikestrap_command):
+    folder, _ = trained
+    run = folder / "runs" / "digits-mlp-T4-s1"
+    code, out, _ = spikestrap_command("evaluate", run, "--time-steps", 16, "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert result["time_steps"] == 16
+    assert result["snn_accuracy"] > 30
+    assert result["ann_accuracy"] is None
+    assert result["gap"] is None
+
+
+def test_evaluate_shows_a_table(trained, spikestrap_command):
+    folder, _ = trained
+    code, out, err = spikestrap_command("evaluate", folder / "runs" / "digits-mlp-T4-s1")
+    assert (code, err) == (0, "")
+    for text in ("SNN test accuracy", "ANN test accuracy", "points", "event rate", "seconds"):
+        assert text in out
+
+
+def test_the_same_seed_trains_the_same(spikestrap_command, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        code, out, _ = spikestrap_command(
+            "train", "digits-mlp", "--epochs", 1, "--batch-size", 200, "--out", tmp_path / name,
+            "--json",
+        )  # fmt: skip
+        assert code == 0
+        results.append(json.loads(out.splitlines()[-1]))
+    for key in ("snn_accuracy", "ann_accuracy", "event_rate"):
+        assert results[0][key] == results[1][key]
+
+
+def test_recipes(spikestrap_command):
+    code, out, err = spikestrap_command("recipes", "--json")
+    assert (code, err) == (0, "")
+    (line,) = out.splitlines()
+    names = [entry["name"] for entry in json.loads(line)["recipes"]]
+    assert names == ["digits-mlp", "digits-cnn", "mnist-mlp", "mnist-cnn"]
+    code, out, _ = spikestrap_command("recipes")
+    assert code == 0
+    assert all(name in out for name in names)
+
+
+def test_version(spikestrap_command):
+    assert spikestrap_command("--version") == (0, f"spikestrap {spikestrap.__version__}\n", "")
+
+
+def test_help_lists_the_commands(spikestrap_command):
+    code, out, _ = spikestrap_command("--help")
+    assert code == 0
+    assert all(command in out for command in ("train", "evaluate", "recipes"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digit-mlp"], "recipe: expected one of digits-mlp.*did you mean 'digits-mlp'?"),
+        (["train", "--time-steps", "0"], "time_steps: expected an integer from 1 to 1024, got 0"),
+        (["train", "--epochs", "-1"], "epochs: expected an integer >= 1, got -1"),
+        (["train", "--batch-size", "0"], "batch_size: expected an integer >= 1, got 0"),
+        (["train", "--seed", "-1"], "seed: expected an integer from 0 to 4294967295, got -1"),
+        (["train", "--data", "missing"], "--data: expected a folder.*, got missing"),
+        (["train", "mnist-mlp", "--data", "."], "expected the four IDX files of MNIST"),
+        (["train", "--out", "file"], "--out: expected a folder that can be written, got file"),
+        (["evaluate", "missing"], "run: expected the folder of a run, got missing"),
+        (["evaluate", "."], "config.json: cannot be read: No such file"),
+    ],
+)
+def test_a_failure_is_one_line_and_exit_code_1(
+    spikestrap_command, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, out, err = spikestrap_command(*arguments, "--json")
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["tarin"], ["train", "--time-steps", "four"], ["train", "--colour"], ["evaluate"]],
+)
+def test_wrong_usage_is_exit_code_2(spikestrap_command, arguments):
+    code, out, err = spikestrap_command(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage: spikestrap" in err

@@ -1,0 +1,38 @@
+from itertools import chain
+
+import torch
+
+from spikestrap.train.augment import RandomAffine
+from spikestrap.train.batches import Batches
+from spikestrap.train.data import Arrays
+
+ARRAYS = Arrays(torch.rand(10, 1, 8, 8), torch.arange(10))
+
+
+def labels(batches):
+    return [y.tolist() for _, y in batches]
+
+
+def test_the_order_is_new_at_each_pass_and_the_seed_decides():
+    batches, same = Batches(ARRAYS, 5, None, seed=1), Batches(ARRAYS, 5, None, seed=1)
+    first, second = labels(batches), labels(batches)
+    assert first != second
+    assert sorted(chain(*first)) == list(range(10))
+    assert [labels(same), labels(same)] == [first, second]
+    assert labels(Batches(ARRAYS, 5, None, seed=2)) != first
+
+
+def test_images_stay_with_their_labels():
+    for x, y in Batches(ARRAYS, 4, None, seed=0):
+        assert x.equal(ARRAYS.x[y])
+
+
+def test_only_full_batches():
+    assert [len(y) for _, y in Batches(ARRAYS, 4, None, seed=0)] == [4, 4]
+    assert [len(y) for _, y in Batches(ARRAYS, 64, None, seed=0)] == [10]
+
+
+def test_augments():
+    (x, y), *_ = Batches(ARRAYS, 10, RandomAffine(shift=2), seed=0)
+    assert x.shape == (10, 1, 8, 8)
+    assert not x.equal(ARRAYS.x[y])

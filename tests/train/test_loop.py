@@ -1,0 +1,156 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import spikestrap as ss
+from spikestrap.train.data import Arrays, Splits
+from spikestrap.train.loop import fit, one_cycle
+from spikestrap.train.options import Options
+
+OPTIONS = Options(
+    epochs=3, batch_size=8, learning_rate=0.05, num_sample_iter=2, sample_period=2, validate_every=1
+)
+
+
+class Toy(nn.Module):
+    """A linear classifier that notes the modes it is called with."""
+
+    def __init__(self, fitted_from=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 2)
+        self.train_modes, self.eval_modes, self.fitted_from = [], [], fitted_from
+
+    def forward(self, x, mode):
+        if not self.training:
+            self.eval_modes.append(mode)
+            if mode is ss.Mode.ANN and len(self.train_modes) < self.fitted_from:
+                raise ss.NotFittedError("no curve")
+        else:
+            self.train_modes.append(str(mode))
+        return self.linear(x.flatten(1))
+
+
+def part(n, seed):
+    x = torch.rand(n, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+    return Arrays(x, (x.sum((1, 2, 3)) > 2).long())
+
+
+def splits(**parts):
+    return Splits(
+        "toy", 2, **{"train": part(40, 0), "validation": part(20, 1), "test": None, **parts}
+    )
+
+
+def test_learns_and_never_looks_at_the_test_part():
+    net = Toy()
+    history = fit(net, splits(), replace(OPTIONS, epochs=20))
+    losses = [epoch.loss for epoch in history.epochs]
+    assert losses[-1] < 0.7 * losses[0]
+    assert history.epochs[history.best_epoch].snn_accuracy > 80
+
+
+def test_the_modes_are_the_schedulers():
+    net = Toy()
+    history = fit(net, splits(), OPTIONS)
+    sampled = ["SAMPLE", "SAMPLE", "FIT", "ANN", "ANN"]
+    assert net.train_modes == [*sampled, *5 * ["ANN"], *sampled]
+    assert [epoch.steps for epoch in history.epochs] == [
+        {"sample": 2, "fit": 1, "ann": 2},
+        {"ann": 5},
+        {"sample": 2, "fit": 1, "ann": 2},
+    ]
+
+
+def test_snn_epochs_come_last_and_are_counted_from_the_end():
+    net = Toy()
+    fit(net, splits(), replace(OPTIONS, snn_epochs=1))
+    assert net.train_modes[10:] == 5 * ["SNN"]
+    fit(net := Toy(), splits(), replace(OPTIONS, snn_epochs=9))
+    assert set(net.train_modes) == {"SNN"}
+
+
+def test_crossover_reaches_the_network():
+    net = Toy()
+    fit(net, splits(), replace(OPTIONS, crossover_epochs=(1,)))
+    assert net.train_modes[5] == "ANN, SNN below unit 1"
+
+
+def test_seconds_by_mode():
+    seconds = fit(Toy(), splits(), OPTIONS).seconds
+    assert set(seconds) == {"sample", "fit", "ann", "evaluation", "total"}
+    assert sum(seconds.values()) <= 2 * seconds["total"]
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_validates_in_its_period_and_at_the_end():
+    history = fit(Toy(), splits(), replace(OPTIONS, epochs=5, validate_every=2))
+    assert [epoch.snn_accuracy is not None for epoch in history.epochs] == [
+        False, True, False, True, True,
+    ]  # fmt: skip
+
+
+def test_no_ann_accuracy_before_the_first_fit():
+    history = fit(Toy(fitted_from=10), splits(), OPTIONS)
+    assert [epoch.ann_accuracy is not None for epoch in history.epochs] == [False, True, True]
+
+
+def test_the_same_seed_gives_the_same_result():
+    results = []
+    for seed in (1, 1, 2):
+        net = Toy()
+        history = fit(net, splits(), OPTIONS, seed)
+        results.append(([epoch.loss for epoch in history.epochs], net.linear.weight.tolist()))
+    assert results[0] == results[1] != results[2]
+
+
+def test_ends_with_what_validated_best():
+    """The classes swap sides after the first epoch: the first epoch's weights stay best."""
+
+    class Swapping(Toy):
+        def forward(self, x, mode):
+            logits = super().forward(x, mode)
+            return logits.flip(1) if self.training and len(self.train_modes) > 50 else logits
+
+    net = Swapping()
+    history = fit(net, splits(), replace(OPTIONS, epochs=30, learning_rate=0.1))
+    accuracy = [epoch.snn_accuracy for epoch in history.epochs]
+    assert accuracy[-1] < 50 < max(accuracy)
+    best = max(accuracy)
+    assert history.best_epoch == max(i for i, value in enumerate(accuracy) if value == best)
+    validation = splits().validation
+    right = (net.eval()(validation.x, ss.Mode.SNN).argmax(1) == validation.y).sum()
+    assert 100 * right / len(validation) == pytest.approx(best)
+
+
+def test_tells_its_progress():
+    told = []
+    fit(Toy(), splits(), OPTIONS, on_progress=told.append)
+    assert len(told) == 3 * (5 + 1)
+    assert [(p.epoch, p.step, p.mode) for p in told[:3]] == [
+        (0, 0, "SAMPLE"),
+        (0, 1, "SAMPLE"),
+        (0, 2, "FIT"),
+    ]
+    finished = [p.finished for p in told if p.finished is not None]
+    assert [epoch.epoch for epoch in finished] == [0, 1, 2]
+    assert told[-1].finished is finished[-1]
+
+
+def test_a_loss_that_is_not_finite_ends_it():
+    bad = part(40, 0)
+    bad.x[:] = float("nan")
+    with pytest.raises(ss.SpikestrapError, match="expected a finite loss, got nan in mode SAMPLE"):
+        fit(Toy(), splits(train=bad), OPTIONS)
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 1000])
+def test_the_learning_rate_rises_and_falls(total):
+    rates = [one_cycle(step, total) for step in range(total + 1)]
+    peak = rates.index(max(rates))
+    assert all(0 < rate <= 1 for rate in rates[:-1])
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)

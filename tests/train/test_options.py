@@ -1,0 +1,27 @@
+import pytest
+
+from spikestrap.errors import SpikestrapError
+from spikestrap.train.options import Options, whole_number
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "epochs: expected an integer >= 1, got 0"),
+        ({"epochs": -3}, "epochs: expected an integer >= 1, got -3"),
+        ({"batch_size": 1.5}, "batch_size: expected an integer >= 1, got 1.5"),
+        ({"validate_every": True}, "validate_every: expected an integer >= 1, got True"),
+        ({"snn_epochs": -1}, "snn_epochs: expected an integer >= 0, got -1"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number >= 0, got -1.0"),
+        ({"weight_decay": float("nan")}, "weight_decay: expected a finite number >= 0, got nan"),
+    ],
+)
+def test_says_what_was_expected(given, message):
+    with pytest.raises(SpikestrapError, match=message):
+        Options(**given)
+
+
+def test_a_whole_number_within_both_ends():
+    assert whole_number("n", 3, 1, 3) == 3
+    with pytest.raises(SpikestrapError, match="n: expected an integer from 1 to 3, got 4"):
+        whole_number("n", 4, 1, 3)
