@@ -93,7 +93,7 @@ class Pooling(nn.Module):
         """(..., C, H, W) to (..., C, H', W')."""
         check_images(x)
         z: Tensor = over_time(self.pool, x) if has_time(x) else self.pool(x)
-        return z * self.factor
+        return z if self.factor == 1 else z * self.factor
 
 
 class ElementWise(nn.Module):

@@ -283,7 +283,8 @@ class AnnSampler(nn.Module):
             ax.plot(grid, rates[:, 0], "C1", label="curve")
         ax.set_xlabel("mean input")
         ax.set_ylabel("rate")
-        ax.legend()
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend()
         return ax
 
     def extra_repr(self) -> str:

@@ -112,6 +112,8 @@ def _(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(output[1], inputs[4])
+    # No zeros for the gradient of the cell, which has none.
+    ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
