@@ -101,8 +101,8 @@ class Network(nn.Module):
         has_unit = [any(True for _ in units_of(block)) for block in self.blocks]
         if isinstance(mode, LayerMode):
             modes = iter(mode)
-        elif isinstance(mode, Mode):
-            modes = repeat(mode)
+        elif isinstance(mode, Mode | str):
+            modes = repeat(Mode.of(mode))
         else:
             try:
                 listed = [Mode.of(m) for m in mode]

@@ -45,7 +45,8 @@ class Norm(nn.Module, ABC):
         if not self.training:
             y = affine(timed, *self.folded())
         else:
-            mean = time_mean(timed).float()
+            mean = time_mean(timed)
+            mean = mean if mean.dtype is torch.float64 else mean.float()
             if mean.numel() == mean.shape[1]:
                 raise SpikestrapError(
                     f"{type(self).__name__}: training needs more than one value a channel, got "

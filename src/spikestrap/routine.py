@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain, repeat
@@ -95,7 +95,7 @@ class Scheduler:
 
     num_sample_iter: int = 10
     sample_period: int = 10
-    crossover_epochs: Collection[int] | None = None
+    crossover_epochs: Iterable[int] | None = None
     snn_from: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,8 +103,11 @@ class Scheduler:
             _check_count(name, getattr(self, name), 1)
         if self.snn_from is not None:
             _check_count("snn_from", self.snn_from, 0)
-        for epoch in _epochs(self.crossover_epochs):
-            _check_count("an entry of crossover_epochs", epoch, 0)
+        if self.crossover_epochs is not None:
+            # A copy: the caller's list may change, or be an iterator.
+            object.__setattr__(self, "crossover_epochs", tuple(self.crossover_epochs))
+            for epoch in self.crossover_epochs:
+                _check_count("an entry of crossover_epochs", epoch, 0)
 
     def mode(self, epoch: int, iteration: int, train: bool = True) -> LayerMode:
         """The modes at this iteration of this epoch, both counted from 0."""
@@ -118,12 +121,8 @@ class Scheduler:
                 base_mode = Mode.SAMPLE
             elif iteration == self.num_sample_iter:
                 base_mode = Mode.FIT
-        crossover = sum(start <= epoch for start in _epochs(self.crossover_epochs))
+        crossover = sum(start <= epoch for start in self.crossover_epochs or ())
         return LayerMode(base_mode, crossover)
-
-
-def _epochs(epochs: Iterable[int] | None) -> list[int]:
-    return [] if epochs is None else list(epochs)
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

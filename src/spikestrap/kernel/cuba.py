@@ -7,6 +7,7 @@ the input; a second derivative is refused, since that of a surrogate means nothi
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def _cuba(
         _flat(u),
         _flat(v),
         *_parameters(current_decay, voltage_decay, threshold),
-        z[0, 0, 0].numel() if z.ndim > 2 else 1,
+        _inner(z),
         reset,
         _rows(spikes),
         _flat(u_last),
@@ -120,7 +121,7 @@ def _cuba_backward(
         _flat(u),
         _flat(v),
         *_parameters(*params),
-        z[0, 0, 0].numel() if z.ndim > 2 else 1,
+        _inner(z),
         reset,
         surrogate,
         tau_grad,
@@ -169,7 +170,12 @@ torch.library.register_autograd(_cuba_backward, _refuse)
 
 def _rows(x: Tensor) -> np.ndarray:
     """(T, ...) as a contiguous array (T, M)."""
-    return x.detach().contiguous().view(x.shape[0], -1).numpy()
+    return x.detach().contiguous().view(x.shape[0], math.prod(x.shape[1:])).numpy()
+
+
+def _inner(z: Tensor) -> int:
+    """How many neighbours in memory share a channel, axis 2."""
+    return max(math.prod(z.shape[3:]), 1)
 
 
 def _flat(x: Tensor) -> np.ndarray:

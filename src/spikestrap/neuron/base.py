@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,12 @@ class Neuron(nn.Module, ABC):
     """
 
     kernel: ClassVar[Kernel | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A kernel is the fused form of the step beside it, not of one that overrides that.
+        if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
+            cls.kernel = None
 
     @abstractmethod
     def init_state(self, z: Tensor) -> State:
@@ -73,8 +79,8 @@ class Neuron(nn.Module, ABC):
             z = z.float()
         # Autocast would have the reference's arithmetic fall back to half precision.
         with torch.autocast(z.device.type, enabled=False):
-            if state is None:
-                state = self.init_state(z[0])
+            fresh = self.init_state(z[0])
+            state = fresh if state is None else self._check_state(state, fresh)
             kernel = type(self).kernel
             if fused_wanted(z, kernel is not None, type(self).__name__) and kernel is not None:
                 spikes, state = kernel(self, z, state, time_steps)
@@ -99,3 +105,12 @@ class Neuron(nn.Module, ABC):
                 f"and must be >= 1; got shape {tuple(z.shape)}"
             )
         return time_steps
+
+    def _check_state(self, state: State, fresh: State) -> State:
+        shapes = [tuple(part.shape) for part in state]
+        expected = [tuple(part.shape) for part in fresh]
+        if shapes != expected:
+            raise SpikestrapError(
+                f"{type(self).__name__}: expected a state of shapes {expected}, got {shapes}"
+            )
+        return state

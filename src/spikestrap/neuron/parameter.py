@@ -31,7 +31,7 @@ DECAY = Bounds(0.0, 1.0)
 THRESHOLD = Bounds(0.0, positive=True)
 ANY = Bounds()
 # The lowest value to which training can push what must stay positive.
-_SMALLEST = 1e-3
+_SMALLEST = 1e-6
 
 
 def register(module: nn.Module, name: str, value: Value, bounds: Bounds, learnable: bool) -> None:

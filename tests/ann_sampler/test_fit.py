@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import lsq_linear
+
+from spikestrap.ann_sampler import fit as fitting
+from spikestrap.ann_sampler.fit import (
+    Fit,
+    escape_slopes,
+    fit_curve,
+    fit_slopes,
+    rescaled_slopes,
+    smooth_slopes,
+)
+from spikestrap.ann_sampler.histogram import histogram
+
+inputs = st.one_of(
+    st.floats(-3, 3, width=32),
+    st.floats(-(2.0**100), 2.0**100, width=32),
+    st.sampled_from([0.0, -0.0, 1.0, 1e30, -1e30, 1e-40, 1e-7, 2.0**24, 2.0**-24]),
+)
+
+
+def sums_of(z, a):
+    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32).view(-1, 1)  # noqa: E731
+    return histogram(as_tensor(z), as_tensor(a), 1, 5)[0].numpy()
+
+
+def at(fit, z):
+    grid = fit.origin + fit.width * np.arange(fit.values.size)
+    return np.interp(z, grid, fit.values)
+
+
+def objective(values, fit, sums):
+    """What `fit.py` says it minimises, written out."""
+    count, z, a, a2 = sums[:, sums[0] > 0]
+    y = at(Fit(fit.origin, fit.width, values, 0.0), z / count)
+    squares = (a2 - 2 * y * a + y**2 * count).sum() / count.sum()
+    roughness = fitting._ROUGHNESS + fitting._ROUGHNESS_A_SAMPLE / count.sum()
+    return squares + roughness * (np.diff(values, 2) ** 2).sum()
+
+
+@given(
+    st.lists(st.tuples(inputs, st.floats(0, 1, width=32)), min_size=1, max_size=40),
+    st.integers(1, 20),
+    st.sampled_from([4, 5, 64, 250]),
+)
+def test_any_data_gives_a_monotone_rate(pairs, time_steps, cells):
+    fit = fit_curve(sums_of(*zip(*pairs, strict=True)), cells, time_steps)
+    assert fit.values.shape == (cells + 1,)
+    assert np.isfinite([fit.origin, fit.width, *fit.values]).all()
+    assert np.float32(fit.width) > 0
+    assert np.isfinite(np.float32(fit.origin + cells * fit.width))
+    assert (np.diff(fit.values) >= 0).all()
+    assert fit.values[0] >= 0
+    assert fit.values[-1] <= 1
+    assert 0 <= fit.residual <= 1
+    for slopes in (
+        fit_slopes(fit),
+        smooth_slopes(fit, time_steps),
+        rescaled_slopes(fit),
+        escape_slopes(fit),
+    ):
+        assert slopes.shape == (cells + 2,)
+        assert np.isfinite(slopes.astype(np.float32)).all()
+        assert (slopes >= 0).all()
+    assert (escape_slopes(fit).astype(np.float32) > 0).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 33]), st.floats(0.2, 0.9))
+def test_is_the_least_squares_solution(seed, cells, top):
+    """Against scipy's bounded least squares; the bound at 1 is out of reach."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=300)
+    a = top * (rng.uniform(size=300) < 1 / (1 + np.exp(-3 * z)))
+    sums = sums_of(z, a)
+    fit = fit_curve(sums, cells, 4)
+
+    count, z_sum, a_sum, _ = sums[:, sums[0] > 0]
+    total = count.sum()
+    position = np.clip((z_sum / count - fit.origin) / fit.width, 0, cells)
+    to_values = np.tril(np.ones((cells + 1, cells + 1)))
+    interpolate = np.array(
+        [np.interp(position, np.arange(cells + 1), e) for e in np.eye(cells + 1)]
+    )
+    second = np.diff(np.eye(cells + 1), 2, axis=0)
+    roughness = fitting._ROUGHNESS + fitting._ROUGHNESS_A_SAMPLE / total
+    rows = np.concatenate(
+        [np.sqrt(count / total)[:, None] * interpolate.T, np.sqrt(roughness) * second]
+    )
+    target = np.append(np.sqrt(count / total) * a_sum / count, np.zeros(cells - 1))
+    solution = lsq_linear(rows @ to_values, target, (0, np.inf), tol=1e-14)
+    values = to_values @ solution.x
+    assert values[-1] < 1
+    assert objective(fit.values, fit, sums) <= objective(values, fit, sums) + 1e-7
+    np.testing.assert_allclose(
+        at(fit, z), np.interp(position_of(fit, z), range(cells + 1), values), atol=2e-3
+    )
+
+
+def position_of(fit, z):
+    return np.clip((z - fit.origin) / fit.width, 0, fit.values.size - 1)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_no_monotone_change_is_better_where_the_rate_saturates(seed):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=400)
+    sums = sums_of(z, z + 0.3 * rng.normal(size=400) > 0)
+    fit = fit_curve(sums, 16, 4)
+    best = objective(fit.values, fit, sums)
+    for size in (1e-3, 1e-2, 0.1, 1.0):
+        for _ in range(20):
+            other = np.sort(np.clip(fit.values + size * rng.normal(size=17), 0, 1))
+            mixed = fit.values + rng.uniform() * (other - fit.values)  # feasible: a convex set
+            assert best <= objective(mixed, fit, sums) + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 3e4])
+@pytest.mark.parametrize("top", [0.25, 0.5, 1.0])
+def test_recovers_a_ramp_of_any_scale_and_height(scale, top):
+    z = np.linspace(-1, 2, 20001)
+    rate = lambda x: top * np.clip(x, 0, 1)  # noqa: E731
+    fit = fit_curve(sums_of(scale * z, rate(z)), 64, 8)
+    probe = np.linspace(-3, 4, 501)
+    np.testing.assert_allclose(at(fit, scale * probe), rate(probe), atol=0.02)
+    # A layer that saturates below 1 is not taken for one that reaches it.
+    assert at(fit, 1e6 * scale) == pytest.approx(top, abs=0.01)
+    assert fit.residual < 0.01
+
+
+def test_residual_is_the_scatter_around_the_curve():
+    z = np.linspace(-1, 1, 20001)
+    scatter = 0.2 * (-1.0) ** np.arange(z.size)
+    fit = fit_curve(sums_of(z, 0.5 + 0.2 * np.tanh(3 * z) + scatter), 64, 8)
+    assert fit.residual == pytest.approx(0.2, abs=0.005)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0, 1), (1, 10), (-20, 100), (0, 1e-3)])
+def test_the_grid_follows_the_data(shift, scale):
+    z = np.linspace(-1, 1, 5001)
+    fit = fit_curve(sums_of(scale * z + shift, np.clip(5 * z, 0, 1)), 64, 4)
+    grid = fit.origin + fit.width * np.arange(65)
+    rising = shift + scale * np.array([0.02, 0.18])
+    assert grid[0] < rising[0] < rising[1] < grid[-1]
+    assert fit.width < 0.01 * scale
+    np.testing.assert_allclose(at(fit, rising), [0.1, 0.9], atol=0.05)
+
+
+@pytest.mark.parametrize("outlier", [1e4, 1e30])
+def test_a_few_outliers_leave_the_resolution(outlier):
+    z = np.linspace(-1, 2, 20001)
+    rate = np.clip(z, 0, 1) * 0.8
+    fit = fit_curve(sums_of(np.append(z, [outlier, -outlier]), np.append(rate, [1.0, 0.0])), 64, 8)
+    np.testing.assert_allclose(at(fit, z), rate, atol=0.05)
+
+
+def test_gaps_in_the_data_are_bridged():
+    z = np.concatenate([np.linspace(-1, 0.2, 3000), np.linspace(0.8, 2, 3000)])
+    fit = fit_curve(sums_of(z, np.clip(z, 0, 1)), 64, 8)
+    probe = np.linspace(-1, 2, 301)
+    np.testing.assert_allclose(at(fit, probe), np.clip(probe, 0, 1), atol=0.03)
+
+
+def test_slopes_by_hand():
+    fit = Fit(1.0, 0.5, np.array([0.1, 0.1, 0.4, 0.8, 0.8]), 0.0)
+    assert fit_slopes(fit).tolist() == pytest.approx([0, 0, 0.6, 0.8, 0, 0])
+    # In units of the mean slope 0.8 / 3: the last value over where the grid ends.
+    expected = [x * 3 / 0.8 + 1e-5 for x in (0, 0, 0.6, 0.8, 0, 0)]
+    assert rescaled_slopes(fit).tolist() == pytest.approx(expected)
+    assert escape_slopes(fit).tolist() == pytest.approx([0.5 / 3] * 6)
+
+
+@pytest.mark.parametrize("time_steps", [1, 2, 4, 32])
+@pytest.mark.parametrize("cells", [16, 64, 250])
+def test_smooth_slopes_spread_the_rise(time_steps, cells):
+    """The window slides over the curve, so the area under the slope stays what the curve rises."""
+    z = np.linspace(-2, 3, 20001)
+    rate = np.clip(np.floor(time_steps * z + 0.5) / time_steps, 0, 1)
+    fit = fit_curve(sums_of(z, rate), cells, time_steps)
+    slopes = smooth_slopes(fit, time_steps)
+    rise = fit.values[-1] - fit.values[0]
+    assert slopes.sum() * fit.width == pytest.approx(rise, rel=0.1)
+    # No step of the rates leaves a hole: it is positive wherever the rate changes.
+    centre = fit.origin + fit.width * (np.arange(-1, cells + 1) + 0.5)
+    changing = (centre > 0.5 / time_steps) & (centre < 1 - 0.5 / time_steps)
+    assert (slopes[changing] > 0.2).all()
+    assert slopes.max() <= fit_slopes(fit).max() + 1e-9

@@ -1,0 +1,112 @@
+"""Random neurons and inputs, checked against `tests.plain`. What all neurons' tests share."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from tests import plain
+
+from spikestrap.kernel import use_backend
+from spikestrap.neuron import CUBA, IF, LIF
+
+PARAMETERS = {
+    CUBA: ("threshold", "current_decay", "voltage_decay", "v_init"),
+    LIF: ("threshold", "voltage_decay", "v_init"),
+    IF: ("threshold", "v_init"),
+}
+every_neuron = pytest.mark.parametrize("neuron_type", PARAMETERS, ids=lambda kind: kind.__name__)
+
+seeds = st.integers(0, 2**32 - 1)
+options = st.fixed_dictionaries(
+    {
+        "reset": st.sampled_from(["zero", "subtract", "none"]),
+        "surrogate": st.sampled_from(["exponential", "fast_sigmoid", "arctan"]),
+        "tau_grad": st.sampled_from([0.5, 1.0, 2.0]),
+        "scale_grad": st.sampled_from([0.5, 1.0, 3.0]),
+        "detach_reset": st.booleans(),
+    }
+)
+
+
+def draw_parameters(neuron_type, seed, channels=None, grid=False):
+    """Values within bounds: numbers, or tensors (channels,); on a grid of 1/4 or anywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    size = () if channels is None else (channels,)
+
+    def draw(low, high):
+        value = low + (high - low) * torch.rand(size, generator=generator)
+        return (value * 4).round() / 4 if grid else value
+
+    bounds = {"threshold": (0.5, 2.0), "v_init": (-1.0, 1.0)}
+    return {name: draw(*bounds.get(name, (0.0, 1.0))) for name in PARAMETERS[neuron_type]}
+
+
+def draw_input(seed, shape, grid=False):
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 0.3
+    return (z * 4).round() / 4 if grid else z
+
+
+def rule_of(parameters, settings, channel):
+    """The same for one neuron of `tests.plain`."""
+    values = {k: (v if v.ndim == 0 else v[channel]).item() for k, v in parameters.items()}
+    return plain.Rule(**values, **settings)
+
+
+def check_equations(neuron_type, seed, time_steps, per_channel, grid, dtype, backend, **settings):
+    """Spikes and final states are those of plain Python, to the bit."""
+    n, c = 2, 3
+    parameters = draw_parameters(neuron_type, seed, c if per_channel else None, grid)
+    neuron = neuron_type(**parameters, **settings).to(dtype)
+    z = draw_input(seed, (time_steps, n, c), grid).to(dtype)
+    with use_backend(backend):
+        spikes, state = neuron(z, return_state=True)
+    number = np.float32 if dtype is torch.float32 else float
+    for i in range(n):
+        for k in range(c):
+            rule = rule_of(parameters, settings, k)
+            expected, u, v = plain.simulate(z[:, i, k].tolist(), rule, number)
+            assert spikes[:, i, k].tolist() == expected
+            assert state[-1][i, k].item() == v
+            if neuron_type is CUBA:
+                assert state[0][i, k].item() == u
+
+
+def check_gradients(neuron_type, seed, time_steps, per_channel, dtype, backend, **settings):
+    """The change along a random direction is that of forward differentiation."""
+    n, c = 2, 3
+    parameters = draw_parameters(neuron_type, seed, c if per_channel else None)
+    neuron = neuron_type(**parameters, **settings, learnable=tuple(parameters)).to(dtype)
+    z = draw_input(seed, (time_steps, n, c)).to(dtype).requires_grad_()
+    with use_backend(backend):
+        spikes, state = neuron(z, return_state=True)
+    by_spikes, by_u, by_v = torch.randn(time_steps, n, c), torch.randn(n, c), torch.randn(n, c)
+    total = (spikes * by_spikes).sum() + (state[-1] * by_v).sum()
+    if neuron_type is CUBA:
+        total = total + (state[0] * by_u).sum()
+    total.backward()
+
+    along_z = torch.randn(time_steps, n, c)
+    along = {name: torch.randn(value.shape) for name, value in parameters.items()}
+    change = (z.grad * along_z).sum().item()
+    change += sum((getattr(neuron, k).grad * value).sum().item() for k, value in along.items())
+
+    expected, size = 0.0, 0.0
+    number = np.float32 if dtype is torch.float32 else float
+    names = ("threshold", "current_decay", "voltage_decay", "v_init")
+    for i in range(n):
+        for k in range(c):
+            rule = rule_of(parameters, settings, k)
+            direction = dict.fromkeys(names, 0.0) | {
+                name: (value if value.ndim == 0 else value[k]).item()
+                for name, value in along.items()
+            }
+            direction["z"] = along_z[:, i, k].tolist()
+            ds, du, dv = plain.directional(z[:, i, k].tolist(), rule, direction, number)
+            terms = [w * d for w, d in zip(by_spikes[:, i, k].tolist(), ds, strict=True)]
+            terms += [by_v[i, k].item() * dv]
+            if neuron_type is CUBA:
+                terms += [by_u[i, k].item() * du]
+            expected += sum(terms)
+            size += sum(abs(term) for term in terms)
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-6
+    assert change == pytest.approx(expected, abs=tolerance * max(size, 1))

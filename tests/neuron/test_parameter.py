@@ -1,0 +1,152 @@
+import pytest
+import torch
+from tests.neuron.cases import PARAMETERS, every_neuron
+from torch import nn
+
+from spikestrap import SpikestrapError
+from spikestrap.kernel import use_backend
+from spikestrap.neuron import CUBA, IF, LIF
+
+BACKENDS = pytest.mark.parametrize("backend", ["reference", "fused"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: IF(-1.0), "IF: threshold must be > 0, got -1"),
+        (lambda: IF(0.0), "IF: threshold must be > 0, got 0"),
+        (lambda: IF(float("nan")), "IF: threshold must be > 0, got nan"),
+        (lambda: IF(float("inf")), "IF: threshold must be > 0, got inf"),
+        (lambda: LIF(1.0, 1.5), r"LIF: voltage_decay must be in \[0, 1\], got 1.5"),
+        (lambda: LIF(1.0, -0.1), r"LIF: voltage_decay must be in \[0, 1\], got -0.1"),
+        (lambda: CUBA(1.0, 2.0), r"CUBA: current_decay must be in \[0, 1\], got 2"),
+        (lambda: IF(1.0, v_init=float("-inf")), "IF: v_init must be finite, got -inf"),
+        (lambda: LIF(1.0, torch.tensor([0.1, 7.0])), r"voltage_decay must be in \[0, 1\], got 7"),
+        (lambda: LIF("high", 0.1), r"threshold must be a number or a tensor \(C,\), got 'high'"),
+        (lambda: LIF(1.0, None), r"voltage_decay must be a number or a tensor \(C,\), got None"),
+        (lambda: IF(torch.ones(2, 2)), r"threshold must be .* got shape \(2, 2\)"),
+        (lambda: IF(torch.ones(0)), r"threshold must be .* got shape \(0,\)"),
+        (
+            lambda: IF(1.0, learnable=("voltage_decay",)),
+            "IF: learnable may hold threshold, v_init; got 'voltage_decay'",
+        ),
+        (lambda: IF(1.0, learnable="threshold"), "must be a tuple of names, got 'threshold'"),
+    ],
+)
+def test_refuses_and_says_what_came(make, message):
+    with pytest.raises(SpikestrapError, match=message):
+        make()
+
+
+@every_neuron
+@pytest.mark.parametrize("channels", [None, 3])
+def test_learnable_is_a_parameter_and_the_rest_a_buffer(neuron_type, channels):
+    names = PARAMETERS[neuron_type]
+    value = 0.5 if channels is None else torch.full((channels,), 0.5)
+    for learnable in [(), names[:1], names]:
+        neuron = neuron_type(**dict.fromkeys(names, value), learnable=learnable)
+        assert {name for name, _ in neuron.named_parameters()} == set(learnable)
+        assert {name for name, _ in neuron.named_buffers()} == set(names) - set(learnable)
+        for tensor in neuron.state_dict().values():
+            assert tensor.dtype is torch.float32
+            assert tensor.shape == (() if channels is None else (channels,))
+
+
+def test_values_are_copied():
+    decay = torch.tensor([0.1, 0.2])
+    lif = LIF(1.0, decay)
+    decay.zero_()
+    assert lif.voltage_decay.tolist() == pytest.approx([0.1, 0.2])
+
+
+@every_neuron
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 3, 6, 2)])
+def test_one_value_a_channel_is_a_neuron_a_channel(neuron_type, backend, shape):
+    names = PARAMETERS[neuron_type]
+    values = {name: torch.linspace(0.2, 0.8, 3) for name in names}
+    z = 2 * torch.rand(shape) - 0.5
+    with use_backend(backend):
+        together = neuron_type(**values)(z)
+        for k in range(3):
+            alone = neuron_type(**{name: v[k].item() for name, v in values.items()})(z[:, :, k])
+            assert torch.equal(together[:, :, k], alone)
+    assert 0 < together.mean() < 1
+
+
+@every_neuron
+@pytest.mark.parametrize("name", ["threshold", "v_init"])
+@pytest.mark.parametrize("shape", [(4, 2, 5), (4, 3), (4, 3, 2)])
+def test_refuses_other_numbers_of_channels(neuron_type, name, shape):
+    values = dict.fromkeys(PARAMETERS[neuron_type], 0.5) | {name: torch.full((3,), 0.5)}
+    neuron = neuron_type(**values)
+    message = rf"{neuron_type.__name__}: {name} has 3 values.*expected \(N, 3, \.\.\.\)"
+    with pytest.raises(SpikestrapError, match=message):
+        neuron(torch.rand(shape))
+
+
+@BACKENDS
+@pytest.mark.parametrize(("outside", "inside"), [(-0.25, 0.0), (1.5, 1.0)])
+@pytest.mark.parametrize("name", ["current_decay", "voltage_decay"])
+@pytest.mark.parametrize("channels", [None, 3])
+def test_a_decay_driven_out_of_bounds_is_clamped(backend, outside, inside, name, channels):
+    z = torch.rand(6, 4, 3)
+    size = () if channels is None else (channels,)
+
+    def run(value):
+        cuba = CUBA(1.0, 0.5, 0.5, learnable=(name,))
+        setattr(cuba, name, nn.Parameter(torch.full(size, value)))
+        with use_backend(backend):
+            spikes, state = cuba(z, return_state=True)
+        (spikes * z).sum().backward()
+        return spikes, state, getattr(cuba, name).grad
+
+    (spikes, state, grad), (at_bound, state_at_bound, grad_at_bound) = run(outside), run(inside)
+    assert torch.equal(spikes, at_bound)
+    assert all(torch.equal(a, b) for a, b in zip(state, state_at_bound, strict=True))
+    # The gradient is that at the bound, so the parameter can come back.
+    assert torch.equal(grad, grad_at_bound)
+    assert (grad != 0).all()
+
+
+@BACKENDS
+@pytest.mark.parametrize("start", [-0.5, 1.5])
+def test_a_decay_out_of_bounds_comes_back(backend, start):
+    # Towards the membrane trace of a decay of 0.3, with a threshold that is never reached.
+    z = torch.rand(6, 40, 1)
+    with use_backend(backend):
+        _, (target,) = LIF(1e3, 0.3)(z, return_state=True)
+        lif = LIF(1e3, 0.5, learnable=("voltage_decay",))
+        with torch.no_grad():
+            lif.voltage_decay.fill_(start)
+        optimizer = torch.optim.Adam(lif.parameters(), lr=0.1)
+        for _ in range(200):
+            optimizer.zero_grad()
+            _, (v,) = lif(z, return_state=True)
+            ((v - target) ** 2).mean().backward()
+            optimizer.step()
+    assert lif.voltage_decay.item() == pytest.approx(0.3, abs=0.05)
+
+
+@BACKENDS
+def test_a_threshold_driven_below_zero_stays_positive(backend):
+    neuron = IF(0.5, reset="subtract", learnable=("threshold",))
+    with torch.no_grad():
+        neuron.threshold.fill_(-3.0)
+    z = torch.tensor([[[-0.1, 0.0, 0.1]]])
+    with use_backend(backend):
+        spikes = neuron(z)
+    assert spikes.flatten().tolist() == [0, 0, 1]
+    spikes.sum().backward()
+    assert torch.isfinite(neuron.threshold.grad)
+    assert neuron.threshold.grad != 0
+
+
+@BACKENDS
+@pytest.mark.parametrize("threshold", [5e-4, 0.3])
+def test_learnable_alone_changes_nothing(backend, threshold):
+    z = 2 * threshold * torch.rand(5, 4, 3)
+    with use_backend(backend):
+        fixed, learnt = IF(threshold)(z), IF(threshold, learnable=("threshold",))(z)
+    assert fixed.sum() > 0
+    assert torch.equal(fixed, learnt)

@@ -1,0 +1,66 @@
+"""The benchmarks run and say what they promise; how fast is for a quiet machine to tell."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+RATIOS = {
+    "neuron": {
+        "speedup_over_spikingjelly", "speedup_over_snntorch", "speedup_over_norse",
+        "over_copy_limit", "over_six_tensor_copy",
+    },
+    "step": {
+        "ann_over_relu", "sample_over_relu", "direct_over_relu",
+        "direct_over_snntorch", "direct_over_snntorch_first_layer_once",
+        "direct_over_spikingjelly", "direct_over_spikingjelly_first_layer_once",
+    },
+}  # fmt: skip
+FACTS = {
+    "neuron": {"shape", "activity"},
+    "step": {"widths", "batch", "time_steps", "activity"},
+}
+ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
+
+
+def run(name, *options):
+    return subprocess.run(
+        [sys.executable, BENCHMARKS / f"{name}.py", "--quick", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_json_is_the_last_line(name):
+    done = run(name, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert set(result) == RATIOS[name] | FACTS[name] | ALWAYS
+    assert set(result["spread"]) == RATIOS[name]
+    for key in RATIOS[name]:
+        low, high = result["spread"][key]
+        assert 0 < low <= result[key] <= high < math.inf
+    assert "spikestrap" in " ".join(result["milliseconds"])
+    for spread in result["milliseconds"].values():
+        assert 0 < spread["min"] <= spread["median"] <= spread["max"]
+    assert result["rounds"] == 2
+    assert {"torch", "spikestrap", "spikingjelly", "snntorch"} <= set(result["versions"])
+
+
+def test_without_json_there_are_tables():
+    done = run("neuron", "--rounds", "1", "--default-allocator")
+    assert done.returncode == 0, done.stderr
+    assert "over_copy_limit" in done.stdout
+    assert "{" not in done.stdout
+
+
+def test_no_rounds_is_wrong_usage():
+    done = run("neuron", "--rounds", "0")
+    assert done.returncode == 2
+    assert "--rounds must be at least 1, got 0" in done.stderr
