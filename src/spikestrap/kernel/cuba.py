@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError
 from . import cpu
+from .autograd import refuse_second_derivative
 
 RESETS = ("zero", "subtract", "none")
 
@@ -157,15 +157,8 @@ def _backward(ctx: Any, grad_spikes: Tensor, grad_u: Tensor, grad_v: Tensor) -> 
     return (*grads, None, None, None, None, None, None)
 
 
-def _refuse(ctx: Any, *grads: Any) -> None:
-    raise SpikestrapError(
-        "a spiking neuron has no second derivative: its first one is a surrogate; "
-        "expected backward() without create_graph=True"
-    )
-
-
 torch.library.register_autograd(_cuba, _backward, setup_context=_save)
-torch.library.register_autograd(_cuba_backward, _refuse)
+torch.library.register_autograd(_cuba_backward, refuse_second_derivative)
 
 
 def _rows(x: Tensor) -> np.ndarray:

@@ -16,6 +16,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
+from .autograd import refuse_second_derivative
+
 _HALF = np.float32(0.5)
 # Values a thread works on at a time.
 _WIDTH = 4096
@@ -121,8 +123,8 @@ def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     return _curve_backward(grad, *ctx.saved_tensors), None, None, None, None, None
 
 
-# The slope is a table: it has no second derivative, so none is registered.
 torch.library.register_autograd(_curve, _backward, setup_context=_save)
+torch.library.register_autograd(_curve_backward, refuse_second_derivative)
 
 
 @_parallel_jit
