@@ -61,7 +61,7 @@ def keep_memory() -> bool:
     By default glibc maps each block of 32 MiB or more afresh and gives it back when it is
     freed. The kernel then has to clear every page anew, which takes longer than the
     computations here do and hits the libraries by the number of large tensors they make,
-    not by their speed. Training loops under jemalloc, tcmalloc or CUDA do not pay it.
+    not by their speed. An allocator that caches, as torch's for CUDA does, never pays it.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -163,6 +163,7 @@ class TestScheduler:
             ({"snn_from": -1}, "snn_from must be a whole number >= 0, got -1"),
             ({"crossover_epochs": [1, -2]}, "crossover_epochs must be .* >= 0, got -2"),
             ({"crossover_epochs": [1.5]}, "crossover_epochs must be .* >= 0, got 1.5"),
+            ({"crossover_epochs": 5}, "crossover_epochs must be .* got 5"),
         ],
     )
     def test_refuses(self, settings, message):

@@ -98,11 +98,11 @@ class Network(nn.Module):
 
     def _modes(self, mode: Modes) -> Iterator[Mode]:
         """One mode a block. Blocks without a unit do not count; theirs does not matter."""
+        if isinstance(mode, Mode | str):
+            return repeat(Mode.of(mode), len(self.blocks))
         has_unit = [any(True for _ in units_of(block)) for block in self.blocks]
         if isinstance(mode, LayerMode):
             modes = iter(mode)
-        elif isinstance(mode, Mode | str):
-            modes = repeat(Mode.of(mode))
         else:
             try:
                 listed = [Mode.of(m) for m in mode]

@@ -104,6 +104,11 @@ class Scheduler:
         if self.snn_from is not None:
             _check_count("snn_from", self.snn_from, 0)
         if self.crossover_epochs is not None:
+            if not isinstance(self.crossover_epochs, Iterable):
+                raise SpikestrapError(
+                    "crossover_epochs must be None or a collection of epochs, "
+                    f"got {self.crossover_epochs!r}"
+                )
             # A copy: the caller's list may change, or be an iterator.
             object.__setattr__(self, "crossover_epochs", tuple(self.crossover_epochs))
             for epoch in self.crossover_epochs:

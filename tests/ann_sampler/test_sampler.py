@@ -199,6 +199,16 @@ class TestMerging:
         torch.testing.assert_close(merged.statistics, own.statistics)
         assert merged.count == own.count
 
+    @pytest.mark.parametrize("memory", [0.0, 0.5])
+    def test_with_an_empty_one_changes_nothing(self, memory):
+        for make in (sampled, fitted):
+            sampler, untouched = make(memory=memory), make(memory=memory)
+            sampler.merge(AnnSampler(memory=memory))
+            assert torch.equal(sampler.statistics, untouched.statistics)
+            assert sampler.pending == untouched.pending
+            sampler.fit()
+            assert torch.equal(sampler(PROBE), fitted()(PROBE))
+
     def test_refuses_another_form_or_time(self):
         with pytest.raises(SpikestrapError, match="same form and T"):
             sampled().merge(sampled(per="channel", channels=6))

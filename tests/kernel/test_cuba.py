@@ -55,7 +55,10 @@ def run(backend, neuron, leaf, state, view=lambda z: z, time_steps=None):
 
 def check(neuron, leaf, view=lambda z: z, time_steps=None):
     one_step = view(leaf)[0]
-    state = tuple(0.3 * torch.randn_like(s) for s in neuron.init_state(one_step))
+    generator = torch.Generator().manual_seed(2)
+    state = tuple(
+        0.3 * torch.randn(s.shape, generator=generator) for s in neuron.init_state(one_step)
+    )
     spikes, last, grads = run("fused", neuron, leaf, state, view, time_steps)
     expected, expected_last, expected_grads = run(
         "reference", neuron, leaf, state, view, time_steps
@@ -63,9 +66,12 @@ def check(neuron, leaf, view=lambda z: z, time_steps=None):
     assert torch.equal(spikes, expected)
     for s, e in zip(last, expected_last, strict=True):
         assert torch.equal(s, e)
-    for g, e in zip(grads, expected_grads, strict=True):
+    # A parameter's gradient is a sum whose terms may cancel: they are about as large as these.
+    terms = expected_grads[0].norm()
+    for number, (g, e) in enumerate(zip(grads, expected_grads, strict=True)):
         assert g.dtype is torch.float32
-        assert (g - e).abs().max() <= 1e-5 * e.abs().max() + 1e-30
+        largest = e.abs().max() if number <= len(state) else max(e.abs().max(), terms)
+        assert (g - e).abs().max() <= 1e-5 * largest + 1e-30
     return spikes
 
 

@@ -79,14 +79,19 @@ def check_gradients(neuron_type, seed, time_steps, per_channel, dtype, backend, 
     z = draw_input(seed, (time_steps, n, c)).to(dtype).requires_grad_()
     with use_backend(backend):
         spikes, state = neuron(z, return_state=True)
-    by_spikes, by_u, by_v = torch.randn(time_steps, n, c), torch.randn(n, c), torch.randn(n, c)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    by_spikes, by_u, by_v = draw(time_steps, n, c), draw(n, c), draw(n, c)
     total = (spikes * by_spikes).sum() + (state[-1] * by_v).sum()
     if neuron_type is CUBA:
         total = total + (state[0] * by_u).sum()
     total.backward()
 
-    along_z = torch.randn(time_steps, n, c)
-    along = {name: torch.randn(value.shape) for name, value in parameters.items()}
+    along_z = draw(time_steps, n, c)
+    along = {name: draw(*value.shape) for name, value in parameters.items()}
     change = (z.grad * along_z).sum().item()
     change += sum((getattr(neuron, k).grad * value).sum().item() for k, value in along.items())
 

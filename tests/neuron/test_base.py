@@ -116,6 +116,31 @@ def test_refuses_a_state_of_another_shape(neuron_type, backend, other):
         neuron(torch.rand(5, 4, 3), wrong)
 
 
+@BACKENDS
+@every_neuron
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_state_of_another_precision_is_taken_or_refused(neuron_type, backend, dtype):
+    neuron, z = make(neuron_type), torch.rand(5, 4, 3)
+    _, state = neuron(z, return_state=True)
+    expected = neuron(z, tuple(s.to(dtype).float() for s in state))
+    with use_backend(backend):
+        try:
+            spikes, last = neuron(z, tuple(s.to(dtype) for s in state), return_state=True)
+        except SpikestrapError:
+            return
+    assert torch.equal(spikes, expected)
+    assert all(s.dtype is torch.float32 for s in last)
+
+
+@every_neuron
+def test_refuses_a_state_of_another_neuron(neuron_type):
+    neuron, z = make(neuron_type), torch.rand(5, 4, 3)
+    _, state = neuron(z, return_state=True)
+    for wrong in ((), (*state, state[0])):
+        with pytest.raises(SpikestrapError, match="state"):
+            neuron(z, wrong)
+
+
 @given(seeds, st.lists(st.integers(1, 5), min_size=2, max_size=4), st.booleans(), options)
 @every_neuron
 @BACKENDS
@@ -123,8 +148,8 @@ def test_in_chunks_is_as_whole(neuron_type, backend, seed, chunks, per_channel, 
     parameters = draw_parameters(neuron_type, seed, 3 if per_channel else None)
     neuron = neuron_type(**parameters, **settings, learnable=tuple(parameters))
     total = sum(chunks)
-    weights = torch.randn(total, 2, 3)
-    by_state = [torch.randn(2, 3) for _ in neuron.init_state(torch.zeros(2, 3))]
+    weights = draw_input(seed + 1, (total, 2, 3))
+    by_state = [draw_input(seed + 2, (2, 3)) for _ in neuron.init_state(torch.zeros(2, 3))]
 
     def run(lengths):
         neuron.zero_grad()

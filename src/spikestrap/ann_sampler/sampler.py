@@ -167,7 +167,9 @@ class AnnSampler(nn.Module):
                 f"{tuple(other.statistics.shape)}, T = {other._time_steps}, into "
                 f"{tuple(self.statistics.shape)}, T = {self._time_steps}"
             )
-        self._resume(self._time_steps or other._time_steps)
+        if not other.statistics.any():
+            return
+        self._resume(other._time_steps)
         self.statistics += other.statistics.to(self.statistics.device)
         self.count += other.count.to(self.count.device)
         self._pending += other._pending

@@ -20,9 +20,9 @@ from numba import prange, types
 from numba.extending import overload
 
 # Neurons a block: state and parameters of so many stay in a core's cache.
-_WIDTH = 2048
+_WIDTH = 4096
 # What a block's membrane trace may take in the backward pass, in floats: half an L2 cache.
-_TRACE_FLOATS = 32768
+_TRACE_FLOATS = 65536
 _LOG2_E = np.float32(1.4426950408889634)
 # 2**-f for |f| <= 1/2: Taylor coefficients of exp(-f ln 2), exact to float32 rounding.
 _P1, _P2, _P3, _P4, _P5, _P6 = (
@@ -224,6 +224,7 @@ def cuba_backward(
         for t in range(time_steps - 1, -1, -1):
             v = trace[t]
             grad_s = grad_spikes[t, lo:hi]
+            out = h if held else grad_z[t, lo:hi]
             if grad_params is not None:
                 for i in range(n):
                     th = _at(theta, i)
@@ -249,14 +250,13 @@ def cuba_backward(
                 slope = _surrogate_slope(v[i], th, surrogate, tau_grad, scale_grad)
                 by_spike = (grad_s[i] - through_reset * grad_v[i] * fell) * slope
                 grad_pre = grad_v[i] * (_ONE - to_zero * s) + by_spike
-                h[i] = grad_u[i] + grad_pre
+                grad_u_t = grad_u[i] + grad_pre
+                out[i] = grad_u_t
                 grad_v[i] = grad_pre * (_ONE - _at(vd, i))
-                grad_u[i] = h[i] * (_ONE - _at(cd, i))
+                grad_u[i] = grad_u_t * (_ONE - _at(cd, i))
             if held:
                 for i in range(n):
                     grad_z[0, lo + i] += h[i]
-            else:
-                grad_z[t, lo:hi] = h
         if grad_params is not None:
             for k in range(3):
                 _gather(sums[k], lo, inner, grad_params[k, block])

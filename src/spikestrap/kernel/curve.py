@@ -135,30 +135,36 @@ def _forward(z, origin, width, values, levels, inner, rates, segment):
         # Loops of one kind of work each: all but the look-up vectorize.
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, z.size)
         place = rates[lo:hi]
-        cell = np.empty(hi - lo, np.int32)
+        cell = np.empty(hi - lo, np.uint32)  # unsigned: no check for wrap-around
         rest = np.empty(hi - lo, np.float32)
+        part, cut = z[lo:hi], segment[lo:hi]
         if curves == 1:
             start, step = origin[0], width[0]
             for i in range(hi - lo):
-                place[i] = (z[lo + i] - start) / step
+                place[i] = (part[i] - start) / step
         else:
             for i in range(hi - lo):
                 k = ((lo + i) // inner) % curves
-                place[i] = (z[lo + i] - origin[k]) / width[k]
+                place[i] = (part[i] - origin[k]) / width[k]
         for i in range(hi - lo):
             # Written so that NaN falls to the lower end: it must not become an index.
             inside = place[i] if place[i] > 0 else np.float32(0)
             inside = inside if inside < cells else cells
             left = min(np.int32(inside), np.int32(points - 2))
             cell[i] = left
-            rest[i] = inside - np.float32(left)
+            rest[i] = inside - np.float32(left) if place[i] == place[i] else place[i]
             at = left + np.int32(1) if place[i] < cells else np.int32(points)
-            segment[lo + i] = at if place[i] >= 0 else np.int32(0)
-            rest[i] = rest[i] if place[i] == place[i] else place[i]
-        for i in range(hi - lo):
-            k = ((lo + i) // inner) % curves if curves > 1 else 0
-            left_value = values[k, cell[i]]
-            place[i] = left_value + rest[i] * (values[k, cell[i] + 1] - left_value)
+            cut[i] = at if place[i] >= 0 else np.int32(0)
+        if curves == 1:
+            table = values[0]
+            for i in range(hi - lo):
+                left_value = table[cell[i]]
+                place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
+        else:
+            for i in range(hi - lo):
+                table = values[((lo + i) // inner) % curves]
+                left_value = table[cell[i]]
+                place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
         if levels > 0:
             for i in range(hi - lo):
                 place[i] = np.floor(place[i] * levels + _HALF) / levels
@@ -171,8 +177,9 @@ def _backward_kernel(grad, segment, slopes, inner, grad_z):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, grad.size)
         if curves == 1:
             table = slopes[0]
-            for i in range(lo, hi):
-                grad_z[i] = grad[i] * table[segment[i]]
+            from_above, cut, out = grad[lo:hi], segment[lo:hi], grad_z[lo:hi]
+            for i in range(hi - lo):
+                out[i] = from_above[i] * table[cut[i]]
         else:
             for i in range(lo, hi):
                 grad_z[i] = grad[i] * slopes[(i // inner) % curves, segment[i]]

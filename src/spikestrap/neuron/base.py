@@ -113,4 +113,4 @@ class Neuron(nn.Module, ABC):
             raise SpikestrapError(
                 f"{type(self).__name__}: expected a state of shapes {expected}, got {shapes}"
             )
-        return state
+        return tuple(part.to(like) for part, like in zip(state, fresh, strict=True))
