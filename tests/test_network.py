@@ -573,13 +573,20 @@ class TestCompiling:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 torch.testing.assert_close(compiled(x, mode), expected)
 
-    def test_follows_a_new_fit(self, fresh_compiler):
+    def test_follows_a_new_fit_without_compiling_again(self, fresh_compiler):
+        compilations = []
+
+        def backend(graph, inputs):
+            compilations.append(graph)
+            return graph.forward
+
         x = draw((6,))
         net = fit(mlp(), x).eval()
-        compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-        compiled(x, ANN)
-        fit(net, 3 * x)
-        assert torch.equal(compiled(x, ANN), net(x, ANN))
+        compiled = torch.compile(net, fullgraph=True, backend=backend)
+        for scale in (1, 3, 0.5, 2):
+            fit(net, scale * x)
+            assert torch.equal(compiled(x, ANN), net(x, ANN))
+        assert len(compilations) == 1
 
 
 def test_blocks_may_be_any_module_that_takes_a_mode():

@@ -30,7 +30,7 @@ SHAPES = [
     (3, 2, 3, 4, 5),
     (3, 1, 3, 1, 5),
     (2, 1, WIDTH + 1),
-    (2, 3, 5, 11, 31),  # more than two blocks, no multiple of one
+    (2, 3, 5, 31, WIDTH // 200),  # more than two blocks, no multiple of one
     (300, 2, 3),
     (3000, 1, 2),
 ]
@@ -104,7 +104,7 @@ def test_every_decay(current_decay, voltage_decay, reset, detach_reset):
 @every_neuron
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize(
-    "shape", [(7, 4, 3), (1, 4, 3), (4, 2, 3, 5, 3), (2, 3, 3, 17, 29)], ids=str
+    "shape", [(7, 4, 3), (1, 4, 3), (4, 2, 3, 5, 3), (2, 3, 3, 17, WIDTH // 70)], ids=str
 )
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 @pytest.mark.parametrize("detach_reset", [True, False])
@@ -214,7 +214,7 @@ def test_gradient_of_a_part():
 def test_threads_change_nothing():
     # Two threads more than one, where there are two.
     neuron = build(CUBA, 5, PARAMETERS[CUBA])
-    z = torch.randn(6, 3, 5, 11, 31)
+    z = torch.randn(6, 3, 5, 31, WIDTH // 200)
     state = tuple(s.detach() for s in neuron.init_state(z[0]))
     before = numba.get_num_threads()
     outs = []

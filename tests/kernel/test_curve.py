@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from tests.neuron.cases import seeds
 
 from spikestrap import SpikestrapError
-from spikestrap.kernel.curve import _CurveReference, curve, curve_reference
-
-WIDTH = 4096  # what a thread works on at a time: more than that, and no multiple of it
+from spikestrap.kernel.curve import _WIDTH as WIDTH
+from spikestrap.kernel.curve import curve, curve_reference, slope_reference
 
 
 def make(curves=1, cells=6, seed=0):
@@ -57,9 +56,9 @@ CASES = [
     (1, (2, 3, 4, 5)),
     (3, (2, 3, 4, 5)),
     (3, (2, 3, 1, 1)),
-    (1, (2 * WIDTH + 5, 1)),
-    (3, (3, 3, 37, 41)),
-    (7, (1201, 7)),
+    (1, (2 * WIDTH + 5, 1)),  # more than a thread works on at a time, and no multiple of it
+    (3, (3, 3, 37, WIDTH // 100)),
+    (7, (WIDTH // 3, 7)),
     (1, (0, 3)),
     (3, (0, 3)),
     (3, (2, 3, 0, 4)),
@@ -79,12 +78,13 @@ def test_kernel_is_the_reference(curves, shape, levels, cells):
     assert torch.equal(own_segment, segment)
 
     grad = torch.randn(shape)
-    grads = []
-    for function in (curve, _CurveReference.apply):
+    expected_grad = grad * slope_reference(segment, table[3])
+    for function in (curve, lambda *args: torch.ops.spikestrap.curve(*args)[0]):
         leaf = z.clone().requires_grad_()
-        function(leaf, *table, levels).backward(grad)
-        grads.append(leaf.grad)
-    assert torch.equal(*grads)
+        rates = function(leaf, *table, levels)
+        rates.backward(grad)
+        assert torch.equal(rates, expected)
+        assert torch.equal(leaf.grad, expected_grad)
 
 
 @cases

@@ -213,6 +213,20 @@ def test_autocast_leaves_the_dynamics_alone(neuron, backend):
     assert all(torch.equal(a, b) for a, b in zip(state, expected_state, strict=True))
 
 
+def test_autocast_leaves_a_neuron_of_ones_own_alone():
+    class Recurrent(Adaptive):
+        def step(self, z, state):
+            # What autocast would take to half precision.
+            return super().step(z + state[0] @ mixing, state)
+
+    mixing, z, neuron = 0.3 * torch.randn(3, 3), torch.rand(50, 4, 3), Recurrent()
+    expected, expected_state = neuron(z, return_state=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes, state = neuron(z, return_state=True)
+    assert torch.equal(spikes, expected)
+    assert all(torch.equal(a, b) for a, b in zip(state, expected_state, strict=True))
+
+
 @every_neuron
 def test_float64_is_computed_in_float64(neuron_type):
     neuron = make(neuron_type).double()

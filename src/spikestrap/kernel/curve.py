@@ -34,10 +34,12 @@ def curve(
     origin, width (K,), values (K, cells + 1), slopes (K, cells + 2): K curves, one for all
     or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels.
     """
-    if z.device.type == "cpu":
-        rates, _ = _curve(z, origin, width, values, slopes, levels)
+    parts = (z, origin, width, values, slopes, levels)
+    if z.device.type == "cpu" and torch.compiler.is_compiling():
+        rates, _ = _curve(*parts)
     else:
-        rates = _CurveReference.apply(z, origin, width, values, slopes, levels)
+        # Outside a compiled graph the operator's dispatch would cost as much as its work.
+        rates = _Curve.apply(*parts)
     return rates
 
 
@@ -60,28 +62,36 @@ def curve_reference(
     return rates, segment
 
 
-class _CurveReference(torch.autograd.Function):
+def slope_reference(segment: Tensor, slopes: Tensor) -> Tensor:
+    """The backward slope in each cell, in plain torch."""
+    shape = (-1, *[1] * (segment.ndim - 2)) if slopes.shape[0] > 1 else ()
+    row = torch.arange(slopes.shape[0], device=segment.device).view(shape) * slopes.shape[1]
+    return slopes.flatten()[segment.long() + row]
+
+
+class _Curve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, origin: Tensor, *args: Any) -> Tensor:
         width, values, slopes, levels = args
-        rates, segment = curve_reference(z, origin, width, values, levels)
+        if z.device.type == "cpu":
+            rates, segment = _run(z, origin, width, values, levels)
+        else:
+            rates, segment = curve_reference(z, origin, width, values, levels)
         ctx.save_for_backward(segment, slopes)
         return rates
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         segment, slopes = ctx.saved_tensors
-        shape = (-1, *[1] * (segment.ndim - 2)) if slopes.shape[0] > 1 else ()
-        row = torch.arange(slopes.shape[0], device=segment.device).view(shape) * slopes.shape[1]
-        return grads[0] * slopes.flatten()[segment.long() + row], None, None, None, None, None
+        # With a graph to be made of the backward pass, the operator, which refuses the next.
+        run = _curve_backward if torch.is_grad_enabled() else _run_backward
+        return run(grads[0], segment, slopes), None, None, None, None, None
 
 
-@torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
-def _curve(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+def _run(
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
-    rates = torch.empty(z.shape)
-    segment = torch.empty(z.shape, dtype=torch.uint8)
+    rates, segment = torch.empty(z.shape), torch.empty(z.shape, dtype=torch.uint8)
     _forward(
         _flat(z),
         origin.numpy(),
@@ -95,17 +105,30 @@ def _curve(
     return rates, segment
 
 
+def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+    if grad.device.type != "cpu":
+        return grad * slope_reference(segment, slopes)
+    grad_z = torch.empty(grad.shape)
+    _backward_kernel(_flat(grad), _flat(segment), slopes.numpy(), _inner(segment), _flat(grad_z))
+    return grad_z
+
+
+@torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
+def _curve(
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+) -> tuple[Tensor, Tensor]:
+    return _run(z, origin, width, values, levels)
+
+
 @_curve.register_fake
 def _(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     rates = torch.empty(z.shape, device=z.device)
     return rates, torch.empty(z.shape, dtype=torch.uint8, device=z.device)
 
 
-@torch.library.custom_op("spikestrap::curve_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("spikestrap::curve_backward", mutates_args=())
 def _curve_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
-    grad_z = torch.empty(grad.shape)
-    _backward_kernel(_flat(grad), _flat(segment), slopes.numpy(), _inner(segment), _flat(grad_z))
-    return grad_z
+    return _run_backward(grad, segment, slopes)
 
 
 @_curve_backward.register_fake
