@@ -98,8 +98,7 @@ def test_gradients_in_every_mode():
         assert (z.grad != 0).any()
 
 
-def test_the_curve_is_where_the_neuron_is_not():
-    # Rates of the curve against those of the neuron on the very same inputs.
+def test_the_curve_gives_the_rates_of_the_neuron():
     unit = make()
     z = draw(shape=(1, 400, 3))
     rate = unit(z, Mode.SAMPLE, time_steps=8).mean(0)

@@ -95,8 +95,9 @@ class BatchNorm(Norm):
         var, centre = torch.var_mean(mean, [0, *range(2, mean.ndim)], correction=0)
         with torch.no_grad():
             count = mean.numel() // mean.shape[1]
-            self.running_mean.lerp_(centre, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+            self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
+            unbiased = (var * count / (count - 1)).to(self.running_var)
+            self.running_var.lerp_(unbiased, self.momentum)
         return affine(z, *self._scale_shift(centre, var))
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +132,7 @@ class MeanOnlyNorm(Norm):
         """See `Norm.by_batch`."""
         centre = mean.mean([0, *range(2, mean.ndim)])
         with torch.no_grad():
-            self.running_mean.lerp_(centre, self.momentum)
+            self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
         return affine(z, torch.ones_like(centre), self.bias - centre)
 
     def folded(self) -> tuple[Tensor, Tensor]:

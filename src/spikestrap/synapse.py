@@ -84,7 +84,10 @@ class Pooling(nn.Module):
     ) -> None:
         super().__init__()
         if kind not in ("sum", "average"):
-            raise SpikestrapError(f"kind must be sum or average, got {kind!r}")
+            raise SpikestrapError(
+                f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
+                "averaging over time"
+            )
         self.pool = nn.AvgPool2d(kernel_size, stride, padding)
         height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         self.factor = weight * (height * width if kind == "sum" else 1)

@@ -594,3 +594,14 @@ def test_autocast():
     exact = run_all_modes(block, x)
     for out, expected in zip(outs, exact, strict=True):
         assert (out.float() - expected).abs().mean() < 0.05
+
+
+def test_own_neuron_takes_the_blocks_options():
+    made = ss.block.Dense({"neuron": ss.neuron.IF(1.0), "norm": "batch", "dropout": 0.5}, 6, 4)
+    assert isinstance(made.unit.neuron, ss.neuron.IF)
+    assert made.norm is not None
+    assert made.dropout.p == 0.5
+    with pytest.raises(
+        ss.SpikestrapError, match=r"beside a Neuron, expected norm.* got 'threshold'"
+    ):
+        ss.block.Dense({"neuron": ss.neuron.IF(1.0), "threshold": 2.0}, 6, 4)

@@ -34,7 +34,8 @@ class AnnSampler(nn.Module):
     cells: resolution of the curve, 4 to 250.
 
     Statistics and curve are buffers of fixed size: saved, loaded, moved and copied with the
-    module, summed over processes. Raises SpikestrapError for settings out of range.
+    module; sums, so that they can be added over processes. Raises SpikestrapError for settings
+    out of range.
 
     >>> import spikestrap as ss
     >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
@@ -98,19 +99,22 @@ class AnnSampler(nn.Module):
         self.register_buffer("slopes", zeros(self.channels, cells + 2))
         self.register_buffer("residual", zeros(self.channels))
         # What the forward pass asks at every call, without a transfer from the device.
-        self._pending = self._fits = self._time_steps = 0
+        # Truths, not counts: a compiled graph holds for one value of each.
+        self._pending = self._is_fitted = False
+        self._time_steps = 0
         self.register_load_state_dict_post_hook(_recall)
 
     @property
     def pending(self) -> bool:
         """Whether there are samples that no fit has used."""
-        return self._pending > 0
+        return self._pending
 
     @property
     def time_steps(self) -> int:
         """T of the sampled spikes; 0 before any."""
         return self._time_steps
 
+    @torch.compiler.disable
     @torch.no_grad()
     def append(self, a: Tensor, z: Tensor) -> None:
         """Records spikes a (T, N, ...) and their inputs z (T, N, ...), or (1, N, ...) held.
@@ -146,7 +150,7 @@ class AnnSampler(nn.Module):
         self._resume(a.shape[0])
         self.statistics += histogram(mean, rate, self.channels, self.fine)
         self.count += rate.numel()
-        self._pending += rate.numel()
+        self._pending = True
 
     @torch.no_grad()
     def merge(self, other: AnnSampler) -> None:
@@ -172,7 +176,7 @@ class AnnSampler(nn.Module):
         self._resume(other._time_steps)
         self.statistics += other.statistics.to(self.statistics.device)
         self.count += other.count.to(self.count.device)
-        self._pending += other._pending
+        self._pending = True
 
     def _resume(self, time_steps: int) -> None:
         """Before new samples: forgets what is of another T, or fades what was fitted."""
@@ -187,8 +191,9 @@ class AnnSampler(nn.Module):
         """Forgets what was sampled; the curve stays."""
         self.statistics.zero_()
         self.count.zero_()
-        self._pending = 0
+        self._pending = False
 
+    @torch.compiler.disable
     @torch.no_grad()
     def fit(self) -> None:
         """Fits the curve to what was sampled. The statistics stay until sampling resumes.
@@ -220,8 +225,7 @@ class AnnSampler(nn.Module):
         self.residual = self._tensor([fit.residual for fit in fits])
         self.count.zero_()
         self.fitted += 1
-        self._pending = 0
-        self._fits += 1
+        self._pending, self._is_fitted = False, True
         self._warn_if_constant(everything)
 
     def _tensor(self, rows: Any) -> Tensor:
@@ -268,7 +272,7 @@ class AnnSampler(nn.Module):
 
         Raises NotFittedError before any fit.
         """
-        if not self._fits:
+        if not self._is_fitted:
             raise NotFittedError(
                 "ANN mode before any fit: run some batches in Mode.SAMPLE, then one in Mode.FIT"
             )
@@ -282,7 +286,7 @@ class AnnSampler(nn.Module):
         return rates.to(z.dtype)
 
     def plot(self, ax: Any = None, channel: int = 0) -> Any:
-        """Draws the sampled bins, the curve and its slope; returns the matplotlib axes."""
+        """Draws the sampled bins and the curve; returns the matplotlib axes."""
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -296,7 +300,7 @@ class AnnSampler(nn.Module):
             seen = (z / count > low - reach) & (z / count < high + reach)
             size = 4 + 60 * (count / count.max()) ** 0.5
             ax.scatter((z / count)[seen], (a / count)[seen], s=size[seen], alpha=0.4, label="SNN")
-        if self._fits:
+        if self._is_fitted:
             grid = torch.linspace(low - reach, high + reach, 500)
             k = slice(channel, channel + 1)
             origin, width = self.origin[k].cpu(), self.width[k].cpu()
@@ -316,8 +320,8 @@ class AnnSampler(nn.Module):
 def _recall(sampler: nn.Module, _: Any) -> None:
     """After a load: the counts that are asked at every call."""
     assert isinstance(sampler, AnnSampler)
-    sampler._pending = int(sampler.count)
-    sampler._fits = int(sampler.fitted)
+    sampler._pending = bool(sampler.count > 0)
+    sampler._is_fitted = bool(sampler.fitted > 0)
     sampler._time_steps = int(sampler.levels)
 
 

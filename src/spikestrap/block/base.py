@@ -34,10 +34,11 @@ class Block(nn.Module):
     """Synapse, norm, unit, dropout; what `Dense`, `Conv` and the others are made of.
 
     neuron: a Neuron, or a dict with its parameters and, besides, `norm` ("batch",
-    "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`). The dict
-    is not changed. channels: size of axis 1 of the synapse's output (N, C, ...); None where
-    the synapse does not know it. count_log: return (output, event rate), the rate being the
-    mean number of spikes per neuron and step. delay_shift: send spikes on one step late, as
+    "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`); with a
+    Neuron of your own, dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
+    channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
+    not know it. count_log: return (output, event rate), the rate being the mean number of
+    spikes per neuron and step. delay_shift: send spikes on one step late, as
     between cores on a chip; the last step's are lost.
     """
 
@@ -105,6 +106,14 @@ def split_neuron(
     options: dict[str, Any] = dict.fromkeys(BLOCK_KEYS)
     if isinstance(neuron, Neuron):
         return neuron, options
+    if isinstance(neuron, Mapping) and isinstance(neuron.get("neuron"), Neuron):
+        made = neuron["neuron"]
+        for key in neuron:
+            if key not in ("neuron", *BLOCK_KEYS):
+                raise SpikestrapError(
+                    f"{where}: beside a Neuron, expected {', '.join(BLOCK_KEYS)}, got {key!r}"
+                )
+        return made, {**options, **{key: neuron[key] for key in BLOCK_KEYS if key in neuron}}
     if neuron_type is None or not isinstance(neuron, Mapping):
         wanted = "a Neuron" if neuron_type is None else "a dict of neuron parameters, or a Neuron"
         raise SpikestrapError(f"{where}: expected {wanted}, got {type(neuron).__name__}")
@@ -137,7 +146,7 @@ def _make_sampler(settings: Any, channels: int | None, where: str) -> AnnSampler
 class Input(Block):
     """Turns a value into a current, weight * x + bias (both learnable), and spikes.
 
-    x: (T, N, features...) of any features.
+    x: (T, N, C) or (T, N, C, H, W).
 
     >>> import spikestrap as ss
     >>> block = Input(ss.neuron.IF(threshold=1.0), weight=1.0, bias=0.0)
