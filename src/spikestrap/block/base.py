@@ -188,7 +188,52 @@ class Dense(Block):
         super().__init__(neuron, synapse, out_neurons, count_log=count_log, delay_shift=delay_shift)
 
 
-class Conv(Block):
+class _Convolution(Block):
+    """What `Conv` and `ConvT` share: all but the torch layer."""
+
+    layer_type: ClassVar[type[nn.Conv2d] | type[nn.ConvTranspose2d]]
+
+    def __init__(
+        self,
+        neuron: NeuronLike,
+        in_features: int,
+        out_features: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        *,
+        bias: bool = False,
+        weight_scale: float = 1.0,
+        weight_norm: bool = False,
+        count_log: bool = False,
+        delay_shift: bool = False,
+    ) -> None:
+        layer = self.layer_type(
+            in_features,
+            out_features,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        synapse = Synapse(
+            layer,
+            3,
+            in_features,
+            out_features,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+        super().__init__(
+            neuron, synapse, out_features, count_log=count_log, delay_shift=delay_shift
+        )
+
+
+class Conv(_Convolution):
     """2-d convolution: (T, N, in_features, H, W) to (T, N, out_features, H', W').
 
     >>> import spikestrap as ss
@@ -197,40 +242,10 @@ class Conv(Block):
     torch.Size([4, 5, 8, 12, 12])
     """
 
-    def __init__(
-        self,
-        neuron: NeuronLike,
-        in_features: int,
-        out_features: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        *,
-        bias: bool = False,
-        weight_scale: float = 1.0,
-        weight_norm: bool = False,
-        count_log: bool = False,
-        delay_shift: bool = False,
-    ) -> None:
-        layer = nn.Conv2d(
-            in_features, out_features, kernel_size, stride, padding, dilation, groups, bias
-        )
-        synapse = Synapse(
-            layer,
-            3,
-            in_features,
-            out_features,
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-        )
-        super().__init__(
-            neuron, synapse, out_features, count_log=count_log, delay_shift=delay_shift
-        )
+    layer_type = nn.Conv2d
 
 
-class ConvT(Block):
+class ConvT(_Convolution):
     """2-d transposed convolution: (T, N, in_features, H, W) to (T, N, out_features, H', W').
 
     >>> import spikestrap as ss
@@ -239,44 +254,7 @@ class ConvT(Block):
     torch.Size([4, 5, 2, 12, 12])
     """
 
-    def __init__(
-        self,
-        neuron: NeuronLike,
-        in_features: int,
-        out_features: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        *,
-        bias: bool = False,
-        weight_scale: float = 1.0,
-        weight_norm: bool = False,
-        count_log: bool = False,
-        delay_shift: bool = False,
-    ) -> None:
-        layer = nn.ConvTranspose2d(
-            in_features,
-            out_features,
-            kernel_size,
-            stride,
-            padding,
-            groups=groups,
-            bias=bias,
-            dilation=dilation,
-        )
-        synapse = Synapse(
-            layer,
-            3,
-            in_features,
-            out_features,
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-        )
-        super().__init__(
-            neuron, synapse, out_features, count_log=count_log, delay_shift=delay_shift
-        )
+    layer_type = nn.ConvTranspose2d
 
 
 class Pool(Block):
