@@ -13,7 +13,7 @@ from spikestrap.train.data import digits, load, mnist
 def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def write_mnist(folder: Path, name="{part}-{kind}-idx{dims}-ubyte.gz", train=24, test=10) -> Path:
