@@ -48,6 +48,14 @@ class Neuron(nn.Module, ABC):
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One time step: input z (N, ...) and state to spikes (N, ...) and the next state."""
 
+    def extra(self, z: Tensor, time_steps: int) -> tuple[Tensor, ...]:
+        """What `step` gets besides z and the state, such as noise: none, unless overridden.
+
+        Each is (T, N, ...), or (1, N, ...) if it is held. Asked for once, before the first
+        step; step t is called as ``step(z[t], state, *(e[t] for e in extra))``.
+        """
+        return ()
+
     def forward(
         self,
         z: Tensor,
@@ -85,7 +93,7 @@ class Neuron(nn.Module, ABC):
             if fused_wanted(z, kernel is not None, type(self).__name__) and kernel is not None:
                 spikes, state = kernel(self, z, state, time_steps)
             else:
-                spikes, state = scan(self.step, z, state, time_steps)
+                spikes, state = scan(self.step, (z, *self.extra(z, time_steps)), state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
