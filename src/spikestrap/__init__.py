@@ -6,14 +6,17 @@ curve, train as an ANN with the curves, measure them again now and then, run it 
 
 __version__ = "0.1.0"
 
-from . import ann_sampler, block, neuron, norm, routine, unit
+from . import ann_sampler, block, exchange, fixed, neuron, norm, routine, unit
+from .cost import Cost, cost
 from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
+from .exchange import load, save
 from .kernel import use_backend
 from .network import Network
 from .routine import LayerMode, Mode, Scheduler, mode
 from .timeaxis import hold
 
 __all__ = [
+    "Cost",
     "LayerMode",
     "Mode",
     "Network",
@@ -23,11 +26,16 @@ __all__ = [
     "SpikestrapWarning",
     "ann_sampler",
     "block",
+    "cost",
+    "exchange",
+    "fixed",
     "hold",
+    "load",
     "mode",
     "neuron",
     "norm",
     "routine",
+    "save",
     "unit",
     "use_backend",
 ]

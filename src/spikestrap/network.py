@@ -8,7 +8,9 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
+from .block import Affine, AvgPool, Block, Dropout, Flatten
 from .errors import SpikestrapError
+from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .timeaxis import has_time, hold, time_mean
 from .unit import units_of
@@ -21,6 +23,9 @@ class Network(nn.Module):
 
     time_steps: T for static inputs (N, features...), held for so long; None for inputs that
     have time, (T, N, features...). Features are flat (C,) or images (C, H, W).
+    precision: "float", or "loihi": weights of so many `bits` (8), biases, thresholds and decays
+    on the chip's grids and neurons in its integers, in every mode, so that the network trains
+    on what the chip will hold, and its SNN mode gives the spikes of `spikestrap.fixed`.
 
     >>> import spikestrap as ss
     >>> neuron = dict(threshold=1.0, voltage_decay=0.1)
@@ -34,12 +39,21 @@ class Network(nn.Module):
     (torch.Size([16, 10]), torch.Size([16, 10]), torch.Size([16, 10]))
     """
 
-    def __init__(self, *blocks: nn.Module, time_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        *blocks: nn.Module,
+        time_steps: int | None = None,
+        precision: str = "float",
+        bits: int = 8,
+    ) -> None:
         super().__init__()
         if not blocks:
             raise SpikestrapError("Network: expected at least one block, got none")
         self.blocks = nn.ModuleList(blocks)
         self.time_steps = time_steps
+        self.precision = check_precision(precision)
+        if precision == "loihi":
+            _quantize(blocks, bits)
 
     @property
     def time_steps(self) -> int | None:
@@ -115,6 +129,28 @@ class Network(nn.Module):
                 )
             modes = iter(listed)
         return (next(modes) if unit else Mode.SNN for unit in has_unit)
+
+
+def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:
+    """Puts blocks on the chip's grids; the factor of a pooling goes into the weights behind it."""
+    gain, pool = 1.0, ""
+    for number, module in enumerate(blocks):
+        where = f"block {number} ({type(module).__name__})"
+        if isinstance(module, AvgPool):
+            gain, pool = gain * module.quantize(), where
+        elif isinstance(module, Block | Affine):
+            try:
+                module.quantize(bits).gain = gain
+            except SpikestrapError as error:
+                raise SpikestrapError(f"{where}: {error}") from error
+            gain, pool = 1.0, ""
+        elif not isinstance(module, Flatten | Dropout):
+            raise SpikestrapError(
+                f"{where}: the chip's precision knows blocks with a neuron, Affine, Flatten, "
+                "AvgPool and Dropout"
+            )
+    if pool:
+        raise SpikestrapError(f"{pool}: expected a block with weights behind it, found none")
 
 
 def _finite(x: Tensor) -> bool:

@@ -27,6 +27,13 @@ class Norm(nn.Module, ABC):
         """
 
     @abstractmethod
+    def of_batch(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) by the statistics of time means (N, C, ...), as in training.
+
+        Also moves the running statistics.
+        """
+
+    @abstractmethod
     def folded(self) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of evaluation, by the running statistics.
 
@@ -92,13 +99,17 @@ class BatchNorm(Norm):
             # Without time it is torch's own, which is fused.
             y = F.batch_norm(mean, *running, self.weight, self.bias, True, self.momentum, self.eps)
             return y.unsqueeze(0)
+        return affine(z, *self.of_batch(mean))
+
+    def of_batch(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Norm.of_batch`."""
         var, centre = torch.var_mean(mean, [0, *range(2, mean.ndim)], correction=0)
         with torch.no_grad():
             count = mean.numel() // mean.shape[1]
             self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
             unbiased = (var * count / (count - 1)).to(self.running_var)
             self.running_var.lerp_(unbiased, self.momentum)
-        return affine(z, *self._scale_shift(centre, var))
+        return self._scale_shift(centre, var)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """See `Norm.folded`."""
@@ -130,10 +141,14 @@ class MeanOnlyNorm(Norm):
 
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
         """See `Norm.by_batch`."""
+        return affine(z, *self.of_batch(mean))
+
+    def of_batch(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Norm.of_batch`."""
         centre = mean.mean([0, *range(2, mean.ndim)])
         with torch.no_grad():
             self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
-        return affine(z, torch.ones_like(centre), self.bias - centre)
+        return torch.ones_like(centre), self.bias - centre
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """See `Norm.folded`."""

@@ -5,8 +5,12 @@ All take (T, N, ...) or (N, ...) and fold time into the batch. Weights have torc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
 from .errors import SpikestrapError
@@ -46,6 +50,19 @@ class Synapse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (T, N, features...) or (N, features...) to the weighted input z."""
+        return self._over_time(self.layer, x)
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same with another weight and bias, of the shapes of its own."""
+        layer = self.layer
+        if isinstance(layer, nn.Conv2d):
+            size: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            return self._over_time(lambda r: F.conv2d(r, weight, bias, *size), x)
+        if isinstance(layer, nn.Linear):
+            return self._over_time(lambda r: F.linear(r, weight, bias), x)
+        raise SpikestrapError(f"expected a dense or convolutional synapse, got {layer}")
+
+    def _over_time(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         axes = x.ndim - (2 if has_time(x) else 1)
         if axes != self.feature_axes or x.shape[-axes] != self.channels_in:
             features = "C" if self.feature_axes == 1 else "C, H, W"
@@ -54,9 +71,8 @@ class Synapse(nn.Module):
                 f"got shape {tuple(x.shape)}"
             )
         if has_time(x) and self.feature_axes > 1:
-            return over_time(self.layer, x)
-        z: Tensor = self.layer(x)
-        return z
+            return over_time(layer, x)
+        return layer(x)
 
     @property
     def weight(self) -> Tensor:
@@ -64,6 +80,13 @@ class Synapse(nn.Module):
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
         return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias (C,), None if there is none."""
+        bias = self.layer.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
 
 
 def linear(
@@ -88,15 +111,21 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
-        self.pool = nn.AvgPool2d(kernel_size, stride, padding)
+        # Sums, not means: sums of spikes are whole numbers, exact in any order.
+        self.pool = nn.AvgPool2d(kernel_size, stride, padding, divisor_override=1)
         height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
-        self.factor = weight * (height * width if kind == "sum" else 1)
+        self.window = height * width
+        self.factor = weight / (1 if kind == "sum" else self.window)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C, H, W) to (..., C, H', W')."""
+        return self.sums(x) * self.factor
+
+    def sums(self, x: Tensor) -> Tensor:
+        """The same without the factor: the sum of each window."""
         check_images(x)
         z: Tensor = over_time(self.pool, x) if has_time(x) else self.pool(x)
-        return z if self.factor == 1 else z * self.factor
+        return z
 
 
 class ElementWise(nn.Module):

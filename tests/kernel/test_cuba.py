@@ -239,14 +239,15 @@ def test_double_backward_is_refused():
 
 @every_neuron
 @pytest.mark.parametrize("channels", [None, 3])
-def test_operators_keep_torchs_contract(neuron_type, channels):
+@pytest.mark.parametrize("chip", [False, True])
+def test_operators_keep_torchs_contract(neuron_type, channels, chip):
     parameters = draw_parameters(neuron_type, 0, channels)
     theta = parameters["threshold"]
     one, none = torch.ones(()), torch.zeros(())
     z = torch.rand(4, 2, 3, 2, 2)
     state = torch.zeros(2, 3, 2, 2)
     values = (parameters.get("current_decay", one), parameters.get("voltage_decay", none), theta)
-    rule = (0, 1, 1.0, 1.0, True)
+    rule = (0, 1, 1.0, 1.0, True, chip)
     args = [t.clone().requires_grad_() for t in (z, state, state, *values)]
     torch.library.opcheck(torch.ops.spikestrap.cuba.default, (*args, 4, *rule))
     held = (z[:1].clone().requires_grad_(), *args[1:])

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import spikestrap as ss
+from spikestrap.files import write_file
 from spikestrap.train.loop import Epoch, History
 from spikestrap.train.recipes import recipe
-from spikestrap.train.run import load_run, prepare_run, save_run, write_file
+from spikestrap.train.run import load_run, prepare_run, save_run
 
 X = torch.rand(6, 1, 8, 8)
 
@@ -114,7 +115,7 @@ def test_a_config_that_does_not_fit(run, changes, message):
 def test_truncated_weights(run, cut):
     content = (run / "best.pt").read_bytes()
     (run / "best.pt").write_bytes(content[:cut])
-    with pytest.raises(ss.SpikestrapError, match=r"best.pt: expected weights as a run saves them"):
+    with pytest.raises(ss.SpikestrapError, match=r"best.pt: expected weights as torch saves them"):
         load_run(run)
 
 

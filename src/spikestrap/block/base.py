@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
-from ..neuron import Neuron
+from ..neuron import ChipCUBA, Neuron
 from ..norm import make_norm
+from ..quantize import Quantizer
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse, linear
 from ..timeaxis import compact, has_time, time_mean
@@ -64,6 +65,26 @@ class Block(nn.Module):
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
         self.count_log = count_log
         self.delay_shift = delay_shift
+        self.quantizer: Quantizer | None = None
+
+    def quantize(self, bits: int = 8) -> Quantizer:
+        """From here on computes on Loihi's grids, for good; parameters keep their names.
+
+        Raises SpikestrapError for what the chip cannot do.
+        """
+        name = type(self).__name__
+        neuron = ChipCUBA(self.unit.neuron)
+        if isinstance(self.synapse, Synapse) and isinstance(self.synapse.layer, nn.ConvTranspose2d):
+            raise SpikestrapError(f"{name}: the chip's precision knows no transposed convolution")
+        has_bias = self.norm is not None or getattr(self.synapse, "bias", None) is not None
+        if has_bias and neuron.filters_current:
+            raise SpikestrapError(
+                f"{name}: on the chip a bias joins the membrane behind the current's decay, so "
+                "with a bias, a norm or an Input block the current_decay must be 1 and fixed"
+            )
+        self.unit.neuron = neuron
+        self.quantizer = Quantizer(bits)
+        return self.quantizer
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor | tuple[Tensor, Tensor]:
         """Spikes (T, N, ...) in SNN and SAMPLE mode, rates (N, ...) in ANN and FIT mode.
@@ -92,9 +113,10 @@ class Block(nn.Module):
             x = compact(x)
         elif time_steps is not None:
             x, time_steps = time_mean(x), None
-        z = self.synapse(x)
-        if self.norm is not None:
-            z = self.norm(z)
+        if self.quantizer is not None:
+            z = self.quantizer(self.synapse, self.norm, x)
+        else:
+            z = self.synapse(x) if self.norm is None else self.norm(self.synapse(x))
         y: Tensor = self.unit(z, mode, time_steps)
         return y
 
@@ -311,10 +333,19 @@ class Affine(nn.Module):
         if isinstance(neuron, Mapping):
             split_neuron(neuron, self.neuron_type, type(self).__name__)
         self.synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
+        self.quantizer: Quantizer | None = None
+
+    def quantize(self, bits: int = 8) -> Quantizer:
+        """From here on computes on Loihi's grids, for good; parameters keep their names."""
+        self.quantizer = Quantizer(bits)
+        return self.quantizer
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Logits (N, out_neurons), in every mode."""
-        logits: Tensor = self.synapse(time_mean(x) if has_time(x) else x)
+        mean = time_mean(x) if has_time(x) else x
+        if self.quantizer is not None:
+            return self.quantizer(self.synapse, None, mean)
+        logits: Tensor = self.synapse(mean)
         return logits
 
 

@@ -52,10 +52,16 @@ class AvgPool(nn.Module):
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
         self.pooling = Pooling(kernel_size, stride, padding, "average", 1.0)
+        self.sums = False
+
+    def quantize(self) -> float:
+        """From here on gives sums; the factor that the synapse behind it is to make up for."""
+        self.sums = True
+        return self.pooling.factor
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Pools each window of each step."""
-        return _keeping_held(self.pooling, x)
+        return _keeping_held(self.pooling.sums if self.sums else self.pooling, x)
 
 
 class Upsample(nn.Module):

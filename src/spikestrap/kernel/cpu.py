@@ -28,6 +28,8 @@ _LOG2_E = np.float32(1.4426950408889634)
 _P1, _P2, _P3, _P4, _P5, _P6 = (
     np.float32((-math.log(2)) ** k / math.factorial(k)) for k in range(1, 7)
 )
+# On Loihi the state is a whole number of 1/4096, of 24 bits with its sign.
+_LIMIT, _UNIT = np.float32(2**23 / 4096), np.float32(1 / 4096)
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
 
@@ -107,15 +109,31 @@ def _gather(values, lo, inner, sums):
         sums[((lo + i) // inner) % sums.size] += values[i]
 
 
+@numba.njit(inline="always")
+def _decayed(x, decay):
+    """A state in whole 1/4096 after its decay, rounded toward zero; exact in float64."""
+    return np.float32(np.trunc(np.float64(x) * (4096.0 - 4096.0 * np.float64(decay))) / 4096.0)
+
+
 @_jit
-def _advance(z, u, v, current_decay, voltage_decay, threshold, to_zero, by_threshold, trace, out):
+def _advance(
+    z, u, v, current_decay, voltage_decay, threshold, to_zero, by_threshold, chip, trace, out
+):
     """One step of the state in place; writes spikes to out, or the membrane before reset.
 
-    v - s v is the reset to zero, v - s threshold the one by subtraction.
+    v - s v is the reset to zero, v - s threshold the one by subtraction. On the chip
+    (Lava's bit-accurate LIF) the current wraps around and the membrane saturates.
     """
     for i in range(z.size):
-        u_t = u[i] * (_ONE - _at(current_decay, i)) + z[i]
-        v_t = v[i] * (_ONE - _at(voltage_decay, i)) + u_t
+        if chip is None:
+            u_t = u[i] * (_ONE - _at(current_decay, i)) + z[i]
+            v_t = v[i] * (_ONE - _at(voltage_decay, i)) + u_t
+        else:
+            u_t = _decayed(u[i], _at(current_decay, i)) + z[i]
+            u_t = u_t - np.float32(2) * _LIMIT if u_t > _LIMIT else u_t
+            u_t = u_t + np.float32(2) * _LIMIT if u_t <= -_LIMIT else u_t
+            v_t = _decayed(v[i], _at(voltage_decay, i)) + u_t
+            v_t = max(min(v_t, _LIMIT - _UNIT), _UNIT - _LIMIT)
         theta = _at(threshold, i)
         s = _ONE if v_t > theta else _ZERO
         u[i] = u_t
@@ -131,7 +149,9 @@ def _surrogate_slope(v, theta, surrogate, tau_grad, scale_grad):
 
 
 @_parallel_jit
-def cuba_forward(z, u0, v0, current_decay, voltage_decay, threshold, inner, reset, spikes, u1, v1):
+def cuba_forward(
+    z, u0, v0, current_decay, voltage_decay, threshold, inner, reset, chip, spikes, u1, v1
+):
     """Writes spikes (T, M) and the states after the last step u1, v1 (M,)."""
     time_steps, neurons = spikes.shape
     held = z.shape[0] == 1
@@ -149,7 +169,8 @@ def cuba_forward(z, u0, v0, current_decay, voltage_decay, threshold, inner, rese
         v[:] = v0[lo:hi]
         for t in range(time_steps):
             z_t = z[0 if held else t, lo:hi]
-            _advance(z_t, u, v, cd, vd, theta, to_zero, by_threshold, False, spikes[t, lo:hi])
+            out = spikes[t, lo:hi]
+            _advance(z_t, u, v, cd, vd, theta, to_zero, by_threshold, chip, False, out)
 
 
 @_jit
@@ -175,6 +196,7 @@ def cuba_backward(
     tau_grad,
     scale_grad,
     detach_reset,
+    chip,
     grad_z,
     grad_u0,
     grad_v0,
@@ -213,7 +235,9 @@ def cuba_backward(
             sums = np.zeros((3, n), np.float32)
         for t in range(time_steps):
             z_t = z[0 if held else t, lo:hi]
-            _advance(z_t, grad_u, grad_v, cd, vd, theta, to_zero, by_threshold, True, trace[t])
+            _advance(
+                z_t, grad_u, grad_v, cd, vd, theta, to_zero, by_threshold, chip, True, trace[t]
+            )
             if grad_params is not None:
                 u_trace[t] = grad_u
 

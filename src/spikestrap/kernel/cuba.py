@@ -21,13 +21,17 @@ RESETS = ("zero", "subtract", "none")
 
 
 class Rule(NamedTuple):
-    """What of the dynamics is not a tensor: reset and surrogate by their codes."""
+    """What of the dynamics is not a tensor: reset and surrogate by their codes.
+
+    `chip`: the state is in whole 1/4096, rounded and bounded as on Loihi.
+    """
 
     reset: int
     surrogate: int
     tau_grad: float
     scale_grad: float
     detach_reset: bool
+    chip: bool = False
 
 
 def run(
@@ -64,6 +68,7 @@ def _cuba(
     tau_grad: float,
     scale_grad: float,
     detach_reset: bool,
+    chip: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     spikes = z.new_empty((time_steps, *z.shape[1:]))
     u_last, v_last = torch.empty_like(spikes[0]), torch.empty_like(spikes[0])
@@ -74,6 +79,7 @@ def _cuba(
         *_parameters(current_decay, voltage_decay, threshold),
         _inner(z),
         reset,
+        _flag(chip),
         _rows(spikes),
         _flat(u_last),
         _flat(v_last),
@@ -103,6 +109,7 @@ def _cuba_backward(
     tau_grad: float,
     scale_grad: float,
     detach_reset: bool,
+    chip: bool,
     want_params: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_z = torch.empty(z.shape, dtype=z.dtype)
@@ -127,6 +134,7 @@ def _cuba_backward(
         tau_grad,
         scale_grad,
         detach_reset,
+        _flag(chip),
         _rows(grad_z),
         _flat(grad_u0),
         _flat(grad_v0),
@@ -154,7 +162,7 @@ def _backward(ctx: Any, grad_spikes: Tensor, grad_u: Tensor, grad_v: Tensor) -> 
     grads = _cuba_backward(grad_spikes, grad_u, grad_v, *ctx.saved_tensors, *ctx.rule, want_params)
     if not want_params:
         grads = (*grads[:3], None, None, None)
-    return (*grads, None, None, None, None, None, None)
+    return (*grads, *[None] * 7)
 
 
 torch.library.register_autograd(_cuba, _backward, setup_context=_save)
@@ -173,6 +181,11 @@ def _inner(z: Tensor) -> int:
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().view(-1).numpy()
+
+
+def _flag(value: bool) -> bool | None:
+    """None for False: numba compiles another version for it, without what the flag asks for."""
+    return True if value else None
 
 
 def _parameters(*params: Tensor) -> tuple[Any, ...]:

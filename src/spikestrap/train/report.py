@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from ..files import write_file
 from ..unit import Unit, units_of
 from .extras import require
 from .loop import History
-from .run import write_file
 
 _REPORT, _ACCURACY, _CURVES = "report.md", "accuracy.png", "curves.png"
 

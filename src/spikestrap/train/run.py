@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import platform
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import SpikestrapError
+from ..files import read_weights, write_file
 from ..network import Network
 from .loop import History
 from .options import Options, whole_number
@@ -121,7 +120,7 @@ def load_run(path: Path) -> Run:
         data = None if config.get("data") is None else Path(_text(config, "data"))
     net = made_by.network(time_steps)
     weights_path = path / WEIGHTS
-    state = _read_weights(weights_path, _size(net.state_dict()))
+    state = read_weights(weights_path, 2 * _size(net.state_dict()) + 2**20)
     with _naming(weights_path):
         _check_state(state, net.state_dict())
     net.load_state_dict(state)
@@ -131,22 +130,6 @@ def load_run(path: Path) -> Run:
 def count_parameters(net: nn.Module) -> int:
     """The number of trainable values."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, which is then renamed.
-
-    Raises:
-        SpikestrapError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise SpikestrapError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -172,29 +155,6 @@ def _text(config: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise SpikestrapError(f"{key}: expected a text, got {value!r}")
     return value
-
-
-def _read_weights(path: Path, expected_size: int) -> dict[str, Tensor]:
-    limit = 2 * expected_size + 2**20
-    try:
-        # A zip may promise little and unpack to much: what it unpacks to is checked first.
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > limit:
-            raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except SpikestrapError:
-        raise
-    except OSError as error:
-        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged archive makes zipfile and torch raise all sorts
-        raise SpikestrapError(
-            f"{path}: expected weights as a run saves them, got a damaged file "
-            f"({type(error).__name__})"
-        ) from error
-    if not isinstance(state, dict):
-        raise SpikestrapError(f"{path}: expected a state dict, got {type(state).__name__}")
-    return state
 
 
 def _check_state(state: Mapping[Any, Any], expected: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,185 @@
+"""What an inference costs in operations, as an SNN and as an ANN: an estimate.
+
+A spike costs one addition for each synapse that it reaches (a synaptic operation), a neuron
+one update a step; an ANN costs a multiplication and addition (MAC) for each weight use. The
+energies are those of 32-bit float arithmetic in 45 nm: addition 0.9 pJ, multiplication 3.7 pJ
+(Horowitz, Computing's energy problem, ISSCC 2014). Memory and communication, which dominate
+on real chips, are left out: numbers to compare networks with, not to predict a chip's power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import fixed
+from .block import Affine, Block
+from .errors import SpikestrapError
+from .network import Network
+from .routine import Mode
+from .synapse import ElementWise, Pooling, Synapse
+from .timeaxis import has_time, is_held
+
+ADDITION_PJ, MAC_PJ = 0.9, 4.6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts for one inference, the mean over the samples.
+
+    time_steps: T. spikes: of all neurons over all steps. synaptic_operations: synapses that
+    they reach. neuron_updates: neurons times steps. macs: of the SNN, for an input that is no
+    spikes: once, if it is held. ann_macs: of the same network run once as an ANN.
+    """
+
+    time_steps: int
+    spikes: float
+    synaptic_operations: float
+    neuron_updates: float
+    macs: float
+    ann_macs: float
+
+    @property
+    def snn_energy(self) -> float:
+        """Arithmetic of the SNN in pJ; an update counts as one MAC."""
+        return ADDITION_PJ * self.synaptic_operations + MAC_PJ * (self.neuron_updates + self.macs)
+
+    @property
+    def ann_energy(self) -> float:
+        """Arithmetic of the ANN in pJ."""
+        return MAC_PJ * self.ann_macs
+
+    def to_dict(self) -> dict[str, float]:
+        """All numbers by name, the energies as snn_energy_pj and ann_energy_pj."""
+        return {
+            **asdict(self),
+            "snn_energy_pj": self.snn_energy,
+            "ann_energy_pj": self.ann_energy,
+        }
+
+
+@torch.no_grad()
+def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None) -> Cost:
+    """Counts the operations of a network on the inputs x (N, ...) or (T, N, ...).
+
+    time_steps: T, for a `fixed.Network` only; another network has its own. Raises
+    SpikestrapError where they do not fit.
+
+    >>> import spikestrap as ss
+    >>> neuron = dict(threshold=1.0)
+    >>> net = ss.Network(ss.block.cuba.Input(neuron), ss.block.cuba.Affine(neuron, 2, 3),
+    ...     time_steps=4)
+    >>> found = cost(net, torch.tensor([[0.0, 1.5]]))       # the second neuron spikes always
+    >>> found.spikes, found.synaptic_operations, found.neuron_updates, found.ann_macs
+    (4.0, 12.0, 8.0, 8.0)
+    """
+    if isinstance(net, fixed.Network):
+        return _of_fixed(net, x, time_steps)
+    steps = net.time_steps if net.time_steps is not None else x.shape[0]
+    if time_steps not in (None, steps):
+        raise SpikestrapError(f"time_steps: the network runs {steps} steps, got {time_steps}")
+    counts = dict.fromkeys(("spikes", "synaptic_operations", "neuron_updates", "macs"), 0.0)
+    counts["ann_macs"] = 0.0
+    training = net.training
+    net.eval()
+    try:
+        with _counting(net, counts):
+            net(x, Mode.SNN)
+    finally:
+        net.train(training)
+    samples = x.shape[0] if net.time_steps is not None else x.shape[1]
+    return Cost(steps, **{name: count / samples for name, count in counts.items()})
+
+
+@contextmanager
+def _counting(net: nn.Module, counts: dict[str, float]) -> Iterator[None]:
+    def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        assert isinstance(module, Block | Affine)
+        x = args[0]
+        samples = x.shape[1] if has_time(x) else x.shape[0]
+        counts["ann_macs"] += samples * _uses(module.synapse, torch.ones_like(x[0, 0]))
+        steps = x.shape[0] if has_time(x) else 1
+        if bool(((x == 0) | (x == 1)).all()) or not is_held(x):
+            events = (x != 0).float().sum((0, 1))
+            counts["synaptic_operations"] += _uses(module.synapse, events)
+        else:
+            counts["macs"] += samples * _uses(module.synapse, torch.ones_like(x[0, 0]))
+        if isinstance(module, Block):
+            spikes = output[0] if isinstance(output, tuple) else output
+            counts["spikes"] += float(spikes.count_nonzero())
+            counts["neuron_updates"] += steps * samples * spikes[0, 0].numel()
+
+    blocks = [m for m in net.modules() if isinstance(m, Block | Affine)]
+    hooks = [block.register_forward_hook(on_block) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _uses(synapse: nn.Module, events: Tensor) -> float:
+    """How many times a weight other than 0 is used by so many events (C, ...) at each input."""
+    if isinstance(synapse, ElementWise):
+        return float(events.sum())
+    if isinstance(synapse, Pooling):
+        return float(synapse.sums(events[None]).sum())
+    assert isinstance(synapse, Synapse)
+    connected = (synapse.weight != 0).float()
+    layer = synapse.layer
+    if isinstance(layer, nn.ConvTranspose2d):
+        size: Any = (layer.stride, layer.padding, layer.output_padding)
+        size += (layer.groups, layer.dilation)
+        return float(F.conv_transpose2d(events[None], connected, None, *size).double().sum())
+    return float(synapse.run(events[None], connected, None).double().sum())
+
+
+def _of_fixed(net: fixed.Network, x: Tensor, time_steps: int | None) -> Cost:
+    if time_steps is None:
+        raise SpikestrapError("time_steps: expected a number, a fixed.Network has none of its own")
+    held = net.layers[0].neuron is not None
+    samples = x.shape[0] if held else x.shape[1]
+    spikes = net.spikes(x, time_steps)
+    before = None if held else x.detach().reshape(time_steps, samples, -1).sum((0, 1)).numpy()
+    shape = net.layers[0].shape
+    total = dict.fromkeys(("spikes", "synaptic_operations", "neuron_updates", "macs"), 0.0)
+    ann_macs = 0.0
+    for number, layer in enumerate(net.layers):
+        if isinstance(layer, fixed.Conv | fixed.Dense):
+            reached = _fan_out(layer, shape)
+            assert before is not None
+            total["synaptic_operations"] += float(before.reshape(-1) @ reached)
+            ann_macs += float(reached.sum())
+        elif isinstance(layer, fixed.Input) and held:
+            total["macs"] += samples * layer.neurons
+            ann_macs += layer.neurons
+        if number in spikes:
+            before = spikes[number].sum((0, 1), dtype=np.float64)
+            total["spikes"] += float(before.sum())
+            total["neuron_updates"] += samples * time_steps * layer.neurons
+            if isinstance(layer, fixed.Dense) and layer.recurrent is not None:
+                reached = np.count_nonzero(layer.recurrent, axis=0).astype(np.float64)
+                total["synaptic_operations"] += float(before @ reached)
+                ann_macs += float(reached.sum())
+        shape = layer.shape
+    counts = {name: count / samples for name, count in total.items()}
+    return Cost(time_steps, **counts, ann_macs=ann_macs)
+
+
+def _fan_out(layer: fixed.Conv | fixed.Dense, shape: tuple[int, ...]) -> np.ndarray:
+    """Synapses with a weight other than 0 behind each input, float64 (M,)."""
+    if isinstance(layer, fixed.Dense):
+        return np.count_nonzero(layer.weight, axis=0).astype(np.float64)
+    connected = torch.from_numpy((layer.weight != 0).astype(np.float64))
+    inputs = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True)
+    size = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    with torch.enable_grad():
+        outputs = F.conv2d(inputs, connected, None, *size).sum()
+    return torch.autograd.grad(outputs, inputs)[0].numpy().reshape(-1)

@@ -1,0 +1,80 @@
+"""Files that other tools read and write, told apart by their ending.
+
+`.net`: Lava's netx (HDF5), for Loihi. `.nir`: the Neuromorphic Intermediate Representation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import fixed
+from ..errors import SpikestrapError
+from ..network import Network
+from . import netx
+
+FORMATS = (".net", ".nir")
+
+
+def save(
+    net: Network | fixed.Network,
+    path: str | Path,
+    *,
+    input_shape: Sequence[int] | None = None,
+    **options: Any,
+) -> None:
+    """Writes a network to a file, whole or not at all; the network stays as it is.
+
+    path: ends in `.net` for Lava (net of precision="loihi", or a `fixed.Network`), in `.nir`
+    for NIR. input_shape: (C,) or (C, H, W) of one input, where the network does not tell.
+    options: those of `exchange.nir.write`. Raises SpikestrapError: the format cannot hold the
+    network, with the reason; or the file cannot be written.
+
+    >>> import tempfile, spikestrap as ss
+    >>> neuron = dict(threshold=1.0)
+    >>> net = ss.Network(ss.block.cuba.Input(neuron), ss.block.cuba.Affine(neuron, 2, 3),
+    ...     time_steps=4, precision="loihi")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(net, f"{folder}/network.net")
+    ...     load(f"{folder}/network.net").layers[1].weight.shape
+    (3, 2)
+    """
+    path = Path(path)
+    kind = _format(path)
+    if kind == ".net":
+        if options:
+            raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
+        chip = net if isinstance(net, fixed.Network) else fixed.from_network(net, input_shape)
+        steps = None if isinstance(net, fixed.Network) else net.time_steps
+        netx.write(chip, path, time_steps=steps)
+        return
+    if isinstance(net, fixed.Network):
+        raise SpikestrapError("expected a spikestrap.Network for NIR, got a fixed.Network")
+    from . import nir
+
+    nir.write(net, path, input_shape=input_shape, **options)
+
+
+def load(path: str | Path, **options: Any) -> Network | fixed.Network:
+    """The network in a file: a `fixed.Network` from `.net`, a `Network` from `.nir`.
+
+    options: those of `exchange.nir.read`. Raises SpikestrapError: the file is damaged, or holds
+    what cannot be run.
+    """
+    path = Path(path)
+    if _format(path) == ".net":
+        if options:
+            raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
+        return netx.read(path)
+    from . import nir
+
+    return nir.read(path, **options)
+
+
+def _format(path: Path) -> str:
+    if path.suffix not in FORMATS:
+        raise SpikestrapError(
+            f"{path}: expected a name that ends in {' or '.join(FORMATS)}, got {path.suffix!r}"
+        )
+    return path.suffix

@@ -1,0 +1,150 @@
+"""Checkpoints (state dicts) of lava-dl's bootstrap and slayer networks of CUBA blocks."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import block
+from ..errors import SpikestrapError
+from ..files import read_weights
+from ..network import Network
+from ..norm import MeanOnlyNorm
+from ..synapse import ElementWise, Synapse
+
+MAX_BYTES = 2**32
+_KEY = re.compile(r"(?P<list>(?:[^.]+\.)*?)(?P<number>\d+)\.(?P<name>.+)")
+_DECAY_SCALE = 4096  # lava-dl's checkpoints hold decays times this
+
+
+@torch.no_grad()
+def load_state_dict(
+    net: Network, path: str | Path, *, input_range: tuple[float, float] = (-1.0, 1.0)
+) -> None:
+    """Loads the weights, decays and norms of a lava-dl checkpoint into `net`.
+
+    net: the same blocks as lava-dl's, of any precision; what has no synapse, such as Flatten,
+    may stand between. Thresholds are not in a checkpoint: give them to the blocks.
+    input_range: of the pixels on which lava-dl trained. netx, and so `net`, takes [0, 1] and
+    lava-dl's input layer then sees [-1, 1]; the Input block is rescaled for that.
+
+    Raises SpikestrapError: the file is damaged, or its blocks are not those of `net`; nothing
+    is changed then.
+    """
+    path = Path(path)
+    state = read_weights(path, MAX_BYTES)
+    try:
+        updates = _updates(net, _by_block(state), input_range)
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error
+    for target, value in updates:
+        target.copy_(value)
+
+
+def _by_block(state: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+    """The tensors of each block of the checkpoint's one list of blocks, by their own names."""
+    blocks: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+    lists = set()
+    for key, value in state.items():
+        match = _KEY.fullmatch(str(key))
+        if match is None or not isinstance(value, Tensor):
+            raise SpikestrapError(f"{key!r}: expected a tensor of a numbered block")
+        if not torch.isfinite(value).all():
+            raise SpikestrapError(f"{key}: expected finite numbers, got NaN or inf")
+        lists.add(match["list"])
+        blocks[int(match["number"])][match["name"]] = value.float()
+    if len(lists) != 1:
+        raise SpikestrapError(f"expected one list of blocks, got {sorted(lists)}")
+    return [blocks[number] for number in sorted(blocks)]
+
+
+Update = tuple[Tensor, Tensor]
+
+
+def _updates(
+    net: Network, saved: list[dict[str, Tensor]], input_range: tuple[float, float]
+) -> list[Update]:
+    ours = [m for m in net.blocks if isinstance(m, block.Block | block.Affine)]
+    if len(ours) != len(saved):
+        raise SpikestrapError(
+            f"expected {len(ours)} blocks with a synapse, as the network has, got {len(saved)}"
+        )
+    updates: list[Update] = []
+    for number, (module, tensors) in enumerate(zip(ours, saved, strict=True)):
+        where = f"block {number} ({type(module).__name__})"
+        left = dict(tensors)
+        try:
+            updates += _synapse(module.synapse, left, input_range)
+            if isinstance(module, block.Block):
+                updates += _neuron(module, left)
+            else:
+                left = {name: t for name, t in left.items() if not name.startswith("neuron.")}
+        except SpikestrapError as error:
+            raise SpikestrapError(f"{where}: {error}") from error
+        if left:
+            raise SpikestrapError(f"{where}: nothing here takes {min(left)!r}")
+    return updates
+
+
+def _synapse(
+    synapse: nn.Module, tensors: dict[str, Tensor], input_range: tuple[float, float]
+) -> list[Update]:
+    if isinstance(synapse, ElementWise):
+        low, high = input_range
+        weight = _take(tensors, "weight").reshape(())
+        bias = tensors.pop("bias", torch.zeros(1)).reshape(())
+        return [(synapse.weight, weight * (high - low)), (synapse.bias, bias + weight * low)]
+    if not isinstance(synapse, Synapse):  # a pooling: its weight is fixed, here and there
+        tensors.pop("synapse.weight", None)
+        return []
+    layer: Any = synapse.layer
+    shape = synapse.weight.shape
+    if "synapse.weight_g" in tensors:
+        g = _take(tensors, "synapse.weight_g").flatten()
+        v = _shaped(_take(tensors, "synapse.weight_v"), shape, "synapse.weight_v")
+    else:
+        v = _shaped(_take(tensors, "synapse.weight"), shape, "synapse.weight")
+        g = v.flatten(1).norm(dim=1)
+    g = _shaped(g, (shape[0], *[1] * (len(shape) - 1)), "synapse.weight_g")
+    if hasattr(layer, "parametrizations"):
+        originals = layer.parametrizations.weight
+        return [(originals.original0, g), (originals.original1, v)]
+    norm = v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny).view_as(g)
+    return [(layer.weight, v * (g / norm))]
+
+
+def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
+    updates: list[Update] = []
+    neuron = module.unit.neuron
+    for name in ("current_decay", "voltage_decay"):
+        value = _take(tensors, f"neuron.{name}") / _DECAY_SCALE
+        target = getattr(neuron, name, None)
+        if not isinstance(target, Tensor):
+            raise SpikestrapError(f"the network's neuron has no {name}: expected CUBA blocks")
+        updates.append((target, _shaped(value, target.shape, f"neuron.{name}")))
+    for name in [name for name in tensors if name.startswith("neuron.norm.")]:
+        if not isinstance(module.norm, MeanOnlyNorm):
+            raise SpikestrapError('the checkpoint has a norm: expected norm="mean_only" here')
+        target = getattr(module.norm, name.removeprefix("neuron.norm."), None)
+        if isinstance(target, Tensor):
+            updates.append((target, _shaped(tensors.pop(name), target.shape, name)))
+    return updates
+
+
+def _take(tensors: dict[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise SpikestrapError(f"expected a tensor {name!r}, found none")
+    return tensors.pop(name)
+
+
+def _shaped(value: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    """lava-dl's tensors have axes of size 1 behind: the same values in our shape."""
+    if tuple(s for s in value.shape if s != 1) != tuple(s for s in shape if s != 1):
+        raise SpikestrapError(f"{name}: expected shape {tuple(shape)}, got {tuple(value.shape)}")
+    return value.reshape(shape)

@@ -1,0 +1,247 @@
+"""Lava's `.net` files (HDF5), as lava.lib.dl.netx reads them and lava-dl writes them.
+
+A file holds the groups layer/0, layer/1, ... with a `type` each: input, dense, dense_rec,
+conv or flatten, integers that mean what they do in `spikestrap.fixed`, and their neuron:
+type CUBA (LOIHI in older files), iDecay, vDecay, vThMant.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .. import fixed
+from ..errors import SpikestrapError
+from ..files import write_file
+from . import hdf5
+
+MAX_LAYERS = 1000
+NEURONS = ("CUBA", "LOIHI")
+
+
+def read(path: str | Path) -> fixed.Network:
+    """The network of a `.net` file.
+
+    Raises SpikestrapError: the file is damaged, or holds what `spikestrap.fixed` cannot run.
+    """
+    with hdf5.reading(Path(path)) as file:
+        found = hdf5.group(file, "layer")
+        count = len(found)
+        if not 1 <= count <= MAX_LAYERS:
+            raise SpikestrapError(f"/layer: expected 1 to {MAX_LAYERS} layers, got {count}")
+        layers: list[fixed.Layer] = []
+        for number in range(count):
+            group = hdf5.group(found, str(number))
+            try:
+                _read_layer(group, layers)
+            except SpikestrapError as error:
+                text = str(error)
+                where = "" if text.startswith("/") else f"{group.name}: "
+                raise SpikestrapError(f"{where}{text}") from error
+        pipelined = False
+        if "simulation" in file:
+            simulation = hdf5.group(file, "simulation")
+            pipelined = bool(hdf5.integer(simulation, "pipelined", 0))
+        return fixed.Network(layers, pipelined=pipelined)
+
+
+def _read_layer(group: h5py.Group, layers: list[fixed.Layer]) -> None:
+    kind = hdf5.text(group, "type")
+    if kind == "input":
+        if layers:
+            raise SpikestrapError("an input can only be the first layer")
+        neuron = _read_neuron(group) if hdf5.has(group, "neuron") else None
+        weight, bias = hdf5.integer(group, "weight", 64), hdf5.integer(group, "bias", 0)
+        layers.append(fixed.Input(_shape(group), neuron, weight=weight, bias=bias))
+        return
+    if kind in ("dense", "dense_rec"):
+        dense = _read_dense(group, recurrent=kind == "dense_rec")
+        if not layers:
+            layers.append(fixed.Input((dense.weight.shape[1],)))
+        made: fixed.Layer = dense
+    elif kind == "conv":
+        made = _read_conv(group)
+    elif kind == "flatten":
+        if not layers:
+            raise SpikestrapError("a flatten needs a layer before it")
+        made = fixed.Flatten((layers[-1].neurons,))
+    else:
+        raise SpikestrapError(
+            f"expected a layer of type input, dense, dense_rec, conv or flatten, got {kind!r}"
+        )
+    if not layers:
+        raise SpikestrapError(f"before a {kind} an input layer is needed, which says its shape")
+    layers.append(made)
+
+
+def _read_dense(group: h5py.Group, recurrent: bool) -> fixed.Dense:
+    neurons = int(np.prod(_shape(group)))
+    weight = _whole(group, "weight", fixed_axes=2, rows=neurons)
+    return fixed.Dense(
+        (neurons,),
+        _read_neuron(group) if hdf5.has(group, "neuron") else None,
+        hdf5.array(group, "delay").reshape(-1) if hdf5.has(group, "delay") else None,
+        weight,
+        _read_bias(group, neurons),
+        _whole(group, "weight_rec", fixed_axes=2, rows=neurons) if recurrent else None,
+    )
+
+
+def _read_conv(group: h5py.Group) -> fixed.Conv:
+    shape = _shape(group)
+    return fixed.Conv(
+        shape,
+        _read_neuron(group) if hdf5.has(group, "neuron") else None,
+        hdf5.array(group, "delay").reshape(-1) if hdf5.has(group, "delay") else None,
+        _whole(group, "weight", fixed_axes=4, rows=shape[0]),
+        _read_bias(group, shape[0]),
+        stride=_pair(group, "stride"),
+        padding=_pair(group, "padding"),
+        dilation=_pair(group, "dilation"),
+        groups=hdf5.integer(group, "groups", 1),
+    )
+
+
+def _read_neuron(group: h5py.Group) -> fixed.Neuron:
+    neuron = hdf5.group(group, "neuron")
+    kind = hdf5.text(neuron, "type")
+    if kind not in NEURONS:
+        raise SpikestrapError(f"expected a neuron of type {' or '.join(NEURONS)}, got {kind!r}")
+    for name, wanted in (("refDelay", 1), ("gradedSpike", 0), ("wgtExp", 0), ("weight_exp", 0)):
+        value = hdf5.integer(neuron, name, wanted)
+        if value != wanted:
+            raise SpikestrapError(f"neuron/{name}: expected {wanted}, got {value}")
+    return fixed.Neuron(
+        threshold=_one_or_channels(neuron, "vThMant"),
+        current_decay=_one_or_channels(neuron, "iDecay"),
+        voltage_decay=_one_or_channels(neuron, "vDecay"),
+    )
+
+
+def _one_or_channels(group: h5py.Group, name: str) -> np.ndarray:
+    values = hdf5.array(group, name).reshape(-1)
+    return values[0] if values.size == 1 else values
+
+
+def _pair(group: h5py.Group, name: str) -> tuple[int, int]:
+    values = hdf5.array(group, name).reshape(-1)
+    if values.size not in (1, 2):
+        raise SpikestrapError(f"{name}: expected one number or two, got {values.size}")
+    return int(values[0]), int(values[-1])
+
+
+def _read_bias(group: h5py.Group, channels: int) -> np.ndarray | None:
+    if not hdf5.has(group, "bias"):
+        return None
+    bias = np.trunc(hdf5.array(group, "bias").reshape(-1))
+    if bias.size not in (1, channels):
+        raise SpikestrapError(f"bias: expected 1 or {channels} values, got {bias.size}")
+    return np.broadcast_to(bias, channels)
+
+
+def _whole(group: h5py.Group, name: str, fixed_axes: int, rows: int) -> np.ndarray:
+    """Weights as netx takes them: cut toward zero; dense ones may come flat."""
+    values = np.trunc(hdf5.array(group, name))
+    if fixed_axes == 2 and values.size % rows == 0:
+        values = values.reshape(rows, -1)
+    elif fixed_axes == 4 and values.ndim == 5 and values.shape[4] == 1:
+        values = values[..., 0]
+    if values.ndim != fixed_axes or values.size == 0:
+        raise SpikestrapError(
+            f"{name}: expected {fixed_axes} axes and {rows} rows, got shape {values.shape}"
+        )
+    return values
+
+
+def _shape(group: h5py.Group) -> tuple[int, ...]:
+    shape = hdf5.array(group, "shape").reshape(-1)
+    if shape.size not in (1, 3) or shape.min() < 1 or shape.max() > fixed.MAX_NEURONS:
+        raise SpikestrapError(f"shape: expected (C,) or (C, H, W), got {shape[:4].tolist()}")
+    return tuple(int(size) for size in shape)
+
+
+def write(net: fixed.Network, path: str | Path, *, time_steps: int | None = None) -> None:
+    """Writes a `.net` file that netx loads, whole or not at all.
+
+    time_steps: T, noted in the file. Raises SpikestrapError: netx could not load it or would
+    run it differently, with the reason; or the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for number, layer in enumerate(net.layers):
+            try:
+                _write_layer(file.create_group(f"layer/{number}"), layer)
+            except SpikestrapError as error:
+                where = f"layer {number} ({type(layer).__name__})"
+                raise SpikestrapError(f"{where}: a .net file cannot hold it: {error}") from error
+        file["simulation/Ts"] = 1
+        if time_steps is not None:
+            file["simulation/tSample"] = time_steps
+        if net.pipelined:
+            file["simulation/pipelined"] = 1
+    write_file(Path(path), buffer.getvalue())
+
+
+def _write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
+    kinds = {
+        fixed.Input: "input",
+        fixed.Flatten: "flatten",
+        fixed.Dense: "dense",
+        fixed.Conv: "conv",
+    }
+    kind = kinds[type(layer)]
+    if isinstance(layer, fixed.Dense) and layer.recurrent is not None:
+        kind = "dense_rec"
+    group.create_dataset("type", (1,), "S10", [kind.encode()])
+    group["shape"] = np.array(layer.shape, np.int64)
+    if isinstance(layer, fixed.Input) and layer.neuron is not None:
+        group["weight"] = np.array([layer.weight], np.float32)
+        group["bias"] = np.array([layer.bias], np.float32)
+    elif isinstance(layer, fixed.Dense):
+        group["inFeatures"], group["outFeatures"] = layer.weight.shape[1], layer.neurons
+        group["weight"] = layer.weight.astype(np.float32)
+        if layer.recurrent is not None:
+            group["weight_rec"] = layer.recurrent.astype(np.float32)
+    elif isinstance(layer, fixed.Conv):
+        if layer.neuron is None:
+            raise SpikestrapError("netx reads a convolution only with a neuron")
+        group["inChannels"] = layer.weight.shape[1] * layer.groups
+        group["outChannels"] = layer.shape[0]
+        group["kernelSize"] = np.array(layer.weight.shape[2:], np.int64)
+        for name in ("stride", "padding", "dilation"):
+            group[name] = np.array(getattr(layer, name), np.int64)
+        group["groups"] = layer.groups
+        group["weight"] = layer.weight.astype(np.float32)
+    bias = getattr(layer, "bias", None)
+    if not isinstance(layer, fixed.Input) and bias is not None:
+        group["bias"] = bias.astype(np.float32)
+    if layer.delay is not None:
+        group["delay"] = np.broadcast_to(layer.delay, layer.shape[0]).astype(np.float32)
+    if layer.neuron is not None:
+        _write_neuron(group.create_group("neuron"), layer.neuron)
+
+
+def _write_neuron(group: h5py.Group, neuron: fixed.Neuron) -> None:
+    if neuron.reset != "zero":
+        raise SpikestrapError(
+            f'Lava\'s LIF resets to zero; got reset={neuron.reset!r}. Train with reset="zero"'
+        )
+    if np.any(neuron.v_init):
+        raise SpikestrapError("netx starts every membrane at 0; got another v_init")
+    names = (("iDecay", "current_decay", 1), ("vDecay", "voltage_decay", 0))
+    for name, ours, low in (*names, ("vThMant", "threshold", 1)):
+        values = np.unique(getattr(neuron, ours))
+        if values.size != 1:
+            raise SpikestrapError(f"Lava's LIF has one {ours} for all neurons of a layer")
+        value = int(values[0])
+        if ours != "threshold" and not low <= value <= 4095 + low:
+            raise SpikestrapError(
+                f"{ours} {value}: the chip's register holds {low} to {4095 + low}"
+            )
+        group[name] = value
+    group["refDelay"] = 1
+    group["gradedSpike"] = False
+    group["type"] = "CUBA"

@@ -1,0 +1,56 @@
+"""Files are written whole or not at all, and weights are read as tensors only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import SpikestrapError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary file beside it, which is then renamed.
+
+    Raises:
+        SpikestrapError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise SpikestrapError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
+    """The state dict in a file that `torch.save` wrote; it may come from anywhere.
+
+    limit: bytes that it may unpack to. Raises SpikestrapError: it is larger, damaged, or holds
+    anything but tensors by name.
+    """
+    try:
+        # A zip may promise little and unpack to much: what it unpacks to is checked first.
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > limit:
+            raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SpikestrapError:
+        raise
+    except OSError as error:
+        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged archive makes zipfile and torch raise all sorts
+        raise SpikestrapError(
+            f"{path}: expected weights as torch saves them, got a damaged file "
+            f"({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict):
+        raise SpikestrapError(f"{path}: expected a state dict, got {type(state).__name__}")
+    return state

@@ -1,0 +1,24 @@
+"""Inference in the integers of the chip: bit for bit what Lava's LIF and Loihi compute.
+
+`from_network` turns a network of precision="loihi" into a `fixed.Network` of integer layers;
+`.net` files are read into one and written from one.
+"""
+
+from .convert import from_network
+from .layers import MAX_NEURONS, RESETS, Conv, Dense, Flatten, Input, Layer, Neuron
+from .network import Network, Result, run_layer
+
+__all__ = [
+    "MAX_NEURONS",
+    "RESETS",
+    "Conv",
+    "Dense",
+    "Flatten",
+    "Input",
+    "Layer",
+    "Network",
+    "Neuron",
+    "Result",
+    "from_network",
+    "run_layer",
+]

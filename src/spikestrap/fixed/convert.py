@@ -1,0 +1,275 @@
+"""From a network of precision="loihi" to integer layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import block
+from ..errors import SpikestrapError
+from ..network import Network as TorchNetwork
+from ..neuron import ChipCUBA
+from ..quantize import Quantizer
+from ..synapse import ElementWise, Pooling, Synapse
+from . import layers
+from .network import Network
+
+
+@torch.no_grad()
+def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) -> Network:
+    """The integer network that gives the spikes of `net`, which stays as it is.
+
+    net: of precision="loihi"; its running statistics are folded in, as in evaluation.
+    input_shape: (C,) or (C, H, W) of one input; may be left out where the first synapse is
+    dense. A pooling without a neuron becomes part of the layer behind it, a `Pool` a
+    convolution. Raises SpikestrapError for what integer layers cannot express.
+
+    >>> import spikestrap as ss
+    >>> neuron = dict(threshold=1.0, voltage_decay=0.0)
+    >>> net = ss.Network(
+    ...     ss.block.cuba.Input(neuron),
+    ...     ss.block.cuba.Dense(neuron, 4, 3),
+    ...     ss.block.cuba.Affine(neuron, 3, 2),
+    ...     time_steps=8,
+    ...     precision="loihi",
+    ... )
+    >>> x = torch.rand(5, 4)
+    >>> logits = from_network(net).run(x, 8).logits
+    >>> np.allclose(logits, net(x).detach(), atol=1e-6)
+    True
+    """
+    if net.precision != "loihi":
+        raise SpikestrapError(
+            'expected a network of precision="loihi", whose weights the chip can hold; '
+            f"got precision={net.precision!r}"
+        )
+    rest = list(enumerate(net.blocks))
+    entry = _entry(net, rest, input_shape)
+    chain = _Chain([entry], entry.shape)
+    for number, module in rest:
+        try:
+            chain.add(module)
+        except SpikestrapError as error:
+            where = f"block {number} ({type(module).__name__})"
+            raise SpikestrapError(f"{where}: {error}") from error
+    return Network(chain.layers, pipelined=_pipelined(net))
+
+
+def _entry(
+    net: TorchNetwork, rest: list[tuple[int, nn.Module]], input_shape: Sequence[int] | None
+) -> layers.Input:
+    """The input layer; takes what it stands for off the front of `rest`."""
+    flattens = [m for _, m in rest if isinstance(m, block.Flatten)]
+    while rest and isinstance(rest[0][1], block.Flatten | block.Dropout):
+        rest.pop(0)
+    leading_flatten = len(flattens) > sum(isinstance(m, block.Flatten) for _, m in rest)
+    shape = _shape_of_input(rest, input_shape)
+    shape = (math.prod(shape),) if leading_flatten else shape
+    first = rest[0][1] if rest else None
+    if isinstance(first, block.Block) and isinstance(first.synapse, ElementWise):
+        rest.pop(0)
+        weight, bias = _quantizer(first).element_wise(first.synapse)
+        half = round(weight.item() * 32)
+        return layers.Input(shape, _neuron(first), weight=half, bias=round(bias.item() * 64) + half)
+    if net.time_steps is not None:
+        raise SpikestrapError(
+            "a chip takes a static input through an Input block, which turns it into spikes: "
+            f"expected one as the first block, got {type(first).__name__}"
+        )
+    return layers.Input(shape)
+
+
+def _shape_of_input(
+    rest: list[tuple[int, nn.Module]], input_shape: Sequence[int] | None
+) -> tuple[int, ...]:
+    if input_shape is not None:
+        return tuple(input_shape)
+    for _, module in rest:
+        synapse = getattr(module, "synapse", None)
+        if isinstance(synapse, Synapse) and isinstance(synapse.layer, nn.Linear):
+            return (synapse.channels_in,)
+        if not isinstance(synapse, ElementWise) and not isinstance(module, block.Dropout):
+            break
+    raise SpikestrapError(
+        "the network does not say how large its input is: pass input_shape, (C, H, W)"
+    )
+
+
+class _Chain:
+    """Integer layers, as they grow; `pools` and `flat` wait for the layer that takes them in."""
+
+    def __init__(self, made: list[layers.Layer], shape: tuple[int, ...]) -> None:
+        self.layers, self.shape = made, shape
+        self.pools: list[Pooling] = []
+        self.flat = len(shape) == 1
+
+    def add(self, module: nn.Module) -> None:
+        if isinstance(module, block.Dropout):
+            return
+        if isinstance(module, block.Flatten):
+            self.flat = True
+        elif isinstance(module, block.AvgPool):
+            self._need_images()
+            self.pools.append(module.pooling)
+        elif isinstance(module, block.Block | block.Affine):
+            neuron = _neuron(module) if isinstance(module, block.Block) else None
+            synapse = module.synapse
+            if isinstance(synapse, Synapse) and isinstance(synapse.layer, nn.Conv2d):
+                norm = module.norm if isinstance(module, block.Block) else None
+                weight, bias = _quantizer(module).dense(synapse, norm)
+                layer = synapse.layer
+                size = (layer.stride, layer.padding, layer.dilation)
+                self._convolve(_whole(weight), bias, *size, layer.groups, neuron)
+            elif isinstance(synapse, Pooling):
+                self._need_images()
+                value = _whole(_quantizer(module).pooling(synapse))
+                pool = synapse.pool
+                window = np.full((self.shape[0], 1, *_pair(pool.kernel_size)), value)
+                self._convolve(window, None, pool.stride, pool.padding, 1, self.shape[0], neuron)
+            elif isinstance(synapse, Synapse):
+                norm = module.norm if isinstance(module, block.Block) else None
+                weight, bias = _quantizer(module).dense(synapse, norm)
+                self._connect(_whole(weight), bias, neuron)
+            else:
+                raise SpikestrapError("only the first block may be an Input")
+        else:
+            raise SpikestrapError("integer layers have no counterpart of it")
+
+    def _need_images(self) -> None:
+        if self.flat:
+            raise SpikestrapError(f"expected images (C, H, W) before it, got {self.shape}")
+
+    def _convolve(
+        self,
+        weight: np.ndarray,
+        bias: Tensor | None,
+        stride: object,
+        padding: object,
+        dilation: object,
+        groups: int,
+        neuron: layers.Neuron | None,
+    ) -> None:
+        self._need_images()
+        sizes = (_pair(stride), _pair(padding), _pair(dilation))
+        for pool in reversed(self.pools):
+            weight, *sizes = _behind_pool(weight, *sizes, pool, self.shape)  # type: ignore[assignment]
+        self.pools = []
+        made = layers.Conv(
+            (weight.shape[0], 1, 1), neuron, None, weight, _bias(bias), *sizes, groups
+        )
+        shape = made.output_shape(self.shape)
+        self.layers.append(replace(made, shape=shape))
+        self.shape = shape
+
+    def _connect(
+        self, weight: np.ndarray, bias: Tensor | None, neuron: layers.Neuron | None
+    ) -> None:
+        if self.pools:
+            weight = _spread_over_pools(weight, self.pools, self.shape)
+            self.pools = []
+        if len(self.shape) == 3:
+            if not self.flat:
+                raise SpikestrapError(f"expected a Flatten before it, got images {self.shape}")
+            self.layers.append(layers.Flatten((math.prod(self.shape),)))
+        self.shape = (weight.shape[0],)
+        self.flat = True
+        self.layers.append(layers.Dense(self.shape, neuron, None, weight, _bias(bias)))
+
+
+def _behind_pool(
+    weight: np.ndarray,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    pool: Pooling,
+    shape: tuple[int, ...],
+) -> tuple[np.ndarray, tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """The convolution that does what summing windows and then this convolution do."""
+    window, step = _pair(pool.pool.kernel_size), _pair(pool.pool.stride)
+    edge = _pair(pool.pool.padding)
+    for axis in (0, 1):
+        left_over = (shape[1 + axis] + 2 * edge[axis] - window[axis]) % step[axis]
+        if padding[axis] and (window[axis] > step[axis] or left_over):
+            raise SpikestrapError(
+                "a pooling without a neuron becomes part of the convolution behind it, which is "
+                "possible with padding only if its windows tile the image: "
+                f"window {window}, stride {step}, image {shape[1:]}"
+            )
+    kernel = weight.shape[2:]
+    size = [(k - 1) * d * s + w for k, d, s, w in zip(kernel, dilation, step, window, strict=True)]
+    wide = np.zeros((*weight.shape[:2], *size), weight.dtype)
+    for i, j in np.ndindex(*kernel):
+        y, x = i * dilation[0] * step[0], j * dilation[1] * step[1]
+        wide[:, :, y : y + window[0], x : x + window[1]] += weight[:, :, i, j, None, None]
+    return (
+        wide,
+        (stride[0] * step[0], stride[1] * step[1]),
+        (padding[0] * step[0] + edge[0], padding[1] * step[1] + edge[1]),
+        (1, 1),
+    )
+
+
+def _spread_over_pools(
+    weight: np.ndarray, pools: list[Pooling], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Dense weights of pooled images, for the images: the gradient of the sums, exactly."""
+    image = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        pooled = image
+        for pool in pools:
+            pooled = pool.sums(pooled)
+        if pooled.numel() != weight.shape[1]:
+            raise SpikestrapError(
+                f"expected {weight.shape[1]} inputs, the pooled images have {pooled.numel()}"
+            )
+        rows = [
+            torch.autograd.grad(pooled, image, torch.from_numpy(row).view_as(pooled).double(),
+                                retain_graph=True)[0]
+            for row in weight
+        ]  # fmt: skip
+    return np.rint(torch.stack(rows).flatten(1).numpy()).astype(np.int64)
+
+
+def _neuron(module: block.Block) -> layers.Neuron:
+    neuron = module.unit.neuron
+    assert isinstance(neuron, ChipCUBA)
+    current_decay, voltage_decay, threshold, v_init = neuron.values()
+    return layers.Neuron(
+        _whole(threshold),
+        _whole(current_decay, 4096),
+        _whole(voltage_decay, 4096),
+        _whole(v_init, 4096),
+        neuron.firing.reset,
+    )
+
+
+def _quantizer(module: block.Block | block.Affine) -> Quantizer:
+    assert module.quantizer is not None
+    return module.quantizer
+
+
+def _whole(value: Tensor, scale: int = 64) -> np.ndarray:
+    return np.rint(value.detach().cpu().double().numpy() * scale).astype(np.int64)
+
+
+def _bias(bias: Tensor | None) -> np.ndarray | None:
+    return None if bias is None else _whole(bias)
+
+
+def _pair(value: object) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, int) else tuple(value)  # type: ignore
+    return int(first), int(second)
+
+
+def _pipelined(net: TorchNetwork) -> bool:
+    shifts = [module.delay_shift for module in net.blocks if isinstance(module, block.Block)]
+    if any(shifts) and not all(shifts):
+        raise SpikestrapError(
+            "delay_shift must be the same in all blocks: on a chip every layer is one step late"
+        )
+    return any(shifts)

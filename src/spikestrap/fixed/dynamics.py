@@ -1,0 +1,115 @@
+"""Loihi's CUBA-LIF in integers (numba): the right-hand sides of Lava's bit-accurate LIF.
+
+u = decay(u) + (a << 6) wraps around at 24 bits, v = decay(v) + u + (bias << 6) saturates;
+decay(x) = x (4096 - d) >> 12, toward zero; a spike where v > threshold << 6, then the reset.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+_LIMIT = np.int64(2**23)
+_parallel_jit = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+
+
+@numba.njit(inline="always")
+def _decayed(x, decay):
+    magnitude = (abs(x) * (np.int64(4096) - decay)) >> 12
+    return magnitude if x >= 0 else -magnitude
+
+
+@numba.njit(inline="always")
+def _step(a, bias, u, v, current_decay, voltage_decay, threshold, reset, i):
+    """Neuron i: updates u and v in place, returns its spike."""
+    u_t = _decayed(np.int64(u[i]), current_decay[i]) + (np.int64(a) << 6)
+    if u_t > _LIMIT:
+        u_t -= 2 * _LIMIT
+    elif u_t <= -_LIMIT:
+        u_t += 2 * _LIMIT
+    v_t = _decayed(np.int64(v[i]), voltage_decay[i]) + u_t + (np.int64(bias) << 6)
+    v_t = max(min(v_t, _LIMIT - 1), 1 - _LIMIT)
+    theta = np.int64(threshold[i]) << 6
+    fires = v_t > theta
+    if fires and reset == 0:
+        v_t = np.int64(0)
+    elif fires and reset == 1:
+        v_t -= theta
+    u[i] = u_t
+    v[i] = v_t
+    return np.uint8(1) if fires else np.uint8(0)
+
+
+@_parallel_jit
+def run_held(bias, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes):
+    """Neurons driven by a constant bias (N, M) alone; spikes (T, N, M), states u, v (N, M).
+
+    zero_at (T,): before which steps the state is zeroed.
+    """
+    for n in prange(spikes.shape[1]):
+        for t in range(spikes.shape[0]):
+            if zero_at[t]:
+                u[n] = 0
+                v[n] = 0
+            for i in range(spikes.shape[2]):
+                spikes[t, n, i] = _step(
+                    0, bias[n, i], u[n], v[n], current_decay, voltage_decay, threshold, reset, i
+                )
+
+
+@_parallel_jit
+def run(a, bias, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes, currents):
+    """Neurons driven by a (T, N, M) and the constant bias (M,).
+
+    currents: None, or int32 (T, N, M) for u at every step.
+    """
+    for n in prange(spikes.shape[1]):
+        for t in range(spikes.shape[0]):
+            if zero_at[t]:
+                u[n] = 0
+                v[n] = 0
+            for i in range(spikes.shape[2]):
+                spikes[t, n, i] = _step(
+                    a[t, n, i], bias[i], u[n], v[n],
+                    current_decay, voltage_decay, threshold, reset, i,
+                )  # fmt: skip
+                if currents is not None:
+                    currents[t, n, i] = u[n, i]
+
+
+@_parallel_jit
+def run_recurrent(
+    a, bias, rows, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes
+):
+    """The same with the layer's own spikes of one step ago through rows (M, M), from row to row."""
+    for n in prange(spikes.shape[1]):
+        drive = np.empty(spikes.shape[2], np.int32)
+        for t in range(spikes.shape[0]):
+            if zero_at[t]:
+                u[n] = 0
+                v[n] = 0
+            drive[:] = a[t, n]
+            if t > 0:
+                for j in range(spikes.shape[2]):
+                    if spikes[t - 1, n, j]:
+                        for i in range(spikes.shape[2]):
+                            drive[i] += rows[j, i]
+            for i in range(spikes.shape[2]):
+                spikes[t, n, i] = _step(
+                    drive[i], bias[i], u[n], v[n],
+                    current_decay, voltage_decay, threshold, reset, i,
+                )  # fmt: skip
+
+
+@_parallel_jit
+def gather_rows(spikes, rows, out):
+    """Event-driven product: out (B, M) = the sum of the rows (K, M) whose spike (B, K) is 1."""
+    for b in prange(spikes.shape[0]):
+        total = out[b]
+        total[:] = 0
+        for k in range(spikes.shape[1]):
+            if spikes[b, k]:
+                row = rows[k]
+                for i in range(total.size):
+                    total[i] += row[i]

@@ -1,0 +1,96 @@
+"""Training on what the chip will hold: weights, biases and neurons on Loihi's grids.
+
+The quantizer of a block computes z from rounded weights, with the norm folded into them
+first, so that nothing is left to fold or round when the network goes to the chip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .errors import SpikestrapError
+from .grid import BIAS, weight_grid
+from .norm import Norm
+from .synapse import ElementWise, Pooling, Synapse
+from .timeaxis import has_time, time_mean
+
+PRECISIONS = ("float", "loihi")
+
+
+class Quantizer:
+    """The synapse and norm of one block, on the grids of Loihi.
+
+    bits: of a weight. gain: multiplies the weights before they are rounded; what a pooling
+    without a neuron hands on to the synapse behind it.
+
+    >>> import torch
+    >>> from spikestrap.synapse import linear
+    >>> synapse = linear(1, 1, bias=False, weight_scale=1.0, weight_norm=False)
+    >>> _ = torch.nn.init.constant_(synapse.layer.weight, 0.3)
+    >>> Quantizer()(synapse, None, torch.ones(1, 1)).item() * 64        # 19.2, to even
+    20.0
+    """
+
+    def __init__(self, bits: int = 8) -> None:
+        weight_grid(nn.Parameter(), bits)
+        self.bits = bits
+        self.gain = 1.0
+
+    def __call__(self, synapse: nn.Module, norm: Norm | None, x: Tensor) -> Tensor:
+        """z (T, N, ...) or (N, ...) of the input x, in whole 1/64 for spikes x."""
+        if isinstance(synapse, ElementWise):
+            return encode(x, *self.element_wise(synapse))
+        if isinstance(synapse, Pooling):
+            return synapse.sums(x) * self.pooling(synapse).to(x)
+        assert isinstance(synapse, Synapse)
+        scale = shift = None
+        if norm is not None and norm.training:
+            # As the norm alone would see it: the statistics are those of unrounded weights.
+            mean = synapse((time_mean(x) if has_time(x) else x) * self.gain)
+            scale, shift = norm.of_batch(mean if mean.dtype is torch.float64 else mean.float())
+        elif norm is not None:
+            scale, shift = norm.folded()
+        return synapse.run(x, *self._rounded(synapse, scale, shift))
+
+    def dense(self, synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as the chip holds them in evaluation, times 1/64."""
+        scale, shift = (None, None) if norm is None else norm.folded()
+        return self._rounded(synapse, scale, shift)
+
+    def _rounded(
+        self, synapse: Synapse, scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        weight, bias = synapse.weight * self.gain, synapse.bias
+        if scale is not None and shift is not None:
+            weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+            bias = shift if bias is None else bias * scale + shift
+        return weight_grid(weight, self.bits)(weight), None if bias is None else BIAS(bias)
+
+    def pooling(self, synapse: Pooling) -> Tensor:
+        """The weight of a pooling with a neuron behind it, as the chip holds it, times 1/64."""
+        weight = torch.tensor(synapse.factor * self.gain)
+        return weight_grid(weight, self.bits)(weight)
+
+    def element_wise(self, synapse: ElementWise) -> tuple[Tensor, Tensor]:
+        """Weight and bias of an input x in [0, 1].
+
+        Lava's input layer takes 2 x - 1 and has whole 1/64 for both, so for x the weight is
+        twice such a number.
+        """
+        half = BIAS(synapse.weight * self.gain / 2)
+        return 2 * half, BIAS(synapse.bias + half) - half
+
+
+def encode(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The current weight * x + bias of an input x, in whole 1/64."""
+    return BIAS(x * weight.to(x) + bias.to(x))
+
+
+def check_precision(precision: str) -> str:
+    """The precision itself, or SpikestrapError."""
+    if precision not in PRECISIONS:
+        raise SpikestrapError(
+            f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}"
+        )
+    return precision

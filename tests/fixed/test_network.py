@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests import chip
+from tests.fixed.cases import random_layers, random_network
+
+import spikestrap as ss
+from spikestrap import block, fixed
+from spikestrap.exchange import netx
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def spikes_of(net, x):
+    """Spikes that every block with a neuron hands on, in SNN mode."""
+    found = []
+    hooks = [
+        module.register_forward_hook(lambda *args: found.append(args[2].detach().numpy()))
+        for module in net.blocks
+        if isinstance(module, block.Block)
+    ]
+    with torch.no_grad():
+        logits = net(x, ss.Mode.SNN)
+    for hook in hooks:
+        hook.remove()
+    return found, logits.numpy()
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(seed=seeds)
+def test_training_precision_integers_and_file_give_the_spikes_of_plain_python(
+    seed, tmp_path_factory
+):
+    net, shape, time_steps = random_network(seed)
+    x = torch.randint(256, (2, *shape)) / 255
+    expected, logits = spikes_of(net, x)
+    made = fixed.from_network(net, shape)
+
+    judged, judged_logits = chip.simulate(made, x[0].flatten().tolist(), time_steps)
+    for spikes, plain in zip(expected, judged.values(), strict=True):
+        assert spikes[:, 0].reshape(time_steps, -1).tolist() == plain
+    assert logits[0] == pytest.approx(judged_logits, abs=1e-5)
+
+    nets = [made]
+    if all(layer.neuron is None or layer.neuron.reset == "zero" for layer in made.layers):
+        path = tmp_path_factory.getbasetemp() / "network.net"
+        netx.write(made, path, time_steps=time_steps)
+        nets.append(netx.read(path))
+    for integers in nets:
+        found = integers.spikes(x, time_steps)
+        for spikes, ours in zip(expected, found.values(), strict=True):
+            assert np.array_equal(spikes.astype(np.uint8), ours)
+        result = integers.run(x, time_steps)
+        assert result.logits == pytest.approx(logits, abs=1e-5)
+        assert result.events == {n: np.count_nonzero(s) for n, s in found.items()}
+
+
+@settings(max_examples=200)
+@given(seed=seeds)
+def test_delays_recurrence_channels_and_resets_are_those_of_plain_python(seed):
+    net = random_layers(seed)
+    draw = np.random.default_rng(seed)
+    time_steps, entry = int(draw.integers(1, 9)), net.layers[0]
+    if entry.neuron is None:
+        x = draw.integers(0, 2, (time_steps, 2, *entry.shape))
+        samples = [x[:, n].reshape(time_steps, -1).tolist() for n in range(2)]
+    else:
+        x = np.float32(draw.integers(0, 256, (2, *entry.shape)) / 255)
+        samples = [each.flatten().tolist() for each in x]
+    found, result = net.spikes(x, time_steps), net.run(x, time_steps)
+    for n, sample in enumerate(samples):
+        expected, logits = chip.simulate(net, sample, time_steps)
+        for number, spikes in found.items():
+            assert spikes[:, n].reshape(time_steps, -1).tolist() == expected[number]
+        assert result.logits[n] == pytest.approx(logits)
+
+
+@pytest.mark.parametrize("activity", [0.02, 0.9])
+def test_event_driven_and_dense_products_agree(activity):
+    draw = np.random.default_rng(0)
+    layer = fixed.Dense(
+        (40,), fixed.Neuron(np.array(900)), weight=2 * draw.integers(-128, 128, (40, 300))
+    )
+    spikes = (draw.random((5, 4, 300)) < activity).astype(np.uint8)
+    _, currents = fixed.run_layer(layer, spikes)
+    expected = np.einsum("tnk,mk->tnm", spikes.astype(np.int64), layer.weight)
+    assert np.array_equal(currents, expected * 64)
+
+
+def test_current_wraps_around():
+    weight = np.full((1, 600), 254)
+    neuron = fixed.Neuron(np.array(131071), current_decay=np.array(0))
+    layer = fixed.Dense((1,), neuron, weight=weight)
+    _, currents = fixed.run_layer(layer, np.ones((3, 1, 600)))
+    # 600 * 254 * 64 = 9753600 is more than 2**23 = 8388608.
+    assert currents.flatten().tolist() == [-7023616, 2729984, -4293632]
+
+
+@pytest.mark.parametrize("reset", fixed.RESETS)
+def test_states_at_the_ends_of_their_range_are_those_of_plain_python(reset):
+    draw = np.random.default_rng(0)
+    neuron = fixed.Neuron(
+        draw.integers(1, 131072, 30),
+        draw.choice([0, 1, 4096], 30),
+        draw.choice([0, 1, 4096], 30),
+        draw.integers(-(2**23) + 1, 2**23, 30),
+        reset,
+    )
+    weight = np.where(np.arange(300) < 150, 254, -256) * np.ones((30, 1), int)
+    layer = fixed.Dense((30,), neuron, None, weight, draw.choice([-4096, 4095], 30))
+    net = fixed.Network([fixed.Input((300,)), layer])
+    # Now one sign, now the other, for several steps: sums of up to 38,400 times 64.
+    x = (np.arange(300) < 150) == (np.arange(40) % 13 < 6)[:, None]
+    expected, _ = chip.simulate(net, x.astype(int).tolist(), 40)
+    found = net.spikes(x[:, None], 40)[1]
+    assert found[:, 0].tolist() == expected[1]
+    assert 0.1 < found.mean() < 0.9
+
+
+def test_what_integer_layers_cannot_express_is_refused():
+    neuron = {"threshold": 1.0}
+    dense = block.cuba.Dense(neuron, 4, 3)
+    with pytest.raises(ss.SpikestrapError, match=r'precision="loihi".*got precision=\'float\''):
+        fixed.from_network(ss.Network(dense, time_steps=4))
+    with pytest.raises(ss.SpikestrapError, match="expected one as the first block, got Dense"):
+        fixed.from_network(
+            ss.Network(block.cuba.Dense(neuron, 4, 3), time_steps=4, precision="loihi")
+        )
+    conv = ss.Network(
+        block.cuba.Input(neuron), block.cuba.Conv(neuron, 1, 2, 3), time_steps=4, precision="loihi"
+    )
+    with pytest.raises(ss.SpikestrapError, match=r"pass input_shape"):
+        fixed.from_network(conv)
+    with pytest.raises(ss.SpikestrapError, match=r"block 1 \(Conv\): .*expected images"):
+        fixed.from_network(conv, (9,))
+    mixed = ss.Network(
+        block.cuba.Input(neuron, delay_shift=True), block.cuba.Dense(neuron, 4, 2),
+        time_steps=4, precision="loihi",
+    )  # fmt: skip
+    with pytest.raises(ss.SpikestrapError, match="delay_shift must be the same"):
+        fixed.from_network(mixed)
+
+
+def test_spikes_come_in_without_an_input_block():
+    net = ss.Network(block.cuba.Dense({"threshold": 0.2}, 4, 3), precision="loihi")
+    x = (torch.rand(5, 2, 4) < 0.5).float()
+    expected, _ = spikes_of(net, x)
+    assert np.array_equal(fixed.from_network(net).spikes(x, 5)[1], expected[0])
+
+
+@pytest.mark.parametrize(
+    ("x", "steps", "message"),
+    [
+        (np.zeros((2, 3)), 4, r"expected an input \(N, ...\) of 4 features"),
+        (np.full((2, 4), np.nan), 4, "NaN or inf"),
+        (np.zeros((2, 4)), 0, "time_steps must be a whole number >= 1, got 0"),
+    ],
+)
+def test_bad_input_is_refused(x, steps, message):
+    net = fixed.Network([fixed.Input((4,), fixed.Neuron(np.array(64)))])
+    with pytest.raises(ss.SpikestrapError, match=message):
+        net.run(x, steps)
+
+
+def test_layers_that_do_not_fit_are_refused():
+    neuron = fixed.Neuron(np.array(64))
+    entry = fixed.Input((4,), neuron)
+    for layers, message in (
+        ([fixed.Dense((1,), weight=np.ones((1, 4)))], "expected an Input as first layer"),
+        ([entry, fixed.Dense((1,), weight=np.ones((1, 5)))], r"layer 1 \(Dense\): weight takes 5"),
+        ([entry, fixed.Dense((1,), weight=np.ones((1, 4))), entry], "only the last may lack"),
+        ([entry, fixed.Flatten((5,))], "its output is"),
+    ):
+        with pytest.raises(ss.SpikestrapError, match=message):
+            fixed.Network(layers)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fixed.Neuron(np.array(0)), "threshold: expected numbers from 1 to 131071, got 0"),
+        (lambda: fixed.Neuron(np.array(64.5)), "threshold: expected whole numbers"),
+        (lambda: fixed.Neuron(np.array(64), reset="soft"), "reset must be one of"),
+        (
+            lambda: fixed.Dense((1,), weight=np.full((1, 2), 300)),
+            "weight: expected numbers from -256",
+        ),
+        (lambda: fixed.Dense((2,), weight=np.ones((1, 2))), "weight has 1 rows, expected 2"),
+        (lambda: fixed.Dense((1,), bias=np.ones(2), weight=np.ones((1, 2))), "bias has shape"),
+        (lambda: fixed.Input((0,)), "shape must be"),
+        (lambda: fixed.Input((2**20, 2**20, 2**20)), "shape must be"),
+        (lambda: fixed.Input((3,), delay=np.arange(2)), "expected one or 3, one a channel"),
+        (
+            lambda: fixed.Conv((2, 1, 1), weight=np.ones((2, 1, 1, 1)), groups=3),
+            "groups must divide",
+        ),
+    ],
+)
+def test_bad_layers_are_refused(make, message):
+    with pytest.raises(ss.SpikestrapError, match=message):
+        make()

@@ -1,0 +1,8 @@
+"""The folder of data that is not part of the project: MNIST, CIFAR-10, golden files."""
+
+import os
+from pathlib import Path
+
+SHARED = Path(os.environ.get("SPIKESTRAP_SHARED", Path(__file__).parents[2] / "shared"))
+GOLDEN = SHARED / "golden/lava-dl"
+MNIST = SHARED / "data/mnist"
