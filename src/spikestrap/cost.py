@@ -69,7 +69,7 @@ class Cost:
 def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None) -> Cost:
     """Counts the operations of a network on the inputs x (N, ...) or (T, N, ...).
 
-    time_steps: T, for a `fixed.Network` only; another network has its own. Raises
+    time_steps: T of a `fixed.Network`, None for its own; any other network has its own. Raises
     SpikestrapError where they do not fit.
 
     >>> import spikestrap as ss
@@ -142,8 +142,9 @@ def _uses(synapse: nn.Module, events: Tensor) -> float:
 
 
 def _of_fixed(net: fixed.Network, x: Tensor, time_steps: int | None) -> Cost:
+    time_steps = net.time_steps if time_steps is None else time_steps
     if time_steps is None:
-        raise SpikestrapError("time_steps: expected a number, a fixed.Network has none of its own")
+        raise SpikestrapError("time_steps: expected a number, the network has none of its own")
     held = net.layers[0].neuron is not None
     samples = x.shape[0] if held else x.shape[1]
     spikes = net.spikes(x, time_steps)

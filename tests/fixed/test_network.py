@@ -47,8 +47,9 @@ def test_training_precision_integers_and_file_give_the_spikes_of_plain_python(
     nets = [made]
     if all(layer.neuron is None or layer.neuron.reset == "zero" for layer in made.layers):
         path = tmp_path_factory.getbasetemp() / "network.net"
-        netx.write(made, path, time_steps=time_steps)
+        netx.write(made, path)
         nets.append(netx.read(path))
+        assert nets[1].time_steps == time_steps
     for integers in nets:
         found = integers.spikes(x, time_steps)
         for spikes, ours in zip(expected, found.values(), strict=True):

@@ -46,8 +46,7 @@ def save(
         if options:
             raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
         chip = net if isinstance(net, fixed.Network) else fixed.from_network(net, input_shape)
-        steps = None if isinstance(net, fixed.Network) else net.time_steps
-        netx.write(chip, path, time_steps=steps)
+        netx.write(chip, path)
         return
     if isinstance(net, fixed.Network):
         raise SpikestrapError("expected a spikestrap.Network for NIR, got a fixed.Network")

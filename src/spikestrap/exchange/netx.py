@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,7 +19,7 @@ from ..errors import SpikestrapError
 from ..files import write_file
 from . import hdf5
 
-MAX_LAYERS = 1000
+MAX_LAYERS, MAX_TIME_STEPS = 1000, 2**20
 NEURONS = ("CUBA", "LOIHI")
 
 
@@ -41,11 +42,18 @@ def read(path: str | Path) -> fixed.Network:
                 text = str(error)
                 where = "" if text.startswith("/") else f"{group.name}: "
                 raise SpikestrapError(f"{where}{text}") from error
-        pipelined = False
-        if "simulation" in file:
-            simulation = hdf5.group(file, "simulation")
-            pipelined = bool(hdf5.integer(simulation, "pipelined", 0))
-        return fixed.Network(layers, pipelined=pipelined)
+        return fixed.Network(layers, **_read_simulation(file))
+
+
+def _read_simulation(file: h5py.File) -> dict[str, Any]:
+    if not hdf5.has(file, "simulation"):
+        return {}
+    group = hdf5.group(file, "simulation")
+    steps = hdf5.integer(group, "tSample", 0)
+    return {
+        "pipelined": bool(hdf5.integer(group, "pipelined", 0)),
+        "time_steps": steps if 1 <= steps <= MAX_TIME_STEPS else None,
+    }
 
 
 def _read_layer(group: h5py.Group, layers: list[fixed.Layer]) -> None:
@@ -163,10 +171,10 @@ def _shape(group: h5py.Group) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def write(net: fixed.Network, path: str | Path, *, time_steps: int | None = None) -> None:
+def write(net: fixed.Network, path: str | Path) -> None:
     """Writes a `.net` file that netx loads, whole or not at all.
 
-    time_steps: T, noted in the file. Raises SpikestrapError: netx could not load it or would
+    Raises SpikestrapError: netx could not load it or would
     run it differently, with the reason; or the file cannot be written.
     """
     buffer = io.BytesIO()
@@ -178,8 +186,8 @@ def write(net: fixed.Network, path: str | Path, *, time_steps: int | None = None
                 where = f"layer {number} ({type(layer).__name__})"
                 raise SpikestrapError(f"{where}: a .net file cannot hold it: {error}") from error
         file["simulation/Ts"] = 1
-        if time_steps is not None:
-            file["simulation/tSample"] = time_steps
+        if net.time_steps is not None:
+            file["simulation/tSample"] = net.time_steps
         if net.pipelined:
             file["simulation/pipelined"] = 1
     write_file(Path(path), buffer.getvalue())

@@ -57,7 +57,7 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
         except SpikestrapError as error:
             where = f"block {number} ({type(module).__name__})"
             raise SpikestrapError(f"{where}: {error}") from error
-    return Network(chain.layers, pipelined=_pipelined(net))
+    return Network(chain.layers, pipelined=_pipelined(net), time_steps=net.time_steps)
 
 
 def _entry(

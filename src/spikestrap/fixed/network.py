@@ -44,6 +44,7 @@ class Network:
     """Integer layers in a row, the first an `Input`.
 
     pipelined: every layer hands its spikes on one step late, as between cores of a chip.
+    time_steps: T it was trained for, which `run` takes by default; None if that is not known.
     Raises SpikestrapError where shapes do not fit together.
 
     >>> neuron = Neuron(threshold=np.array(64))
@@ -52,9 +53,16 @@ class Network:
     [[0.5]]
     """
 
-    def __init__(self, layers: Sequence[Layer], *, pipelined: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        pipelined: bool = False,
+        time_steps: int | None = None,
+    ) -> None:
         self.layers = tuple(layers)
         self.pipelined = pipelined
+        self.time_steps = time_steps
         if not self.layers or not isinstance(self.layers[0], Input):
             raise SpikestrapError("fixed.Network: expected an Input as first layer")
         shape = self.layers[0].shape
@@ -73,7 +81,7 @@ class Network:
     def run(
         self,
         x: np.ndarray | Tensor,
-        time_steps: int,
+        time_steps: int | None = None,
         *,
         reset_interval: int | None = None,
     ) -> Result:
@@ -83,7 +91,7 @@ class Network:
         Features may be flat or images where the sizes agree. reset_interval: the states of
         layer l are zeroed before steps l, l + interval, ..., as netx does on the chip.
         """
-        x = self._check(x, time_steps)
+        x, time_steps = self._check(x, time_steps)
         held = self.layers[0].neuron is not None
         logits, events = [], dict.fromkeys(self._spiking(), 0)
         size = self._batch_size(time_steps)
@@ -102,15 +110,18 @@ class Network:
         return Result(np.concatenate(logits), events, neurons * time_steps * samples)
 
     def spikes(
-        self, x: np.ndarray | Tensor, time_steps: int, *, reset_interval: int | None = None
+        self,
+        x: np.ndarray | Tensor,
+        time_steps: int | None = None,
+        *,
+        reset_interval: int | None = None,
     ) -> dict[int, np.ndarray]:
         """Spikes uint8 (T, N, ...) of every layer with a neuron, by its number; see `run`."""
+        x, time_steps = self._check(x, time_steps)
         shapes = {number: self.layers[number].shape for number in self._spiking()}
         return {
             number: spikes.reshape(*spikes.shape[:2], *shapes[number])
-            for number, spikes, _ in self._layers(
-                self._check(x, time_steps), time_steps, reset_interval
-            )
+            for number, spikes, _ in self._layers(x, time_steps, reset_interval)
             if number in shapes
         }
 
@@ -121,8 +132,10 @@ class Network:
         widest = max(layer.neurons for layer in self.layers)
         return max(1, _BATCH_BYTES // (8 * widest * time_steps))
 
-    def _check(self, x: np.ndarray | Tensor, time_steps: int) -> np.ndarray:
+    def _check(self, x: np.ndarray | Tensor, time_steps: int | None) -> tuple[np.ndarray, int]:
+        """The input as (N, M) or spikes (T, N, M), and T."""
         entry = self.layers[0]
+        time_steps = self.time_steps if time_steps is None else time_steps
         if not isinstance(time_steps, int) or time_steps < 1:
             raise SpikestrapError(f"time_steps must be a whole number >= 1, got {time_steps!r}")
         array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
@@ -140,10 +153,10 @@ class Network:
         if lead == 1:
             if not np.isfinite(array).all():
                 raise SpikestrapError("fixed.Network: the input holds NaN or inf")
-            return array.reshape(len(array), -1).astype(np.float32)
+            return array.reshape(len(array), -1).astype(np.float32), time_steps
         if not np.isin(array, (0, 1)).all():
             raise SpikestrapError("fixed.Network: expected spikes, 0 or 1, as input")
-        return array.reshape(*array.shape[:2], -1).astype(np.uint8)
+        return array.reshape(*array.shape[:2], -1).astype(np.uint8), time_steps
 
     def _layers(
         self, x: np.ndarray, time_steps: int, reset_interval: int | None

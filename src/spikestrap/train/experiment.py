@@ -33,6 +33,7 @@ def train(
     time_steps: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    precision: str | None = None,
     seed: int = 0,
     out: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -42,7 +43,7 @@ def train(
     Args:
         name: the recipe.
         data: the folder of the data set; None for the bundled or downloaded one.
-        time_steps, epochs, batch_size: None for the recipe's own.
+        time_steps, epochs, batch_size, precision: None for the recipe's own.
         seed: of everything random.
         out: the run directory; None for ``runs/<recipe>-T<time_steps>-s<seed>``.
         on_progress: called after every step and every epoch.
@@ -66,7 +67,7 @@ def train(
     whole_number("seed", seed, 0, _MAX_SEED)
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)
-    net = made_by.network(steps)
+    net = made_by.network(steps, precision)
     splits = load(made_by.data, data, seed)
     path = prepare_run(Path("runs") / f"{name}-T{steps}-s{seed}" if out is None else out)
     net.to(default_device())

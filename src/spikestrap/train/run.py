@@ -74,7 +74,7 @@ def save_run(
     time_steps: int,
     seed: int,
     data: Path | None,
-    net: nn.Module,
+    net: Network,
     history: History,
     result: Mapping[str, Any],
 ) -> None:
@@ -82,6 +82,7 @@ def save_run(
     config = {
         "recipe": made_by.name,
         "time_steps": time_steps,
+        "precision": net.precision,
         "seed": seed,
         "data": None if data is None else str(data.resolve()),
         "options": asdict(options),
@@ -118,7 +119,8 @@ def load_run(path: Path) -> Run:
         time_steps = whole_number("time_steps", config.get("time_steps"), 1, MAX_TIME_STEPS)
         seed = whole_number("seed", config.get("seed"), 0)
         data = None if config.get("data") is None else Path(_text(config, "data"))
-    net = made_by.network(time_steps)
+        precision = _text({"precision": made_by.precision, **config}, "precision")
+        net = made_by.network(time_steps, precision)
     weights_path = path / WEIGHTS
     state = read_weights(weights_path, 2 * _size(net.state_dict()) + 2**20)
     with _naming(weights_path):
