@@ -1,4 +1,4 @@
-"""The command line: ``spikestrap train``, ``evaluate`` and ``recipes``.
+"""The command line: ``spikestrap train``, ``evaluate``, ``export`` and ``recipes``.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0, 1 for a
 failure, with one line that begins with ``error:``, or 2 for wrong usage.
@@ -93,6 +93,10 @@ def train(
         int | None, typer.Option(metavar="N", help="Passes over the training images.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="P", help="float, or loihi: train on what the chip will hold."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None,
@@ -110,6 +114,7 @@ def train(
             time_steps=time_steps,
             epochs=epochs,
             batch_size=batch_size,
+            precision=precision,
             seed=seed,
             out=out,
             on_progress=on_progress,
@@ -119,16 +124,48 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_FILE", help="Directory that `train` wrote, .net or .nir."),
+    ],
     data: Data = None,
     time_steps: TimeSteps = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run on its test images, with its own number of time steps or another."""
-    from .train import evaluate_run
+    """Evaluate a run or an exchange file on test images, at its own T or another.
 
-    result = evaluate_run(run, data=data, time_steps=time_steps)
-    _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
+    A .net file runs in the integers of the chip.
+    """
+    from .train import evaluate_file, evaluate_run
+
+    if run.is_dir():
+        result = evaluate_run(run, data=data, time_steps=time_steps)
+        _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
+    else:
+        result = evaluate_file(run, data=data, time_steps=time_steps)
+        _show(result, as_json, title=f"{run.name}, T = {result['time_steps']}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    kind: Annotated[
+        str,
+        typer.Option("--format", metavar="F", help="net (Lava), nir, or onnx (the ANN's rates)."),
+    ] = "net",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's network as a file for other tools."""
+    from .train import export_run
+
+    result = export_run(run, kind, out)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['file']}: {result['bytes']:,} bytes, T = {result['time_steps']}")
 
 
 @app.command()
@@ -165,12 +202,17 @@ def _show(result: Mapping[str, Any], as_json: bool, title: str) -> None:
     table.add_column(justify="right", overflow="fold")
     rows = {
         "SNN test accuracy": f"{result['snn_accuracy']:.2f} %",
-        "ANN test accuracy": _or_dash(result["ann_accuracy"], " %"),
-        "gap": _or_dash(result["gap"], " points"),
+        "ANN test accuracy": _or_dash(result.get("ann_accuracy"), " %"),
+        "gap": _or_dash(result.get("gap"), " points"),
         "event rate": f"{result['event_rate']:.3f} spikes a neuron and step",
         "seconds": f"{result['seconds']['total']:.1f}",
-        "run": result.get("out") or result["run"],
     }
+    if "cost" in result:
+        cost = result["cost"]
+        rows["synaptic operations"] = f"{cost['synaptic_operations']:,.0f} an image"
+        rows["multiplications of the ANN"] = f"{cost['ann_macs']:,.0f} an image"
+    where = next(key for key in ("out", "run", "file") if key in result)
+    rows[where if where == "file" else "run"] = result[where]
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

@@ -8,6 +8,7 @@ type CUBA (LOIHI in older files), iDecay, vDecay, vThMant.
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +18,60 @@ import numpy as np
 from .. import fixed
 from ..errors import SpikestrapError
 from ..files import write_file
-from . import hdf5
+from .hdf5 import read_tree
+from .hdf5_worker import Tree
 
 MAX_LAYERS, MAX_TIME_STEPS = 1000, 2**20
+MAX_BYTES = 2**30  # of all weights together
 NEURONS = ("CUBA", "LOIHI")
 
 
 def read(path: str | Path) -> fixed.Network:
-    """The network of a `.net` file.
+    """The network of a `.net` file, which may come from anywhere.
 
     Raises SpikestrapError: the file is damaged, or holds what `spikestrap.fixed` cannot run.
     """
-    with hdf5.reading(Path(path)) as file:
-        found = hdf5.group(file, "layer")
-        count = len(found)
-        if not 1 <= count <= MAX_LAYERS:
-            raise SpikestrapError(f"/layer: expected 1 to {MAX_LAYERS} layers, got {count}")
-        layers: list[fixed.Layer] = []
-        for number in range(count):
-            group = hdf5.group(found, str(number))
-            try:
-                _read_layer(group, layers)
-            except SpikestrapError as error:
-                text = str(error)
-                where = "" if text.startswith("/") else f"{group.name}: "
-                raise SpikestrapError(f"{where}{text}") from error
-        return fixed.Network(layers, **_read_simulation(file))
+    path = Path(path)
+    try:
+        return from_tree(read_tree(path, MAX_BYTES))
+    except OSError as error:
+        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error
 
 
-def _read_simulation(file: h5py.File) -> dict[str, Any]:
-    if not hdf5.has(file, "simulation"):
+def from_tree(tree: Tree) -> fixed.Network:
+    """The network of a file's groups and arrays, as `hdf5.read_tree` gives them."""
+    found = _group(tree, "layer")
+    if not 1 <= len(found) <= MAX_LAYERS:
+        raise SpikestrapError(f"layer: expected 1 to {MAX_LAYERS} layers, got {len(found)}")
+    layers: list[fixed.Layer] = []
+    for number in range(len(found)):
+        try:
+            _read_layer(_group(found, str(number)), layers)
+        except SpikestrapError as error:
+            raise SpikestrapError(f"layer/{number}: {error}") from error
+    return fixed.Network(layers, **_read_simulation(tree))
+
+
+def _read_simulation(tree: Tree) -> dict[str, Any]:
+    if "simulation" not in tree:
         return {}
-    group = hdf5.group(file, "simulation")
-    steps = hdf5.integer(group, "tSample", 0)
+    group = _group(tree, "simulation")
+    steps = _integer(group, "tSample", 0)
     return {
-        "pipelined": bool(hdf5.integer(group, "pipelined", 0)),
+        "pipelined": bool(_integer(group, "pipelined", 0)),
         "time_steps": steps if 1 <= steps <= MAX_TIME_STEPS else None,
     }
 
 
-def _read_layer(group: h5py.Group, layers: list[fixed.Layer]) -> None:
-    kind = hdf5.text(group, "type")
+def _read_layer(group: Tree, layers: list[fixed.Layer]) -> None:
+    kind = _text(group, "type")
     if kind == "input":
         if layers:
             raise SpikestrapError("an input can only be the first layer")
-        neuron = _read_neuron(group) if hdf5.has(group, "neuron") else None
-        weight, bias = hdf5.integer(group, "weight", 64), hdf5.integer(group, "bias", 0)
+        neuron = _read_neuron(group) if "neuron" in group else None
+        weight, bias = _integer(group, "weight", 64), _integer(group, "bias", 0)
         layers.append(fixed.Input(_shape(group), neuron, weight=weight, bias=bias))
         return
     if kind in ("dense", "dense_rec"):
@@ -85,90 +94,133 @@ def _read_layer(group: h5py.Group, layers: list[fixed.Layer]) -> None:
     layers.append(made)
 
 
-def _read_dense(group: h5py.Group, recurrent: bool) -> fixed.Dense:
-    neurons = int(np.prod(_shape(group)))
-    weight = _whole(group, "weight", fixed_axes=2, rows=neurons)
+def _read_dense(group: Tree, recurrent: bool) -> fixed.Dense:
+    neurons = math.prod(_shape(group))
     return fixed.Dense(
         (neurons,),
-        _read_neuron(group) if hdf5.has(group, "neuron") else None,
-        hdf5.array(group, "delay").reshape(-1) if hdf5.has(group, "delay") else None,
-        weight,
+        _read_neuron(group) if "neuron" in group else None,
+        _array(group, "delay").reshape(-1) if "delay" in group else None,
+        _weight(group, "weight", axes=2, rows=neurons),
         _read_bias(group, neurons),
-        _whole(group, "weight_rec", fixed_axes=2, rows=neurons) if recurrent else None,
+        _weight(group, "weight_rec", axes=2, rows=neurons) if recurrent else None,
     )
 
 
-def _read_conv(group: h5py.Group) -> fixed.Conv:
+def _read_conv(group: Tree) -> fixed.Conv:
     shape = _shape(group)
     return fixed.Conv(
         shape,
-        _read_neuron(group) if hdf5.has(group, "neuron") else None,
-        hdf5.array(group, "delay").reshape(-1) if hdf5.has(group, "delay") else None,
-        _whole(group, "weight", fixed_axes=4, rows=shape[0]),
+        _read_neuron(group) if "neuron" in group else None,
+        _array(group, "delay").reshape(-1) if "delay" in group else None,
+        _weight(group, "weight", axes=4, rows=shape[0]),
         _read_bias(group, shape[0]),
         stride=_pair(group, "stride"),
         padding=_pair(group, "padding"),
         dilation=_pair(group, "dilation"),
-        groups=hdf5.integer(group, "groups", 1),
+        groups=_integer(group, "groups", 1),
     )
 
 
-def _read_neuron(group: h5py.Group) -> fixed.Neuron:
-    neuron = hdf5.group(group, "neuron")
-    kind = hdf5.text(neuron, "type")
+def _read_neuron(layer: Tree) -> fixed.Neuron:
+    group = _group(layer, "neuron")
+    kind = _text(group, "type")
     if kind not in NEURONS:
         raise SpikestrapError(f"expected a neuron of type {' or '.join(NEURONS)}, got {kind!r}")
     for name, wanted in (("refDelay", 1), ("gradedSpike", 0), ("wgtExp", 0), ("weight_exp", 0)):
-        value = hdf5.integer(neuron, name, wanted)
+        value = _integer(group, name, wanted)
         if value != wanted:
             raise SpikestrapError(f"neuron/{name}: expected {wanted}, got {value}")
     return fixed.Neuron(
-        threshold=_one_or_channels(neuron, "vThMant"),
-        current_decay=_one_or_channels(neuron, "iDecay"),
-        voltage_decay=_one_or_channels(neuron, "vDecay"),
+        threshold=_one_or_channels(group, "vThMant"),
+        current_decay=_one_or_channels(group, "iDecay"),
+        voltage_decay=_one_or_channels(group, "vDecay"),
     )
 
 
-def _one_or_channels(group: h5py.Group, name: str) -> np.ndarray:
-    values = hdf5.array(group, name).reshape(-1)
+def _one_or_channels(group: Tree, name: str) -> np.ndarray:
+    values = _array(group, name).reshape(-1)
     return values[0] if values.size == 1 else values
 
 
-def _pair(group: h5py.Group, name: str) -> tuple[int, int]:
-    values = hdf5.array(group, name).reshape(-1)
-    if values.size not in (1, 2):
-        raise SpikestrapError(f"{name}: expected one number or two, got {values.size}")
+def _pair(group: Tree, name: str) -> tuple[int, int]:
+    values = _array(group, name).reshape(-1)
+    if values.size not in (1, 2) or np.abs(values).max() > 2**31:
+        raise SpikestrapError(f"{name}: expected one number or two, got {values[:4].tolist()}")
     return int(values[0]), int(values[-1])
 
 
-def _read_bias(group: h5py.Group, channels: int) -> np.ndarray | None:
-    if not hdf5.has(group, "bias"):
+def _read_bias(group: Tree, channels: int) -> np.ndarray | None:
+    if "bias" not in group:
         return None
-    bias = np.trunc(hdf5.array(group, "bias").reshape(-1))
+    bias = np.trunc(_array(group, "bias").reshape(-1))
     if bias.size not in (1, channels):
         raise SpikestrapError(f"bias: expected 1 or {channels} values, got {bias.size}")
     return np.broadcast_to(bias, channels)
 
 
-def _whole(group: h5py.Group, name: str, fixed_axes: int, rows: int) -> np.ndarray:
+def _weight(group: Tree, name: str, axes: int, rows: int) -> np.ndarray:
     """Weights as netx takes them: cut toward zero; dense ones may come flat."""
-    values = np.trunc(hdf5.array(group, name))
-    if fixed_axes == 2 and values.size % rows == 0:
+    values = np.trunc(_array(group, name))
+    if axes == 2 and values.size % rows == 0:
         values = values.reshape(rows, -1)
-    elif fixed_axes == 4 and values.ndim == 5 and values.shape[4] == 1:
+    elif axes == 4 and values.ndim == 5 and values.shape[4] == 1:
         values = values[..., 0]
-    if values.ndim != fixed_axes or values.size == 0:
+    if values.ndim != axes or values.size == 0:
         raise SpikestrapError(
-            f"{name}: expected {fixed_axes} axes and {rows} rows, got shape {values.shape}"
+            f"{name}: expected {axes} axes and {rows} rows, got shape {values.shape}"
         )
     return values
 
 
-def _shape(group: h5py.Group) -> tuple[int, ...]:
-    shape = hdf5.array(group, "shape").reshape(-1)
+def _shape(group: Tree) -> tuple[int, ...]:
+    shape = _array(group, "shape").reshape(-1)
     if shape.size not in (1, 3) or shape.min() < 1 or shape.max() > fixed.MAX_NEURONS:
         raise SpikestrapError(f"shape: expected (C,) or (C, H, W), got {shape[:4].tolist()}")
     return tuple(int(size) for size in shape)
+
+
+def _get(group: Tree, name: str) -> Any:
+    if name not in group:
+        raise SpikestrapError(f"{name}: expected, but not there")
+    return group[name]
+
+
+def _group(group: Tree, name: str) -> Tree:
+    found = _get(group, name)
+    if not isinstance(found, dict):
+        raise SpikestrapError(f"{name}: expected a group")
+    return found
+
+
+def _array(group: Tree, name: str) -> np.ndarray:
+    """Finite numbers, float64."""
+    values = _get(group, name)
+    array = np.asarray(None if isinstance(values, dict) else values)
+    if array.dtype.kind not in "iufb" or array.size == 0:
+        raise SpikestrapError(f"{name}: expected numbers")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise SpikestrapError(f"{name}: expected finite numbers, got NaN or inf")
+    return array
+
+
+def _integer(group: Tree, name: str, default: int) -> int:
+    """One whole number, cut toward zero; `default` where there is none."""
+    if name not in group:
+        return default
+    array = _array(group, name)
+    if array.size != 1 or abs(array.item()) > 2**53:
+        raise SpikestrapError(f"{name}: expected one number, got {array.shape} of them")
+    return int(array.item())
+
+
+def _text(group: Tree, name: str) -> str:
+    value = _get(group, name)
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, str):
+        raise SpikestrapError(f"{name}: expected a text")
+    return value[:80].rstrip("\0")
 
 
 def write(net: fixed.Network, path: str | Path) -> None:

@@ -3,7 +3,7 @@
 from .augment import RandomAffine
 from .data import Arrays, Splits, digits, mnist
 from .evaluate import EventRate, evaluate
-from .experiment import evaluate_run, train
+from .experiment import evaluate_file, evaluate_run, export_run, train
 from .loop import Epoch, History, Progress, fit
 from .options import Options
 from .recipes import RECIPES, Recipe, recipe
@@ -23,7 +23,9 @@ __all__ = [
     "Splits",
     "digits",
     "evaluate",
+    "evaluate_file",
     "evaluate_run",
+    "export_run",
     "fit",
     "load_run",
     "mnist",

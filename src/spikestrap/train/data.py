@@ -32,6 +32,8 @@ _MNIST_FILES = {
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
     ),
 }
+# Shape (C, H, W) of one image.
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
 _MNIST_CLASSES = 10
 _MNIST_MAX_ITEMS = 70_000
 _VALIDATION_PART = 12  # one in so many of the training images: 5,000 of MNIST's 60,000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import NotFittedError
+from .. import exchange, fixed
+from ..cost import cost
+from ..errors import NotFittedError, SpikestrapError
+from ..network import Network
 from ..routine import Mode
 from .clock import Clock
-from .data import Arrays, load
+from .data import SHAPES, Arrays, load
 from .evaluate import EventRate, default_device, evaluate
 from .loop import Progress, fit
 from .options import whole_number
@@ -24,6 +28,8 @@ from .report import write_report
 from .run import count_parameters, load_run, prepare_run, save_run
 
 _MAX_SEED = 2**32 - 1
+EXPORTS = ("net", "nir", "onnx")
+_COST_SAMPLES = 256
 
 
 def train(
@@ -119,6 +125,89 @@ def evaluate_run(
     }
 
 
+def evaluate_file(
+    path: Path, *, data: Path | None = None, time_steps: int | None = None
+) -> dict[str, Any]:
+    """Evaluate an exchange file on the test part of the data set whose images fit it.
+
+    Args:
+        path: a ``.net`` file, run in the chip's integers, or a ``.nir`` file.
+        data: the folder of the data set; None for the bundled or downloaded one.
+        time_steps: None for what the file says.
+
+    Returns:
+        file, data (the data set's name), time_steps, snn_accuracy, event_rate, samples,
+        predictions' operations (see `spikestrap.Cost`) as cost, seconds.
+    """
+    start = time.perf_counter()
+    net = exchange.load(path)
+    steps = net.time_steps if time_steps is None else time_steps
+    if steps is None:
+        raise SpikestrapError(f"{path}: the file does not say for how many steps: --time-steps T")
+    steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
+    name = _fitting_data(path, net)
+    test = load(name, data, seed=0).test
+    x = test.x[:_COST_SAMPLES]
+    if isinstance(net, fixed.Network):
+        result = net.run(test.x, steps)
+        right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
+        accuracy, rate = 100 * right / len(test), result.event_rate
+        counted = cost(net, x, steps)
+    else:
+        net.time_steps = steps
+        with EventRate(net) as counter:
+            accuracy = evaluate(net, test, Mode.SNN)
+        rate, counted = counter.value, cost(net, x)
+    return {
+        "file": str(path),
+        "data": name,
+        "time_steps": steps,
+        "snn_accuracy": accuracy,
+        "event_rate": rate,
+        "samples": len(test),
+        "cost": counted.to_dict(),
+        "seconds": {"total": time.perf_counter() - start},
+    }
+
+
+def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any]:
+    """Write a run's network as a file for other tools.
+
+    Args:
+        path: the run directory.
+        kind: ``"net"`` (Lava), ``"nir"`` or ``"onnx"`` (the ANN: rates, for other runtimes).
+        file: None for ``network.<kind>`` in the run directory.
+
+    Returns:
+        file, format, time_steps, bytes.
+    """
+    if kind not in EXPORTS:
+        raise SpikestrapError(f"--format: expected one of {', '.join(EXPORTS)}, got {kind!r}")
+    run = load_run(path)
+    target = path / f"network.{kind}" if file is None else file
+    if target.suffix != f".{kind}":
+        raise SpikestrapError(f"--out: expected a name that ends in .{kind}, got {target}")
+    exchange.save(run.net.eval(), target, input_shape=SHAPES[run.recipe.data])
+    return {
+        "file": str(target),
+        "format": kind,
+        "time_steps": run.time_steps,
+        "bytes": target.stat().st_size,
+    }
+
+
+def _fitting_data(path: Path, net: Network | fixed.Network) -> str:
+    """The data set whose images have as many values as the network takes."""
+    features = _features(net)
+    for name, shape in SHAPES.items():
+        if math.prod(shape) == features:
+            return name
+    raise SpikestrapError(
+        f"{path}: takes {features} values; expected those of {', '.join(SHAPES)}: "
+        f"{', '.join(str(math.prod(shape)) for shape in SHAPES.values())}"
+    )
+
+
 def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[str, float | None]:
     with EventRate(net) as rate, clock("snn"):
         snn = evaluate(net, test, Mode.SNN)
@@ -129,3 +218,9 @@ def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[s
             ann = evaluate(net, test, Mode.ANN)
     gap = None if ann is None else ann - snn
     return {"snn_accuracy": snn, "ann_accuracy": ann, "gap": gap, "event_rate": rate.value}
+
+
+def _features(net: Network | fixed.Network) -> int | None:
+    if isinstance(net, fixed.Network):
+        return net.layers[0].neurons
+    return None
