@@ -32,15 +32,11 @@ def random_layers(seed, exportable=False):
     images = draw.random() < 0.5
     shape = tuple(int(n) for n in draw.integers(1, 4, 3) + [0, 2, 2]) if images else (5,)
     neuron = random_neuron(draw, shape[0], exportable)
-    layers = [
-        fixed.Input(
-            shape,
-            neuron if draw.random() < 0.7 else None,
-            maybe(draw.integers(0, 3, shape[0])),
-            weight=int(draw.integers(-90, 200)),
-            bias=int(draw.integers(-50, 120)),
-        )
-    ]
+    delay = maybe(draw.integers(0, 3, shape[0]))
+    weight_in, bias_in = int(draw.integers(-90, 200)), int(draw.integers(-50, 120))
+    layers = [fixed.Input(shape, None, delay)]
+    if draw.random() < 0.7:
+        layers = [fixed.Input(shape, neuron, delay, weight=weight_in, bias=bias_in)]
     if images:
         groups = int(draw.choice([g for g in (1, shape[0]) if shape[0] % g == 0]))
         channels = 2 * groups

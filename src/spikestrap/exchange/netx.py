@@ -48,7 +48,10 @@ def from_tree(tree: Tree) -> fixed.Network:
     layers: list[fixed.Layer] = []
     for number in range(len(found)):
         try:
-            _read_layer(_group(found, str(number)), layers)
+            group = found.get(str(number))
+            if not isinstance(group, dict):
+                raise SpikestrapError("expected a group, but not there")
+            _read_layer(group, layers)
         except SpikestrapError as error:
             raise SpikestrapError(f"layer/{number}: {error}") from error
     return fixed.Network(layers, **_read_simulation(tree))
@@ -72,7 +75,9 @@ def _read_layer(group: Tree, layers: list[fixed.Layer]) -> None:
             raise SpikestrapError("an input can only be the first layer")
         neuron = _read_neuron(group) if "neuron" in group else None
         weight, bias = _integer(group, "weight", 64), _integer(group, "bias", 0)
-        layers.append(fixed.Input(_shape(group), neuron, weight=weight, bias=bias))
+        layers.append(
+            fixed.Input(_shape(group), neuron, _read_delay(group), weight=weight, bias=bias)
+        )
         return
     if kind in ("dense", "dense_rec"):
         dense = _read_dense(group, recurrent=kind == "dense_rec")
@@ -99,7 +104,7 @@ def _read_dense(group: Tree, recurrent: bool) -> fixed.Dense:
     return fixed.Dense(
         (neurons,),
         _read_neuron(group) if "neuron" in group else None,
-        _array(group, "delay").reshape(-1) if "delay" in group else None,
+        _read_delay(group),
         _weight(group, "weight", axes=2, rows=neurons),
         _read_bias(group, neurons),
         _weight(group, "weight_rec", axes=2, rows=neurons) if recurrent else None,
@@ -111,7 +116,7 @@ def _read_conv(group: Tree) -> fixed.Conv:
     return fixed.Conv(
         shape,
         _read_neuron(group) if "neuron" in group else None,
-        _array(group, "delay").reshape(-1) if "delay" in group else None,
+        _read_delay(group),
         _weight(group, "weight", axes=4, rows=shape[0]),
         _read_bias(group, shape[0]),
         stride=_pair(group, "stride"),
@@ -147,6 +152,10 @@ def _pair(group: Tree, name: str) -> tuple[int, int]:
     if values.size not in (1, 2) or np.abs(values).max() > 2**31:
         raise SpikestrapError(f"{name}: expected one number or two, got {values[:4].tolist()}")
     return int(values[0]), int(values[-1])
+
+
+def _read_delay(group: Tree) -> np.ndarray | None:
+    return _array(group, "delay").reshape(-1) if "delay" in group else None
 
 
 def _read_bias(group: Tree, channels: int) -> np.ndarray | None:
@@ -198,7 +207,8 @@ def _array(group: Tree, name: str) -> np.ndarray:
     array = np.asarray(None if isinstance(values, dict) else values)
     if array.dtype.kind not in "iufb" or array.size == 0:
         raise SpikestrapError(f"{name}: expected numbers")
-    array = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of NaN of a lower precision
+        array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise SpikestrapError(f"{name}: expected finite numbers, got NaN or inf")
     return array

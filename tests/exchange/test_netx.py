@@ -1,0 +1,236 @@
+import contextlib
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.exchange.mutate import mutate, trees
+from tests.fixed.cases import random_layers
+
+import spikestrap as ss
+from spikestrap import block, fixed
+from spikestrap.exchange import hdf5_worker, netx
+
+LIF = fixed.Neuron(np.array(64))
+
+
+def small():
+    """A network with every kind of layer that a file holds."""
+    draw = np.random.default_rng(0)
+    neuron = fixed.Neuron(np.array(80), np.array(4000), np.array(123))
+    return fixed.Network(
+        [
+            fixed.Input((2, 5, 5), LIF, weight=76, bias=64),
+            fixed.Conv(
+                (3, 2, 2), neuron, np.array([0, 2, 1]), 2 * draw.integers(-99, 99, (3, 2, 3, 3)),
+                np.array([4, -6, 0]), stride=(2, 2),
+            ),
+            fixed.Flatten((12,)),
+            fixed.Dense((4,), neuron, None, 2 * draw.integers(-99, 99, (4, 12)), None,
+                        2 * draw.integers(-9, 9, (4, 4))),
+            fixed.Dense((3,), None, None, 2 * draw.integers(-99, 99, (3, 4)), np.array([1, 2, 3])),
+        ],
+        pipelined=True,
+        time_steps=6,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "small.net"
+    netx.write(small(), path)
+    return path
+
+
+def same(a, b):
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, fixed.Neuron | fixed.Layer):
+        return type(a) is type(b) and all(same(v, vars(b)[k]) for k, v in vars(a).items())
+    return a == b
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_is_written_is_read_again(seed, tmp_path_factory):
+    net = random_layers(seed, exportable=True)
+    path = tmp_path_factory.getbasetemp() / "again.net"
+    netx.write(net, path)
+    again = netx.from_tree(hdf5_worker.parse(str(path), 2**26))
+    assert (again.pipelined, again.time_steps) == (net.pipelined, net.time_steps)
+    for ours, read in zip(net.layers, again.layers, strict=True):
+        if ours.delay is not None:  # one number is written once a channel
+            ours = type(ours)(**{**vars(ours), "delay": np.broadcast_to(ours.delay, ours.shape[0])})
+        assert same(ours, read)
+
+
+def test_types_and_names_are_those_of_lava_dl(path):
+    with h5py.File(path) as file:
+        layer = file["layer/1"]
+        assert layer["type"].dtype == "S10"
+        assert layer["type"].shape == (1,)
+        assert layer["type"][0] == b"conv"
+        assert layer["weight"].dtype == np.float32
+        assert layer["shape"][()].tolist() == [3, 2, 2]
+        assert layer["stride"][()].tolist() == [2, 2]
+        assert layer["padding"][()].tolist() == [0, 0]
+        assert layer["dilation"][()].tolist() == [1, 1]
+        neuron = layer["neuron"]
+        assert neuron["type"][()] == b"CUBA"
+        numbers = {key: int(neuron[key][()]) for key in ("iDecay", "vDecay", "vThMant", "refDelay")}
+        assert numbers == {"iDecay": 4000, "vDecay": 123, "vThMant": 80, "refDelay": 1}
+        assert file["layer/3/type"][0] == b"dense_rec"
+        assert "neuron" not in file["layer/4"]
+        assert file["simulation/tSample"][()] == 6
+
+
+def with_neuron(**values):
+    values = {"threshold": np.array(64), **values}
+    return fixed.Network([fixed.Input((2,), fixed.Neuron(**values))])
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        (with_neuron(reset="subtract"), "layer 0 .Input.: .*Lava's LIF resets to zero; got"),
+        (with_neuron(v_init=np.array(5)), "starts every membrane at 0"),
+        (with_neuron(threshold=np.array([3, 4])), "one threshold for all neurons"),
+        (with_neuron(voltage_decay=np.array(4096)), "register holds 0 to 4095"),
+        (with_neuron(current_decay=np.array(0)), "register holds 1 to 4096"),
+        (
+            fixed.Network(
+                [fixed.Input((1, 3, 3)), fixed.Conv((1, 3, 3), weight=np.ones((1, 1, 1, 1)))]
+            ),
+            "only with a neuron",
+        ),
+    ],
+)
+def test_what_netx_cannot_load_is_refused_and_no_file_left(net, reason, tmp_path):
+    with pytest.raises(ss.SpikestrapError, match=reason):
+        netx.write(net, tmp_path / "x.net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exporting_changes_nothing(tmp_path):
+    neuron = {"threshold": 1.0, "norm": "batch"}
+    net = ss.Network(
+        block.cuba.Input({"threshold": 1.0}),
+        block.cuba.Dense(neuron, 4, 3, weight_norm=True),
+        block.cuba.Affine(None, 3, 2),
+        time_steps=4,
+        precision="loihi",
+    ).train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    ss.save(net, tmp_path / "x.net")
+    assert net.training
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[key].equal(after[key]) for key in before)
+
+
+def damage(path, name, value):
+    with h5py.File(path, "r+") as file:
+        if name in file:
+            del file[name]
+        if value is not None:
+            file[name] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("layer", None, r"small.net: layer: expected, but not there"),
+        ("layer", 3.0, "layer: expected a group"),
+        ("layer/2", None, "layer/2: expected a group, but not there"),
+        ("layer/1/type", None, "layer/1: type: expected, but not there"),
+        ("layer/1/type", "pool", "layer/1: expected a layer of type input, dense, .*got 'pool'"),
+        ("layer/1/type", 7, "type: expected a text"),
+        ("layer/1/type", "input", "an input can only be the first layer"),
+        ("layer/1/weight", np.full((3, 2, 3, 3), np.nan), "weight: expected finite numbers"),
+        ("layer/1/weight", np.ones((3, 2, 3)), r"weight: expected 4 axes and 3 rows, got shape"),
+        ("layer/1/weight", np.full((3, 2, 3, 3), 300.0), "weight: expected numbers from -256"),
+        ("layer/1/weight", "heavy", "weight: expected numbers"),
+        ("layer/1/stride", np.array([0, 1]), "stride: expected numbers from 1"),
+        ("layer/1/shape", np.array([3, 9, 9]), r"layer 1 \(Conv\): from \(2, 5, 5\) its output is"),
+        ("layer/1/shape", np.array([3, -1, 9]), r"shape: expected \(C,\) or \(C, H, W\)"),
+        ("layer/1/groups", 2, "groups must divide"),
+        ("layer/1/bias", np.ones(2), "bias: expected 1 or 3 values, got 2"),
+        ("layer/1/neuron", None, r"layer 1 \(Conv\): only the last may lack a neuron"),
+        ("layer/1/neuron/type", "SDNN", "expected a neuron of type CUBA or LOIHI, got 'SDNN'"),
+        ("layer/1/neuron/vThMant", 0, "threshold: expected numbers from 1"),
+        ("layer/1/neuron/iDecay", 5000, "current_decay: expected numbers from 0 to 4096"),
+        ("layer/1/neuron/iDecay", 10.5, "current_decay: expected whole numbers"),
+        ("layer/1/neuron/gradedSpike", True, "gradedSpike: expected 0, got 1"),
+        ("layer/1/neuron/refDelay", 3, "refDelay: expected 1, got 3"),
+        ("layer/3/weight_rec", None, "weight_rec: expected, but not there"),
+        ("layer/4/weight", np.ones((3, 7)), r"layer 4 \(Dense\): weight takes 7 inputs"),
+        ("layer/0/weight", np.ones(3), "weight: expected one number"),
+    ],
+)  # fmt: skip
+def test_bad_content_is_refused_with_its_place(path, name, value, message):
+    damage(path, name, value)
+    with pytest.raises(ss.SpikestrapError, match=message) as caught:
+        netx.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_files_are_refused(path, tmp_path):
+    (tmp_path / "text.net").write_text("no HDF5")
+    (tmp_path / "cut.net").write_bytes(path.read_bytes()[:5000])
+    for name, message in (
+        ("none.net", "none.net: cannot be read: No such file"),
+        ("text.net", "text.net: not a readable HDF5 file"),
+        ("cut.net", "cut.net: not a readable HDF5 file"),
+    ):
+        with pytest.raises(ss.SpikestrapError, match=message):
+            netx.read(tmp_path / name)
+
+
+def test_huge_and_linked_data_sets_are_refused_unread(path, tmp_path):
+    bomb, linked = tmp_path / "bomb.net", tmp_path / "linked.net"
+    shutil.copy(path, bomb)
+    shutil.copy(path, linked)
+    with h5py.File(bomb, "r+") as file:
+        del file["layer/3/weight"]
+        file["layer/3"].create_dataset("weight", (2**40, 2**20), "f4", chunks=(64, 64))
+    with h5py.File(linked, "r+") as file:
+        del file["layer/3/weight"]
+        file["layer/3/weight"] = h5py.ExternalLink(str(path), "/layer/3/weight")
+    with pytest.raises(ss.SpikestrapError, match=r"weight declares .* bytes"):
+        netx.read(bomb)
+    with pytest.raises(ss.SpikestrapError, match="is a link elsewhere"):
+        netx.read(linked)
+
+
+def test_a_dense_layer_first_takes_spikes(tmp_path):
+    net = fixed.Network([fixed.Input((2,)), fixed.Dense((1,), LIF, weight=np.full((1, 2), 100))])
+    netx.write(net, tmp_path / "x.net")
+    damage(tmp_path / "x.net", "layer/0", None)
+    with h5py.File(tmp_path / "x.net", "r+") as file:
+        file.move("layer/1", "layer/0")
+    x = np.ones((3, 1, 2))
+    again = netx.read(tmp_path / "x.net")
+    assert again.spikes(x, 3)[1].flatten().tolist() == net.spikes(x, 3)[1].flatten().tolist()
+
+
+@pytest.mark.slow
+def test_thousands_of_damaged_files_end_in_one_kind_of_error(path, tmp_path):
+    found, refused = trees(path.read_bytes(), 5000, tmp_path)
+    read = 0
+    for tree in found:
+        with contextlib.suppress(ss.SpikestrapError):
+            netx.from_tree(tree)
+            read += 1
+    assert refused + len(found) == 5000
+    # A changed weight is still a network; and the damage does reach the content.
+    assert 200 < read < len(found) - 200
+
+
+def test_a_damaged_file_is_read_in_bounds_of_time(path, tmp_path):
+    content, broken = path.read_bytes(), tmp_path / "broken.net"
+    for seed in range(5):
+        broken.write_bytes(mutate(content, seed))
+        with contextlib.suppress(ss.SpikestrapError):
+            netx.read(broken)
