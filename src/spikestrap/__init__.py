@@ -6,12 +6,13 @@ curve, train as an ANN with the curves, measure them again now and then, run it 
 
 __version__ = "0.1.0"
 
-from . import ann_sampler, block, neuron, norm, routine, unit
+from . import ann_sampler, block, neuron, norm, routine, unit, wrap
 from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from .kernel import use_backend
 from .network import Network
 from .routine import LayerMode, Mode, Scheduler, mode
 from .timeaxis import hold
+from .wrap import bootstrap
 
 __all__ = [
     "LayerMode",
@@ -23,6 +24,7 @@ __all__ = [
     "SpikestrapWarning",
     "ann_sampler",
     "block",
+    "bootstrap",
     "hold",
     "mode",
     "neuron",
@@ -30,4 +32,5 @@ __all__ = [
     "routine",
     "unit",
     "use_backend",
+    "wrap",
 ]
