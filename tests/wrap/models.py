@@ -113,7 +113,9 @@ class Norse(norse.SequentialState):
     def cell(self):
         # In steps of 1 ms, a membrane that forgets within 4 of them.
         p = norse.LIFBoxParameters(
-            tau_mem_inv=torch.tensor(250.0), v_th=torch.tensor(THRESHOLD / 4), alpha=torch.tensor(5.0)
+            tau_mem_inv=torch.tensor(250.0),
+            v_th=torch.tensor(THRESHOLD / 4),
+            alpha=torch.tensor(5.0),
         )
         return norse.LIFBoxCell(p)
 
@@ -145,7 +147,9 @@ class Sinabs(nn.Sequential):
 
     def iaf(self):
         return sl.IAFSqueeze(
-            num_timesteps=self.time_steps, spike_fn=SingleSpike, spike_threshold=torch.tensor(THRESHOLD)
+            num_timesteps=self.time_steps,
+            spike_fn=SingleSpike,
+            spike_threshold=torch.tensor(THRESHOLD),
         )
 
     def run(self, x, time_steps):

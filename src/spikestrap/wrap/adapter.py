@@ -40,6 +40,7 @@ class Library:
 
     root: the package. neurons: class to adapter. stateful: base classes of whatever keeps a
     state over time; what is neither a known neuron nor among `resettable` is refused.
+    encoders: classes that draw spikes at random, which are refused.
     resettable: classes that keep a state which commutes with averaging, such as a dropout
     mask, and how it is reset.
     """
@@ -47,6 +48,7 @@ class Library:
     root: str
     neurons: Mapping[type, Adapter]
     stateful: tuple[type, ...]
+    encoders: tuple[type, ...] = ()
     resettable: Mapping[type, Callable[[Any], None]] = field(default_factory=dict)
 
 

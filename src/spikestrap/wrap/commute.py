@@ -32,10 +32,11 @@ _NONLINEAR = {
     *("gumbel_softmax", "sigmoid", "hardsigmoid", "tanh", "hardtanh", "hardswish", "hardshrink"),
     *("softshrink", "tanhshrink", "threshold", "clamp", "clamp_min", "clamp_max", "clip", "abs"),
     *("exp", "log", "log1p", "sqrt", "rsqrt", "square", "pow", "__pow__", "reciprocal", "sign"),
-    *("heaviside", "floor", "ceil", "round", "trunc", "sin", "cos", "norm", "normalize"),
+    *("floor", "ceil", "round", "trunc", "sin", "cos", "norm", "normalize"),
     *("logsumexp", "std", "var", "prod", "cross_entropy", "nll_loss", "mse_loss"),
     *("multi_head_attention_forward", "scaled_dot_product_attention"),
 }
+_THRESHOLDS = {"ge", "gt", "le", "lt", "heaviside"}
 # Linear in each of their factors, but not in two at a time.
 _PRODUCTS = {
     *("mul", "multiply", "__mul__", "__rmul__", "matmul", "__matmul__", "__rmatmul__", "mm"),
@@ -43,6 +44,11 @@ _PRODUCTS = {
     *("conv1d", "conv2d", "conv3d"),
 }
 _QUOTIENTS = {"div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__"}
+# What depends on no value of its tensors.
+_SHAPES = {
+    *(f"{kind}_like" for kind in ("empty", "zeros", "ones", "full", "rand", "randn")),
+    *(f"new_{kind}" for kind in ("empty", "zeros", "ones", "full", "tensor")),
+}
 _IN_PLACE = {"__setitem__", "copy_", "index_copy_", "index_add_", "scatter_", "scatter_add_"}
 
 
@@ -85,11 +91,17 @@ class Commutes(TorchFunctionMode):
                 self._paused = False
             spikes, *hidden = output if isinstance(output, tuple) else (output,)
             for tensor in _tensors((hidden, states())):
-                _set_mark(tensor, (name, True))
-            _set_mark(spikes, (name, False))
+                _set_mark(tensor, (f"the membrane of {name!r}", True))
+            _set_mark(spikes, (f"the spikes of {name!r}", False))
             return output
 
         return forward
+
+    def over_time(self, sequence: Tensor) -> Tensor:
+        """An input over time, marked as such; the caller's tensor is not."""
+        alias = sequence.view_as(sequence)
+        _set_mark(alias, ("the input over time", False))
+        return alias
 
     @staticmethod
     def check_output(output: Tensor) -> None:
@@ -97,23 +109,21 @@ class Commutes(TorchFunctionMode):
         mark = _mark_of(output)
         if mark is None:
             raise SpikestrapError(
-                "the model's output does not come from the spikes of a wrapped neuron by "
-                "operations that can be followed: is there a neuron that is called as a function? "
+                "bootstrap: the model's output does not come from the spikes of a wrapped neuron "
+                "by operations that can be followed: is there a neuron that is called as a function? "
                 "check=False switches this check off"
             )
         name, is_membrane = mark
         if is_membrane:
             raise SpikestrapError(
-                f"the model's output is computed from the membrane of {name!r}, which an ANN on "
+                f"bootstrap: the model's output is computed from {name}, which an ANN on "
                 "rates does not have: read the spikes out, or the linear layer before it"
             )
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        if self._paused:
+        if self._paused or name in _SHAPES:
             return result
         marked = [t for t in _tensors((args, kwargs)) if _mark_of(t) is not None]
         if not marked:
@@ -140,6 +150,8 @@ class Commutes(TorchFunctionMode):
             why = "it is not linear"
         elif name in _NONLINEAR:
             why = "it is not linear; leave it to the neuron, or to the loss"
+        elif name in _THRESHOLDS:
+            why = "a neuron that is a function cannot be wrapped; make it a module"
         elif name in _PRODUCTS and sum(_mark_of(t) is not None for t in _tensors(args)) > 1:
             why = "the mean of a product is not the product of the means"
         elif name in _QUOTIENTS and (name.startswith("__r") or _is_marked(args[1:])):
@@ -149,8 +161,8 @@ class Commutes(TorchFunctionMode):
         place = next((n for n in reversed(self._inside) if n), "")
         where = f"in {place!r}" if place else "in the model's forward"
         raise SpikestrapError(
-            f"{func} {where}, on what comes from the spikes of {origin!r}, does not commute with "
-            f"averaging over time: {why}"
+            f"bootstrap: {func} {where}, on what comes from {origin}, does not "
+            f"commute with averaging over time: {why}"
         )
 
 

@@ -26,7 +26,7 @@ def find_neurons(model: nn.Module) -> list[Found]:
     """The neurons of a model in order of definition; SpikestrapError where there is none.
 
     Also for a neuron that has no transfer curve, for any other module that keeps a state over
-    time, and for batch norms without running statistics.
+    time, for encoders, and for batch norms without running statistics.
     """
     known = libraries()
     found = []
@@ -62,6 +62,11 @@ def _reason(module: nn.Module, known: list[Library]) -> str | None:
             "spikes and rates"
         )
     for library in known:
+        if isinstance(module, library.encoders):
+            return (
+                "encodes its input as spikes, which has no place among rates; encode before the "
+                "model and pass (T, N, ...), with time_steps=None"
+            )
         if isinstance(module, library.stateful) and type(module) not in library.resettable:
             return (
                 "keeps a state over time, but is no neuron that can be wrapped; if its spikes are "

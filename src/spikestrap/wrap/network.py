@@ -114,10 +114,13 @@ class Wrapped(nn.Module):
             name: watching(neuron, adapter, traces[name], steps)
             for name, neuron, adapter in self._found()
         }
-        with self._checked(True, calls) as check, self._norms(sequence), self._replaced(calls):
+        with self._checked(True, calls) as commutes, self._norms(sequence), self._replaced(calls):
+            if commutes and self.time_steps is None:
+                sequence = commutes.over_time(sequence)
             logits = self._run(sequence)
             self._check_logits(logits, sequence.shape[1])
-            check(logits)
+            if commutes:
+                commutes.check_output(logits)
         _expect(traces, steps)
         for unit, unit_mode in zip(self.units, modes, strict=True):
             if unit_mode is Mode.SAMPLE:
@@ -156,10 +159,9 @@ class Wrapped(nn.Module):
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
             for name, neuron, adapter in self._found()
         }
-        with self._checked(False, calls) as check, self._replaced(calls), self._steps_set(steps):
+        with self._checked(False, calls), self._replaced(calls), self._steps_set(steps):
             logits = self._run(hold(mean, steps))
             self._check_logits(logits, mean.shape[0])
-            check(logits)
         _expect(traces, steps)
         return logits
 
@@ -213,8 +215,9 @@ class Wrapped(nn.Module):
         same = torch.allclose(one, two, rtol=1e-3, atol=1e-5)
         if not same and not static_own:
             raise SpikestrapError(
-                "bootstrap: the model's output grows with the number of time steps; return the "
-                "output of each step, or their mean, but not their sum"
+                "bootstrap: on rates, the model's output for two time steps is not that for one; "
+                "return the output of each step, or their mean, but not their sum, and encode "
+                "inputs at random before the model, not in it"
             )
         return same
 
@@ -248,13 +251,14 @@ class Wrapped(nn.Module):
         """The mean over one call a step; a state that is passed on explicitly is."""
         total: Any = None
         arguments: dict[str, Any] = {}
+        takes_state = _takes_state(self.model)
         for x in sequence:
             try:
                 output = self.model(x, **arguments)
             except Stop:
                 total = x
                 continue
-            if _takes_state(self.model):
+            if takes_state:
                 output, arguments["state"] = output
             output = _first(output)
             total = output if total is None else total + output
@@ -365,16 +369,16 @@ class Wrapped(nn.Module):
                 mean.update()
 
     @contextmanager
-    def _checked(self, spiking: bool, calls: dict[str, Call]) -> Iterator[Any]:
-        """Looks for what does not commute, in the first pass of a kind; gives a last check."""
+    def _checked(self, spiking: bool, calls: dict[str, Call]) -> Iterator[Commutes | None]:
+        """Looks for what does not commute, in the first pass of a kind."""
         if spiking not in self._unchecked:
-            yield lambda logits: None
+            yield None
             return
         commutes = Commutes(self.model)
         for name, neuron, adapter in self._found():
             calls[name] = commutes.around(calls[name], name, _states(neuron, adapter))
         with commutes:
-            yield commutes.check_output
+            yield commutes
         self._unchecked = self._unchecked - {spiking}
 
     def _step_name(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from norse.torch import LIF, LIFBoxCell, LIFBoxFeedForwardState, LIFCell, LIFFeedForwardState
+from norse.torch.module import encode
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor
 
@@ -34,4 +35,13 @@ LIBRARY = Library(
         LIF: _adapter(TIME_FIRST, LIFFeedForwardState),
     },
     stateful=(SNN, SNNCell, SNNRecurrent, SNNRecurrentCell),
+    encoders=(
+        encode.ConstantCurrentLIFEncoder,
+        encode.PoissonEncoder,
+        encode.PoissonEncoderStep,
+        encode.SignedPoissonEncoder,
+        encode.SignedPoissonEncoderStep,
+        encode.SpikeLatencyEncoder,
+        encode.SpikeLatencyLIFEncoder,
+    ),
 )

@@ -47,4 +47,5 @@ LIBRARY = Library(
         **dict.fromkeys((sl.IAFSqueeze, sl.LIFSqueeze, sl.ExpLeakSqueeze), _adapter(FOLDED)),
     },
     stateful=(sl.StatefulLayer,),
+    encoders=(sl.Img2SpikeLayer, sl.Sig2SpikeLayer),
 )

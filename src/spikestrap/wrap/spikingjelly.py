@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spikingjelly.activation_based import base, layer, neuron
+from spikingjelly.activation_based import base, encoding, layer, neuron
 from spikingjelly.activation_based.neuron.base_node import NonSpikingBaseNode
 
 from .adapter import Adapter, Library
@@ -33,6 +33,7 @@ LIBRARY = Library(
         (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.QIFNode), _NODE
     ),
     stateful=(base.MemoryModule, NonSpikingBaseNode),
+    encoders=(encoding.StatelessEncoder, encoding.StatefulEncoder),
     # One mask for all time steps.
     resettable=dict.fromkeys((layer.Dropout, layer.Dropout2d), _reset),
 )
