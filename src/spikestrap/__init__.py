@@ -7,6 +7,7 @@ curve, train as an ANN with the curves, measure them again now and then, run it 
 __version__ = "0.1.0"
 
 from . import ann_sampler, block, neuron, norm, routine, unit, wrap
+from .diagnosis import diagnose
 from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from .kernel import use_backend
 from .network import Network
@@ -25,6 +26,7 @@ __all__ = [
     "ann_sampler",
     "block",
     "bootstrap",
+    "diagnose",
     "hold",
     "mode",
     "neuron",

@@ -110,7 +110,7 @@ class Commutes(TorchFunctionMode):
         if mark is None:
             raise SpikestrapError(
                 "bootstrap: the model's output does not come from the spikes of a wrapped neuron "
-                "by operations that can be followed: is there a neuron that is called as a function? "
+                "by operations that can be followed: is there a neuron that is a function? "
                 "check=False switches this check off"
             )
         name, is_membrane = mark
@@ -125,20 +125,20 @@ class Commutes(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if self._paused or name in _SHAPES:
             return result
-        marked = [t for t in _tensors((args, kwargs)) if _mark_of(t) is not None]
-        if not marked:
+        marks = [mark for t in _tensors((args, kwargs)) if (mark := _mark_of(t)) is not None]
+        if not marks:
             return result
-        # A membrane is marked more strongly than spikes: one is enough to spoil a result.
-        origin = max((_mark_of(t) for t in marked), key=lambda m: m[1])  # type: ignore[index]
-        if not origin[1]:
-            self._refuse(name, args, marked, origin[0])
+        # One membrane is enough to spoil a result.
+        mark = max(marks, key=lambda mark: mark[1])
+        if not mark[1]:
+            self._refuse(name, args, mark[0])
         if name in _IN_PLACE:
-            _set_mark(args[0], origin)
+            _set_mark(args[0], mark)
         for tensor in _tensors(result):
-            _set_mark(tensor, origin)
+            _set_mark(tensor, mark)
         return result
 
-    def _refuse(self, func: str, args: Any, marked: list[Tensor], origin: str) -> None:
+    def _refuse(self, func: str, args: Any, origin: str) -> None:
         name = func[:-1] if func.endswith("_") and not func.endswith("__") else func
         if name in _MAXIMA:
             why = "the maximum of rates is not the rate of the maximum; pool by the average"
