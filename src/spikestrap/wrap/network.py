@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 from ..network import Modes
 from ..routine import LayerMode, Mode
-from ..timeaxis import has_time, hold, time_mean
+from ..timeaxis import hold, time_mean
 from .adapter import Adapter, adapter_of, libraries
-from .batchnorm import TimeMeans
 from .commute import Commutes
-from .find import Found, find_neurons, resettables
-from .layout import BATCH_FIRST, FOLDED, LAYOUTS, OWN, STEP, from_time_first
-from .unit import Call, Stop, Trace, WrappedUnit, on_rates, silent, watching
-
-# Where a model that runs over time by itself may have its number of steps.
-STEP_NAMES = ("num_steps", "time_steps", "T", "n_steps", "timesteps", "num_timesteps")
-_MISSING = object()
+from .drive import check_logits, explained, laid_out, run, step_name, steps_set, takes_state
+from .find import Found, find_neurons
+from .layout import LAYOUTS, OWN, STEP
+from .replaced import Call, evaluating, replaced, time_means
+from .unit import Trace, WrappedUnit, on_rates, silent, watching
 
 
 class Wrapped(nn.Module):
@@ -96,7 +91,7 @@ class Wrapped(nn.Module):
                 "bootstrap: a crossover goes from the input on: expected units in SNN mode before "
                 f"those in ANN mode, got {', '.join(m.name for m in modes)}"
             )
-        for unit, unit_mode in zip(self.units, modes, strict=True):
+        for unit, unit_mode in zip(self._units, modes, strict=True):
             if unit_mode is Mode.FIT or (not unit_mode.spiking and unit.sampler.pending):
                 unit.sampler.fit()
         given = self._rates_below(sequence, below) if below else {}
@@ -107,22 +102,21 @@ class Wrapped(nn.Module):
     def _spiking_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         traces = {
             unit.name: Trace(keep=m is Mode.SAMPLE)
-            for unit, m in zip(self.units, modes, strict=True)
+            for unit, m in zip(self._units, modes, strict=True)
         }
         steps = sequence.shape[0]
         calls = {
             name: watching(neuron, adapter, traces[name], steps)
             for name, neuron, adapter in self._found()
         }
-        with self._checked(True, calls) as commutes, self._norms(sequence), self._replaced(calls):
+        with self._checked(True, calls) as commutes, self._norms(sequence):
             if commutes and self.time_steps is None:
                 sequence = commutes.over_time(sequence)
-            logits = self._run(sequence)
-            self._check_logits(logits, sequence.shape[1])
+            logits = self._logits(sequence, calls)
             if commutes:
                 commutes.check_output(logits)
         _expect(traces, steps)
-        for unit, unit_mode in zip(self.units, modes, strict=True):
+        for unit, unit_mode in zip(self._units, modes, strict=True):
             if unit_mode is Mode.SAMPLE:
                 traces[unit.name].sample_into(unit)
         return logits
@@ -130,18 +124,18 @@ class Wrapped(nn.Module):
     def _rates_below(self, sequence: Tensor, below: int) -> dict[str, Tensor]:
         """Rates (N, ...), with their gradient, of the first `below` units, run as an SNN."""
         steps = sequence.shape[0]
-        traces = {unit.name: Trace(add=i < below) for i, unit in enumerate(self.units)}
-        lower = {unit.name: traces[unit.name] for unit in self.units[:below]}
+        traces = {unit.name: Trace(add=i < below) for i, unit in enumerate(self._units)}
+        lower = {unit.name: traces[unit.name] for unit in self._units[:below]}
         # What comes after them is not needed, unless the model must finish its step.
-        stops = self.layout != OWN and not _takes_state(self.model)
+        stops = self.layout != OWN and not takes_state(self.model)
         calls = {}
         for name, neuron, adapter in self._found():
             if name in lower:
                 calls[name] = watching(neuron, adapter, traces[name], steps)
             else:
                 calls[name] = silent(name, neuron, adapter, lower, steps, stops)
-        with self._norms(sequence, moving=False), self._replaced(calls):
-            self._run(sequence)
+        with self._norms(sequence, moving=False):
+            self._run(sequence, calls)
         _expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 
@@ -153,15 +147,15 @@ class Wrapped(nn.Module):
 
     def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
         """The model once, on time means (N, ...), as if held for so many steps."""
-        traces = {unit.name: Trace() for unit in self.units}
-        units = {unit.name: unit for unit in self.units}
+        traces = {unit.name: Trace() for unit in self._units}
+        units = {unit.name: unit for unit in self._units}
         calls = {
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
             for name, neuron, adapter in self._found()
         }
-        with self._checked(False, calls), self._replaced(calls), self._steps_set(steps):
-            logits = self._run(hold(mean, steps))
-            self._check_logits(logits, mean.shape[0])
+        name = self._step_name() if self.layout == OWN else None
+        with self._checked(False, calls), steps_set(self.model, name, steps):
+            logits = self._logits(hold(mean, steps), calls)
         _expect(traces, steps)
         return logits
 
@@ -174,13 +168,13 @@ class Wrapped(nn.Module):
         if self.layout == STEP:
             # One step; of another batch than T, so that a loop over either shows.
             sequence = sequence[:1, : batch - 1 if batch == self.time_steps else batch]
-        traces = {unit.name: Trace() for unit in self.units}
+        traces = {unit.name: Trace() for unit in self._units}
         calls = {
             name: silent(name, neuron, adapter, traces, steps, stops=False)
             for name, neuron, adapter in self._found()
         }
-        with _evaluating(self.model), self._replaced(calls), self._explained(sequence):
-            self._run(sequence)
+        with evaluating(self.model), self._explained(sequence):
+            self._run(sequence, calls)
         called = max(trace.calls for trace in traces.values())
         if self.layout == STEP and called > 1:
             if called != self.time_steps:
@@ -208,11 +202,12 @@ class Wrapped(nn.Module):
             return self.time_steps == 1
         unchecked, self._unchecked = self._unchecked, set()
         try:
-            with _evaluating(self.model), self._explained(mean.unsqueeze(0)):
+            with evaluating(self.model), self._explained(mean.unsqueeze(0)):
                 one, two = (self._on_rates(mean, given, steps) for steps in (1, 2))
         finally:
             self._unchecked = unchecked
-        same = torch.allclose(one, two, rtol=1e-3, atol=1e-5)
+        # A sum makes it twice as much; a rate that rounds another way, a little more or less.
+        same = bool((two - one).norm() <= 0.1 * one.norm())
         if not same and not static_own:
             raise SpikestrapError(
                 "bootstrap: on rates, the model's output for two time steps is not that for one; "
@@ -221,70 +216,7 @@ class Wrapped(nn.Module):
             )
         return same
 
-    @contextmanager
-    def _explained(self, sequence: Tensor) -> Iterator[None]:
-        """Whatever fails in the model, it may be that it takes time in another way."""
-        try:
-            yield
-        except SpikestrapError:
-            raise
-        except Exception as error:
-            raise SpikestrapError(
-                f"bootstrap: the model's forward failed on an input "
-                f"{tuple(self._laid_out(sequence).shape)}, layout {self.layout!r} (layout=... says "
-                f"how it takes time): {type(error).__name__}: {error}"
-            ) from error
-
-    # How the model is called.
-
-    def _run(self, sequence: Tensor) -> Tensor:
-        """Logits (N, ...) of the model for a sequence (t, N, ...)."""
-        if self.layout == STEP:
-            return self._run_steps(sequence)
-        try:
-            output = _first(self.model(self._laid_out(sequence)))
-        except Stop:
-            return sequence
-        return self._mean_over_time(output, *sequence.shape[:2])
-
-    def _run_steps(self, sequence: Tensor) -> Tensor:
-        """The mean over one call a step; a state that is passed on explicitly is."""
-        total: Any = None
-        arguments: dict[str, Any] = {}
-        takes_state = _takes_state(self.model)
-        for x in sequence:
-            try:
-                output = self.model(x, **arguments)
-            except Stop:
-                total = x
-                continue
-            if takes_state:
-                output, arguments["state"] = output
-            output = _first(output)
-            total = output if total is None else total + output
-        return total / sequence.shape[0]
-
-    def _laid_out(self, sequence: Tensor) -> Tensor:
-        """A sequence (t, N, ...) as the model takes it."""
-        if self.layout == STEP or (self.layout == OWN and self.time_steps is not None):
-            return sequence[0]
-        return from_time_first(sequence, self.layout) if self.layout != OWN else sequence
-
-    def _mean_over_time(self, output: Tensor, steps: int, batch: int) -> Tensor:
-        """Logits (N, ...) of an output over time, or one that the model has averaged itself."""
-        if self.layout == FOLDED and output.shape[0] == steps * batch:
-            output = output.unflatten(0, (batch, steps)).mean(1)
-        elif has_time(output):
-            output = output.mean(1 if self.layout == BATCH_FIRST else 0)
-        return output
-
-    def _check_logits(self, logits: Any, batch: int) -> None:
-        if not isinstance(logits, Tensor) or logits.ndim < 2 or logits.shape[0] != batch:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise SpikestrapError(
-                f"bootstrap: expected the model to return logits ({batch}, classes), or those of "
-                f"each step in layout {self.layout!r}, or a tuple that starts with them; got {got}"
-            )
+    # What comes in.
 
     def _enter(self, x: Tensor) -> Tensor:
         """The input as a sequence (T, N, ...)."""
@@ -312,61 +244,41 @@ class Wrapped(nn.Module):
 
     # What is in force while the model runs.
 
+    @property
+    def _units(self) -> list[WrappedUnit]:
+        return [cast(WrappedUnit, unit) for unit in self.units]
+
+    def _run(self, sequence: Tensor, calls: Mapping[str, Call]) -> Any:
+        """The model's output, averaged over time, with these calls for its neurons'."""
+        with replaced(self.model, self._found(), calls):
+            return run(self.model, sequence, self.layout, self.time_steps is not None)
+
+    def _logits(self, sequence: Tensor, calls: Mapping[str, Call]) -> Tensor:
+        return check_logits(self._run(sequence, calls), sequence.shape[1], self.layout)
+
+    def _norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
+        steps, batch = sequence.shape[:2]
+        return time_means(self.model, steps, batch, self.layout, moving)
+
+    def _explained(self, sequence: Tensor) -> AbstractContextManager[None]:
+        shape = laid_out(sequence, self.layout, self.time_steps is not None).shape
+        return explained(tuple(shape), self.layout)
+
+    def _step_name(self) -> str | None:
+        """Where a model that loops over a static input has its number of steps."""
+        return step_name(self.model, self.time_steps) if self.time_steps is not None else None
+
     def _found(self) -> list[Found]:
         """The units' neurons; looked up in the model, which a copy has copied too."""
         known = libraries()
         found = []
-        for unit in self.units:
+        for unit in self._units:
             neuron = self.model.get_submodule(unit.name)
             adapter = adapter_of(neuron, known)
             if adapter is None:
                 raise SpikestrapError(f"bootstrap: {unit.name!r} is no neuron any more")
             found.append(Found(unit.name, neuron, adapter))
         return found
-
-    @contextmanager
-    def _replaced(self, calls: Mapping[str, Call]) -> Iterator[None]:
-        """Neurons from their initial state, with other forwards; all as before in the end."""
-        found = self._found()
-        states = [
-            (neuron, state, getattr(neuron, state, _MISSING))
-            for _, neuron, adapter in found
-            for state in adapter.states(neuron)
-        ]
-        others = resettables(self.model)
-        before = [neuron.__dict__.get("forward", _MISSING) for _, neuron, _ in found]
-        try:
-            for name, neuron, adapter in found:
-                adapter.reset(neuron)
-                neuron.__dict__["forward"] = calls[name]
-            for module, reset in others:
-                reset(module)
-            yield
-        finally:
-            for (_, neuron, adapter), forward in zip(found, before, strict=True):
-                adapter.reset(neuron)
-                _set_back(neuron, "forward", forward)
-            for neuron, state, value in states:
-                _set_back(neuron, state, value)
-            for module, reset in others:
-                reset(module)
-
-    @contextmanager
-    def _norms(self, sequence: Tensor, moving: bool = True) -> Iterator[None]:
-        """Batch norms in training: by their running statistics, which then move."""
-        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
-        means = [TimeMeans(norm, *sequence.shape[:2], self.layout) for norm in norms]
-        before = [norm.__dict__.get("forward", _MISSING) for norm in norms]
-        try:
-            for norm, mean in zip(norms, means, strict=True):
-                norm.__dict__["forward"] = mean
-            yield
-        finally:
-            for norm, forward in zip(norms, before, strict=True):
-                _set_back(norm, "forward", forward)
-        if moving:
-            for mean in means:
-                mean.update()
 
     @contextmanager
     def _checked(self, spiking: bool, calls: dict[str, Call]) -> Iterator[Commutes | None]:
@@ -380,24 +292,6 @@ class Wrapped(nn.Module):
         with commutes:
             yield commutes
         self._unchecked = self._unchecked - {spiking}
-
-    def _step_name(self) -> str | None:
-        """The attribute in which the model has its number of time steps, if there is one."""
-        own = vars(self.model)
-        return next((name for name in STEP_NAMES if own.get(name) == self.time_steps), None)
-
-    @contextmanager
-    def _steps_set(self, steps: int) -> Iterator[None]:
-        """A model that runs over time by itself, told to run for so many steps."""
-        name = self._step_name() if self.layout == OWN and self.time_steps is not None else None
-        if name is None:
-            yield
-            return
-        try:
-            setattr(self.model, name, steps)
-            yield
-        finally:
-            setattr(self.model, name, self.time_steps)
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, layout={self.layout!r}"
@@ -451,39 +345,8 @@ def _common_layout(found: list[Found]) -> str:
     return next(iter(layouts))
 
 
-def _takes_state(model: nn.Module) -> bool:
-    return "state" in inspect.signature(model.forward).parameters
-
-
 def _states(neuron: nn.Module, adapter: Adapter) -> Any:
     return lambda: [getattr(neuron, state, None) for state in adapter.states(neuron)]
-
-
-def _first(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _set_back(module: nn.Module, name: str, value: Any) -> None:
-    if name == "forward":
-        module.__dict__.pop(name, None)
-        if value is not _MISSING:
-            module.__dict__[name] = value
-    elif value is not _MISSING:
-        setattr(module, name, value)
-    elif hasattr(module, name):
-        delattr(module, name)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In eval mode; afterwards each module is as it was."""
-    trainings = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in trainings.items():
-            module.training = training
 
 
 def _expect(traces: Mapping[str, Trace], steps: int) -> None:
