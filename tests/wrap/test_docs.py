@@ -19,7 +19,7 @@ def examples():
 
 
 @pytest.mark.filterwarnings("ignore::spikestrap.SpikestrapWarning")
-@pytest.mark.parametrize("block", examples())
+@pytest.mark.parametrize("block", list(examples()))
 def test_runs(block):
     scope = {"__name__": "example"}
     exec(block, scope)

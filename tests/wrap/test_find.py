@@ -8,7 +8,7 @@ import pytest
 import sinabs.layers as sl
 import snntorch as snn
 import torch
-from sinabs.activation import MaxSpike
+from sinabs.activation import MaxSpike, SingleSpike
 from spikingjelly.activation_based import encoding, layer, neuron
 from torch import nn
 
@@ -36,6 +36,7 @@ from spikestrap import SpikestrapError
         (encoding.PoissonEncoder(), "PoissonEncoder.*encode before the model"),
         (norse.LICell(), "norse.LICell.*state over time"),
         (norse.LIFRecurrent(3, 3), "norse.LIFRecurrent.*state over time"),
+        (norse.RecurrentSequential(norse.LIFCell()), "RecurrentSequential.*state over time"),
         (norse.PoissonEncoder(4), "norse.PoissonEncoder.*encode before"),
         (nn.GRU(3, 3), "torch.GRU.*state over time"),
         (nn.BatchNorm1d(3, track_running_stats=False), "BatchNorm1d.*running statistics"),
@@ -123,6 +124,12 @@ def test_a_failing_forward_says_how_it_was_called():
         SpikestrapError, match=r"on an input \(4, 3\), layout 'step' .*RuntimeError"
     ):
         ss.bootstrap(model, 2)(torch.ones(4, 3))
+
+
+def test_another_number_of_steps_in_a_neuron_is_refused():
+    model = nn.Sequential(sl.IAFSqueeze(num_timesteps=3, spike_fn=SingleSpike), nn.Linear(3, 3))
+    with pytest.raises(SpikestrapError, match=r"'0' ran for 3 steps, expected 4.* of its own"):
+        ss.bootstrap(model, 4)(torch.ones(6, 3))
 
 
 def test_graded_spikes_of_an_own_neuron_are_refused():

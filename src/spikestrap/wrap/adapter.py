@@ -25,6 +25,8 @@ class Adapter:
     states: attributes that hold the state; after a run they are as they were before it.
     reset: sets the state back to where a run starts.
     refuse: the reason why this neuron has no transfer curve, or None.
+    steps: where time is folded, how many steps the neuron takes so many rows for, or None if
+        any number will do.
     """
 
     layout: Callable[[Any], str]
@@ -32,6 +34,7 @@ class Adapter:
     states: Callable[[Any], tuple[str, ...]]
     reset: Callable[[Any], None]
     refuse: Callable[[Any], str | None]
+    steps: Callable[[Any, int], int | None] = lambda neuron, rows: None
 
 
 @dataclass(frozen=True)

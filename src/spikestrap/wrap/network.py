@@ -360,5 +360,6 @@ def _expect(traces: Mapping[str, Trace], steps: int) -> None:
         if trace.steps != steps:
             raise SpikestrapError(
                 f"bootstrap: {name!r} ran for {trace.steps} steps, expected {steps}: it must be "
-                "called in one place of the model only, once a step"
+                "called in one place of the model only, once a step, and with no other number of "
+                "steps of its own"
             )

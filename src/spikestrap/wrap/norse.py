@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from norse.torch import LIF, LIFBoxCell, LIFBoxFeedForwardState, LIFCell, LIFFeedForwardState
+from norse.torch import (
+    LIF,
+    LIFBoxCell,
+    LIFBoxFeedForwardState,
+    LIFCell,
+    LIFFeedForwardState,
+    RecurrentSequential,
+)
 from norse.torch.module import encode
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor
@@ -34,7 +41,7 @@ LIBRARY = Library(
         LIFBoxCell: _adapter(STEP, LIFBoxFeedForwardState),
         LIF: _adapter(TIME_FIRST, LIFFeedForwardState),
     },
-    stateful=(SNN, SNNCell, SNNRecurrent, SNNRecurrentCell),
+    stateful=(SNN, SNNCell, SNNRecurrent, SNNRecurrentCell, RecurrentSequential),
     encoders=(
         encode.ConstantCurrentLIFEncoder,
         encode.PoissonEncoder,

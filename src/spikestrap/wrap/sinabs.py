@@ -7,6 +7,7 @@ from typing import Any
 import sinabs.layers as sl
 import torch
 from sinabs.activation import MaxSpike, SingleSpike
+from sinabs.layers.reshape import SqueezeMixin
 
 from .adapter import Adapter, Library
 from .layout import BATCH_FIRST, FOLDED
@@ -30,6 +31,12 @@ def _refuse(neuron: Any) -> str | None:
     return None
 
 
+def _steps(neuron: Any, rows: int) -> int | None:
+    if not isinstance(neuron, SqueezeMixin):
+        return None
+    return neuron.num_timesteps if neuron.num_timesteps > 0 else rows // neuron.batch_size
+
+
 def _adapter(layout: str) -> Adapter:
     return Adapter(
         layout=lambda _: layout,
@@ -37,6 +44,7 @@ def _adapter(layout: str) -> Adapter:
         states=lambda neuron: tuple(neuron._buffers),
         reset=_reset,
         refuse=_refuse,
+        steps=_steps,
     )
 
 

@@ -95,8 +95,9 @@ def watching(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int) -> C
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = original(*args, **kwargs)
         spikes = output[0] if isinstance(output, tuple) else output
-        z = to_time_first(_input(args, kwargs), layout, steps)
-        trace.see(z, to_time_first(spikes, layout, steps))
+        own = adapter.steps(neuron, spikes.shape[0]) or steps
+        z = to_time_first(_input(args, kwargs), layout, own)
+        trace.see(z, to_time_first(spikes, layout, own))
         return output
 
     return forward
