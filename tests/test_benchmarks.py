@@ -19,10 +19,16 @@ RATIOS = {
         "direct_over_snntorch", "direct_over_snntorch_first_layer_once",
         "direct_over_spikingjelly", "direct_over_spikingjelly_first_layer_once",
     },
+    "foreign": {
+        "speedup_over_snntorch", "speedup_over_spikingjelly", "speedup_over_norse",
+        "speedup_over_sinabs", "relu_over_snntorch", "relu_over_spikingjelly",
+        "relu_over_norse", "relu_over_sinabs",
+    },
 }  # fmt: skip
 FACTS = {
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
+    "foreign": {"size", "widths", "batch", "time_steps", "activity"},
 }
 ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 

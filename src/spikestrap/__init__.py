@@ -6,14 +6,16 @@ curve, train as an ANN with the curves, measure them again now and then, run it 
 
 __version__ = "0.1.0"
 
-from . import ann_sampler, block, exchange, fixed, neuron, norm, routine, unit
+from . import ann_sampler, block, exchange, fixed, neuron, norm, routine, unit, wrap
 from .cost import Cost, cost
+from .diagnosis import diagnose
 from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from .exchange import load, save
 from .kernel import use_backend
 from .network import Network
 from .routine import LayerMode, Mode, Scheduler, mode
 from .timeaxis import hold
+from .wrap import bootstrap
 
 __all__ = [
     "Cost",
@@ -26,7 +28,9 @@ __all__ = [
     "SpikestrapWarning",
     "ann_sampler",
     "block",
+    "bootstrap",
     "cost",
+    "diagnose",
     "exchange",
     "fixed",
     "hold",
@@ -38,4 +42,5 @@ __all__ = [
     "save",
     "unit",
     "use_backend",
+    "wrap",
 ]

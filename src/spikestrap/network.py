@@ -50,6 +50,8 @@ class Network(nn.Module):
         if not blocks:
             raise SpikestrapError("Network: expected at least one block, got none")
         self.blocks = nn.ModuleList(blocks)
+        for name, unit in units_of(self):
+            unit.sampler.name = name
         self.time_steps = time_steps
         self.precision = check_precision(precision)
         if precision == "loihi":

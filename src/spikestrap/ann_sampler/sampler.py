@@ -83,6 +83,8 @@ class AnnSampler(nn.Module):
             )
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
         self.channels = channels if per == "channel" and channels else 1
+        # Where it is in a network, for messages; whoever holds it may say.
+        self.name: str | None = None
         # Channels share the memory that one layer's bins may take.
         self.fine = 5 if per == "layer" else 3
         bins = num_bins(self.fine)
@@ -248,12 +250,13 @@ class AnnSampler(nn.Module):
         return super()._apply(move, recurse)
 
     def _warn_if_constant(self, sums: np.ndarray) -> None:
+        layer = f"layer {self.name!r}" if self.name else "a layer"
         pairs, spikes = sums[0].sum(), sums[2].sum()
         if spikes == 0:
             seen = np.flatnonzero(sums[0])[-1]
             most = sums[1][seen] / sums[0][seen]
             warnings.warn(
-                f"a layer never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
+                f"{layer} never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
                 f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
                 "v_init, or take more time steps",
                 SpikestrapWarning,
@@ -261,7 +264,7 @@ class AnnSampler(nn.Module):
             )
         elif spikes == pairs:
             warnings.warn(
-                f"a layer spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
+                f"{layer} spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
                 "samples: raise the threshold or lower the weights",
                 SpikestrapWarning,
                 stacklevel=4,

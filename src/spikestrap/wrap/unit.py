@@ -1,0 +1,165 @@
+"""The bootstrap unit of a foreign neuron: its transfer curve, and what stands in for its call.
+
+The neuron stays where it is in the user's model. While a pass runs, its `forward` is
+replaced: by one that watches in a spiking pass, by the curve in a pass on rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..ann_sampler import AnnSampler
+from ..errors import SpikestrapError
+from ..timeaxis import hold, time_mean
+from .adapter import Adapter
+from .layout import from_time_first, to_time_first
+
+Call = Callable[..., Any]
+
+
+class WrappedUnit(nn.Module):
+    """The curve of the neuron at `name` in the model."""
+
+    def __init__(self, name: str, sampler: AnnSampler) -> None:
+        super().__init__()
+        self.name = name
+        self.sampler = sampler
+        sampler.name = name
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Mean inputs (N, ...) to rates, by the curve."""
+        rates: Tensor = self.sampler(z)
+        return rates
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class Stop(Exception):
+    """The rest of a call of the model is not needed."""
+
+
+class Trace:
+    """What a pass has seen of one unit.
+
+    keep: also the inputs and the spikes, to be sampled. add: also the sum of the spikes.
+    """
+
+    def __init__(self, *, keep: bool = False, add: bool = False) -> None:
+        self.keep, self.add = keep, add
+        self.calls = self.steps = 0
+        self.inputs: list[Tensor] = []
+        self.spikes: list[Tensor] = []
+        self.total: Tensor | None = None
+
+    def count(self, steps: int) -> None:
+        """One call over so many steps."""
+        self.calls += 1
+        self.steps += steps
+
+    def see(self, z: Tensor, spikes: Tensor) -> None:
+        """One call: z and spikes (t, N, ...)."""
+        self.count(spikes.shape[0])
+        if self.keep:
+            self.inputs.append(z.detach())
+            self.spikes.append(spikes.detach())
+        if self.add:
+            total = spikes.sum(0)
+            self.total = total if self.total is None else self.total + total
+
+    @property
+    def rate(self) -> Tensor:
+        """Mean of the spikes over time, (N, ...), with its gradient."""
+        assert self.total is not None
+        return self.total / self.steps
+
+    def sample_into(self, unit: WrappedUnit) -> None:
+        """Hands what was kept to the unit's sampler."""
+        spikes = torch.cat(self.spikes)
+        if not bool(((spikes == 0) | (spikes == 1)).all()):
+            raise SpikestrapError(
+                f"bootstrap: {unit.name!r}: expected spikes of 0 and 1, got values from "
+                f"{spikes.min().item():g} to {spikes.max().item():g}"
+            )
+        unit.sampler.append(spikes, torch.cat(self.inputs))
+
+
+def watching(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int) -> Call:
+    """The neuron's own forward, watched; `steps` of a call where time is folded."""
+    original, layout = neuron.forward, adapter.layout(neuron)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = original(*args, **kwargs)
+        spikes = output[0] if isinstance(output, tuple) else output
+        own = adapter.steps(neuron, spikes.shape[0]) or steps
+        z = to_time_first(_input(args, kwargs), layout, own)
+        trace.see(z, to_time_first(spikes, layout, own))
+        return output
+
+    return forward
+
+
+def on_rates(
+    unit: WrappedUnit,
+    neuron: nn.Module,
+    adapter: Adapter,
+    trace: Trace,
+    steps: int,
+    given: Tensor | None,
+) -> Call:
+    """Rates in place of spikes: by the curve, or `given` (N, ...)."""
+    layout = adapter.layout(neuron)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        z = to_time_first(_input(args, kwargs), layout, steps)
+        trace.count(z.shape[0])
+        rates = unit(time_mean(z)) if given is None else given
+        return _instead(neuron, adapter, from_time_first(hold(rates, z.shape[0]), layout))
+
+    return forward
+
+
+def silent(
+    name: str,
+    neuron: nn.Module,
+    adapter: Adapter,
+    traces: Mapping[str, Trace],
+    steps: int,
+    stops: bool,
+) -> Call:
+    """No spikes in place of the neuron's; `traces` are those of units that must come first.
+
+    stops: leave the model's forward here. If `traces` has `name` itself, calls are counted.
+    """
+    layout = adapter.layout(neuron)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        z = _input(args, kwargs)
+        if name in traces:
+            traces[name].count(to_time_first(z, layout, steps).shape[0])
+        elif len({trace.calls for trace in traces.values()}) > 1 or not all(
+            trace.calls for trace in traces.values()
+        ):
+            raise SpikestrapError(
+                f"bootstrap: {name!r} in ANN mode runs before a unit in SNN mode; a crossover "
+                "goes from the input on"
+            )
+        elif stops:
+            raise Stop
+        return _instead(neuron, adapter, torch.zeros_like(z))
+
+    return forward
+
+
+def _instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
+    """What the neuron's call returns, with these in place of its spikes."""
+    return adapter.output(neuron, spikes, spikes.detach().new_zeros(()).expand_as(spikes))
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    z: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return z

@@ -1,0 +1,361 @@
+import copy
+import io
+import warnings
+
+import norse.torch as norse
+import pytest
+import snntorch as snn
+import torch
+from sklearn.datasets import load_digits
+from spikingjelly.activation_based import functional, layer, neuron
+from tests.wrap.models import MODELS, SNNTorch, SNNTorchLoop, SpikingJelly
+from torch import nn
+from torch.nn import functional as F
+
+import spikestrap as ss
+from spikestrap import LayerMode, Mode, SpikestrapError
+
+SNN, ANN, SAMPLE, FIT = Mode.SNN, Mode.ANN, Mode.SAMPLE, Mode.FIT
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def draw(batch=12):
+    return 2 * torch.rand(batch, 1, 8, 8)
+
+
+def fit(net, x):
+    net(x, SAMPLE)
+    net(x, FIT)
+    return net
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    x = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 8
+    y = torch.tensor(data.target)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    x, y = x[order], y[order]
+    return (x[:1400], y[:1400]), (x[1400:], y[1400:])
+
+
+def train(net, x, y, epochs=14):
+    optimizer = torch.optim.Adam(net.parameters(), lr=8e-3)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    scheduler = ss.Scheduler(num_sample_iter=2, sample_period=2)
+    net.train()
+    for epoch in range(epochs):
+        for i, rows in enumerate(torch.randperm(len(x)).split(50)):
+            loss = F.cross_entropy(net(x[rows], scheduler.mode(epoch, i)), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        decay.step()
+    return net.eval()
+
+
+def accuracy(logits, y):
+    return 100 * (logits.argmax(1) == y).float().mean().item()
+
+
+@every_model
+def test_trains_digits_and_runs_by_its_own_code(name, digits):
+    (x, y), (test_x, test_y) = digits
+    net = train(ss.bootstrap(MODELS[name](), time_steps=4), x, y)
+    with torch.no_grad():
+        reported = accuracy(net(test_x), test_y)
+        own = accuracy(net.unwrap().eval().run(test_x, 4), test_y)
+    assert own == pytest.approx(reported, abs=0.3)
+    assert reported >= 95
+    with torch.no_grad():
+        assert accuracy(net(test_x, ANN), test_y) == pytest.approx(reported, abs=2)
+
+
+@every_model
+class TestModes:
+    def test_logits_in_every_mode(self, name):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), x)
+        for mode in (*Mode, LayerMode(ANN), LayerMode(SAMPLE, 1), [SNN, ANN, ANN]):
+            logits = net(x, mode)
+            assert logits.shape == (12, 10)
+            assert torch.isfinite(logits).all()
+
+    def test_snn_mode_is_the_models_own_run(self, name):
+        x = draw()
+        model = MODELS[name]().eval()
+        net = ss.bootstrap(model, time_steps=4)
+        torch.testing.assert_close(net(x), model.run(x, 4))
+
+    def test_direct_training_has_the_models_own_gradients(self, name):
+        x, weight = draw(), torch.randn(12, 10)
+        model = MODELS[name]().eval()
+        net = ss.bootstrap(model, time_steps=4)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        ours = torch.autograd.grad((net(x) * weight).sum(), parameters)
+        theirs = torch.autograd.grad((model.run(x, 4) * weight).sum(), parameters)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+    def test_unfitted_ann_says_what_to_run(self, name):
+        net = ss.bootstrap(MODELS[name](), time_steps=4)
+        with pytest.raises(ss.NotFittedError, match="before any fit: run some batches"):
+            net(draw(), ANN)
+
+    def test_pending_samples_are_fitted_first(self, name):
+        net = ss.bootstrap(MODELS[name](), time_steps=4)
+        net(draw(), SAMPLE)
+        net(draw(), ANN)
+        assert [unit.sampler.fitted.item() for unit in net.units] == [1, 1, 1]
+
+    def test_the_model_stays_as_it_is(self, name):
+        model, x = MODELS[name](), draw()
+        before = copy.deepcopy(model.state_dict())
+        attributes = {n: set(vars(m)) for n, m in model.named_modules()}
+        net = fit(ss.bootstrap(model, time_steps=4).eval(), x)
+        net(x, [SNN, ANN, ANN])
+        with pytest.raises(SpikestrapError):
+            net(x, [ANN, SNN, ANN])
+        assert net.unwrap() is model
+        after = model.state_dict()
+        assert list(after) == list(before)
+        for key, value in before.items():
+            assert torch.equal(after[key], value), key
+        for n, module in model.named_modules():
+            # sinabs notes a firing rate and recordings in its neurons, snnTorch nothing.
+            assert set(vars(module)) - attributes[n] <= {"recordings", "firing_rate", "i_syn"}
+        assert all(not key.startswith("model.") for key in dict(net.units.named_parameters()))
+
+    def test_copies_and_state_dicts_are_the_same_network(self, name):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), x).eval()
+        twin = copy.deepcopy(net)
+        fresh = ss.bootstrap(MODELS[name](), time_steps=4).eval()
+        file = io.BytesIO()
+        torch.save(net.state_dict(), file)
+        file.seek(0)
+        fresh.load_state_dict(torch.load(file, weights_only=True))
+        for mode in (SNN, ANN, [SNN, SNN, ANN]):
+            expected = net(x, mode)
+            assert torch.equal(twin(x, mode), expected)
+            assert torch.equal(fresh(x, mode), expected)
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.zero_()
+        assert not torch.equal(twin(x), net(x))
+        assert torch.equal(fresh(x), net(x))
+
+    @pytest.mark.parametrize("below", [1, 2])
+    def test_crossover_averages_before_the_first_ann_unit(self, name, below):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), x).eval()
+        # Rates of the units below, from a run as an SNN; then the whole on rates.
+        net(x, SAMPLE)
+        rates = [None] * 3
+        for i, unit in enumerate(net.units):
+            append = unit.sampler.append
+
+            def record(a, z, i=i, append=append):
+                rates[i] = a.mean(0)
+                append(a, z)
+
+            unit.sampler.append = record
+        net(x, SAMPLE)
+        for unit in net.units:
+            del unit.sampler.append
+            unit.sampler.clear()
+        curves = [unit.sampler.forward for unit in net.units]
+        for unit, rate in zip(net.units[:below], rates, strict=False):
+            unit.sampler.forward = lambda z, rate=rate: rate
+        expected = net(x, ANN)
+        for unit, curve in zip(net.units, curves, strict=True):
+            unit.sampler.forward = curve
+        torch.testing.assert_close(net(x, LayerMode(ANN, below)), expected)
+
+    def test_crossover_trains_all_layers_and_samples_none_below(self, name):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), x)
+        net(x, LayerMode(SAMPLE, 1))
+        net(x, LayerMode(FIT, 1)).square().sum().backward()
+        assert [unit.sampler.fitted.item() for unit in net.units] == [1, 2, 2]
+        for parameter in filter(lambda p: p.requires_grad, net.parameters()):
+            assert parameter.grad.abs().sum() > 0
+
+
+class Residual(nn.Module):
+    """A forward of one's own, with a residual connection and a functional part."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), snn.Leaky(0.9, init_hidden=True))
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.lif = snn.Leaky(beta=0.9, init_hidden=True)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + 0.5 * self.lif(self.norm(self.conv(x)))
+        return self.head(F.adaptive_avg_pool2d(x, 4).flatten(1))
+
+
+class TestResidual:
+    def test_trains(self, digits):
+        (x, y), (test_x, test_y) = digits
+        net = train(ss.bootstrap(Residual(), time_steps=4), x, y, epochs=10)
+        with torch.no_grad():
+            assert accuracy(net(test_x), test_y) >= 90
+            assert net(test_x, ANN).argmax(1).eq(net(test_x).argmax(1)).float().mean() > 0.9
+
+    def test_units_are_named_by_their_path(self):
+        net = ss.bootstrap(Residual(), time_steps=4)
+        assert [unit.name for unit in net.units] == ["stem.1", "lif"]
+
+    def test_a_silent_layer_is_named(self):
+        model = Residual()
+        nn.init.constant_(model.norm.bias, -9.0)
+        net = ss.bootstrap(model, time_steps=4).eval()
+        net(draw(), SAMPLE)
+        with pytest.warns(ss.SpikestrapWarning, match="layer 'lif' never spiked"):
+            net(draw(), FIT)
+
+
+class TestLayouts:
+    def test_a_loop_runs_on_rates_for_one_step_only(self):
+        x, model = draw(), SNNTorchLoop()
+        net = fit(ss.bootstrap(model, time_steps=4), x)
+        assert net.layout == "own"
+        calls = []
+        model.conv1.register_forward_hook(lambda *_: calls.append(1))
+        net(x, ANN)
+        assert (len(calls), model.num_steps) == (1, 4)
+
+    @pytest.mark.parametrize("reduce", ["sum", "mean"])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_loop_that_adds_up_its_steps_is_right_too(self, reduce, known):
+        class Loop(SNNTorch):
+            def __init__(self):
+                super().__init__()
+                setattr(self, "num_steps" if known else "duration", 4)
+
+            def forward(self, x):
+                steps = self.num_steps if known else self.duration
+                outputs = torch.stack([super(Loop, self).forward(x) for _ in range(steps)])
+                return outputs.sum(0) if reduce == "sum" else outputs.mean(0)
+
+        x, model = draw(), Loop()
+        net = fit(ss.bootstrap(model, time_steps=4), x).eval()
+        plain = SNNTorch()
+        plain.load_state_dict(model.state_dict())
+        twin = fit(ss.bootstrap(plain, time_steps=4), x).eval()
+        factor = 4 if reduce == "sum" else 1
+        for mode in (SNN, ANN, [SNN, ANN, ANN]):
+            torch.testing.assert_close(net(x, mode), factor * twin(x, mode))
+        calls = []
+        model.conv1.register_forward_hook(lambda *_: calls.append(1))
+        net(x, ANN)
+        assert len(calls) == (1 if known and reduce == "mean" else 4)
+
+    def test_a_model_that_repeats_its_input_itself(self):
+        """The style of SpikingJelly's tutorials, in multi-step mode."""
+
+        class Repeats(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.T, self.body = 4, SpikingJelly("m")
+
+            def forward(self, x):
+                return self.body(x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1)).mean(0)
+
+        x, model = draw(), Repeats()
+        with pytest.raises(SpikestrapError, match=r"failed on an input \(4, 12, 1, 8, 8\), layout"):
+            ss.bootstrap(model, time_steps=4)(x)
+        net = fit(ss.bootstrap(model, time_steps=4, layout="own"), x).eval()
+        twin = ss.bootstrap(model.body, time_steps=4).eval()
+        twin.units.load_state_dict(net.units.state_dict())
+        for mode in (SNN, ANN, [SNN, ANN, ANN]):
+            torch.testing.assert_close(net(x, mode), twin(x, mode))
+
+    def test_norse_over_time(self):
+        x = 9 * torch.rand(12, 6)
+        p = norse.LIFParameters(tau_syn_inv=torch.tensor(500.0), tau_mem_inv=torch.tensor(400.0))
+        model = norse.SequentialState(
+            norse.Lift(nn.Linear(6, 8)),
+            norse.LIF(p),
+            nn.Linear(8, 8),
+            norse.LIF(p),
+            nn.Linear(8, 3),
+        )
+        net = fit(ss.bootstrap(model, time_steps=6), x)
+        assert net.layout == "time_first"
+        torch.testing.assert_close(net(x), model(ss.hold(x, 6))[0].mean(0))
+        assert net(x, [SNN, ANN]).shape == (12, 3)
+
+    def test_cells_that_the_model_runs_over_time(self):
+        class Lifted(nn.Module):
+            def __init__(self):
+                super().__init__()
+                box = norse.LIFBoxParameters(
+                    tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.2)
+                )
+                self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+                self.lif = norse.Lift(norse.LIFBoxCell(box))
+
+            def forward(self, x):
+                return self.last(self.lif(self.first(x))[0])
+
+        model, x = Lifted(), 2 * torch.rand(12, 6)
+        net = fit(ss.bootstrap(model, time_steps=5, layout="time_first"), x)
+        torch.testing.assert_close(net(x), model(ss.hold(x, 5)).mean(0))
+        assert net.units[0].sampler.time_steps == 5
+        rates = net.units[0].sampler(model.first(x))
+        torch.testing.assert_close(net(x, ANN), model.last(rates))
+
+    def test_inputs_over_time_to_a_loop(self):
+        class Loop(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.lif, self.last = nn.Linear(5, 9), snn.Leaky(0.9), nn.Linear(9, 3)
+
+            def forward(self, x):
+                mem, outputs = self.lif.reset_mem(), []
+                for z in x:
+                    spikes, mem = self.lif(self.first(z), mem)
+                    outputs.append(self.last(spikes))
+                return torch.stack(outputs)
+
+        x, model = 4 * torch.rand(7, 12, 5), Loop()
+        with pytest.raises(SpikestrapError, match='layout="own"'):
+            ss.bootstrap(model)(x)
+        net = fit(ss.bootstrap(model, layout="own"), x)
+        torch.testing.assert_close(net(x), model(x).mean(0))
+        rates = net.units[0].sampler(model.first(x.mean(0)))
+        torch.testing.assert_close(net(x, ANN), model.last(rates))
+
+    def test_mixed_neurons_need_a_layout(self):
+        model = nn.Sequential(
+            neuron.LIFNode(step_mode="s"), nn.Linear(3, 3), neuron.LIFNode(step_mode="m")
+        )
+        with pytest.raises(
+            SpikestrapError, match=r"different ways .*'0': 'step', '2': 'time_first'"
+        ):
+            ss.bootstrap(model, time_steps=4)
+
+
+def test_dropout_has_one_mask_and_leaves_none_behind():
+    model = nn.Sequential(
+        layer.Linear(6, 40), neuron.IFNode(), layer.Dropout(0.5), layer.Linear(40, 3)
+    )
+    functional.set_step_mode(model, "m")
+    net, x = ss.bootstrap(model, time_steps=4), 9 * torch.rand(12, 6)
+    assert not torch.equal(net(x), net(x))
+    assert model[2].mask is None
+    fit(net, x)
+    assert not torch.equal(net(x, ANN), net(x, ANN))
+
+
+def test_no_warning_of_torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = ss.bootstrap(SpikingJelly("m"), time_steps=4)
+        fit(net, draw())
