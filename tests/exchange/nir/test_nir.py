@@ -1,5 +1,7 @@
 """Whole networks: written, checked, read again."""
 
+from itertools import pairwise
+
 import nir
 import numpy as np
 import pytest
@@ -219,7 +221,7 @@ def lif(shape=(5,)):
 
 def chain(*nodes, **options):
     names = [str(i) for i in range(len(nodes))]
-    edges = list(zip(names, names[1:], strict=False))
+    edges = list(pairwise(names))
     made = dict(zip(names, nodes, strict=True))
     return nir.NIRGraph(nodes=made, edges=edges, type_check=False, **options)
 
