@@ -96,7 +96,7 @@ def test_a_text_that_hdf5_never_ends_to_read(written, tmp_path):
     path = tmp_path / "net.nir"
     path.write_bytes(damaged)
     with pytest.raises(ss.SpikestrapError, match=r"not a readable HDF5 file"):
-        hdf5.read_tree(path, BOUND, seconds=5)
+        hdf5.read_tree(path, BOUND, seconds=2)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_damaged_files_end_in_one_error_or_none(written, tmp_path):
 
     with multiprocessing.get_context("fork").Pool(1) as pool:
         outcomes = pool.map_async(
-            _outcome, [(tmp_path / "net.nir", data) for data in mutations(written, 400)]
+            _outcome, [(tmp_path / "net.nir", data) for data in mutations(written, 300)]
         ).get(timeout=120)
     assert set(outcomes) <= {"read", "refused"}, sorted(set(outcomes))
-    assert min(outcomes.count("read"), outcomes.count("refused")) > 50
+    assert min(outcomes.count("read"), outcomes.count("refused")) > 40
 
 
 def _outcome(args):
