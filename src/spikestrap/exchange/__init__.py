@@ -50,9 +50,9 @@ def save(
         return
     if isinstance(net, fixed.Network):
         raise SpikestrapError("expected a spikestrap.Network for NIR, got a fixed.Network")
-    from . import nir
+    from .nir import write
 
-    nir.write(net, path, input_shape=input_shape, **options)
+    write(net, path, input_shape=input_shape, **options)
 
 
 def load(path: str | Path, **options: Any) -> Network | fixed.Network:
@@ -66,9 +66,9 @@ def load(path: str | Path, **options: Any) -> Network | fixed.Network:
         if options:
             raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
         return netx.read(path)
-    from . import nir
+    from .nir import read
 
-    return nir.read(path, **options)
+    return read(path, **options)
 
 
 def _format(path: Path) -> str:

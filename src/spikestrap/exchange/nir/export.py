@@ -1,0 +1,226 @@
+"""A network of blocks as a NIR graph: a chain of linear nodes and neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ... import __version__ as _version
+from ...block import AvgPool, Block, Dropout, Flatten
+from ...block.base import Affine
+from ...errors import SpikestrapError
+from ...network import Network
+from ...norm import Norm
+from ...synapse import ElementWise, Pooling, Synapse
+from .dynamics import EXTRAS, Array, Shape, check_dt, to_nodes
+
+# What the square matrix of a shifted input may take: nir has no node for a shift alone.
+_MOST_SHIFTED = 8192
+
+
+class Export(NamedTuple):
+    """A graph, its input's shape, and which node fires for which block."""
+
+    graph: nir.NIRGraph
+    input_shape: Shape
+    firing: dict[str, int]
+
+
+def export(
+    net: Network, input_shape: Sequence[int] | None, dt: float, allow: Collection[str]
+) -> Export:
+    """See `to_graph`."""
+    if not isinstance(net, Network):
+        raise SpikestrapError(f"NIR: expected a Network, got {type(net).__name__}")
+    dt = check_dt(dt)
+    if isinstance(allow, str) or any(extra not in EXTRAS for extra in allow):
+        raise SpikestrapError(f"NIR: allow may hold {', '.join(EXTRAS)}; got {allow!r}")
+    shape = start = _input_shape(net, input_shape)
+    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(input_type=np.array(start))}
+    firing: dict[str, int] = {}
+    for number, block in enumerate(net.blocks):
+        try:
+            made, shape = _block(block, shape, dt, allow)
+        except SpikestrapError as error:
+            where = f"NIR: block {number} ({type(block).__name__}): {error}"
+            raise SpikestrapError(where) from error
+        for node in made:
+            nodes[f"block{number}_{type(node).__name__.lower()}{_suffix(node, made)}"] = node
+        if isinstance(block, Block):
+            name = next(n for n in reversed(nodes) if not isinstance(nodes[n], nir.Delay))
+            firing[name] = number
+    nodes["output"] = nir.Output(output_type=np.array(shape))
+    names = list(nodes)
+    metadata: dict[str, Any] = {"writer": f"spikestrap {_version}", "dt": dt}
+    metadata["output"] = "mean over time"
+    if net.time_steps is not None:
+        metadata.update(input="held", time_steps=net.time_steps)
+    edges = list(pairwise(names))
+    # nir's own check takes kernels for square and ungrouped; the shapes here were computed.
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata, type_check=False)
+    return Export(graph, start, firing)
+
+
+def _suffix(node: nir.NIRNode, made: Sequence[nir.NIRNode]) -> str:
+    same = [other for other in made if type(other) is type(node)]
+    return "" if len(same) == 1 else str([other is node for other in same].index(True))
+
+
+def _input_shape(net: Network, given: Sequence[int] | None) -> Shape:
+    if given is not None:
+        shape = tuple(given)
+        if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise SpikestrapError(f"NIR: input_shape must be (C,) or (C, H, W), got {given!r}")
+        return shape
+    for block in net.blocks:
+        synapse = getattr(block, "synapse", None)
+        if isinstance(synapse, Synapse) and synapse.feature_axes == 1:
+            return (synapse.channels_in,)
+        if not isinstance(synapse, ElementWise) and not isinstance(block, Dropout):
+            break
+    raise SpikestrapError(
+        "NIR: the shape of one input does not follow from the first block: "
+        "pass input_shape, (C,) or (C, H, W), without T and N"
+    )
+
+
+def _block(
+    block: nn.Module, shape: Shape, dt: float, allow: Collection[str]
+) -> tuple[list[nir.NIRNode], Shape]:
+    """The nodes of a block, and the shape of its output."""
+    if isinstance(block, Dropout):
+        return [], shape  # at rest outside training
+    if isinstance(block, Flatten):
+        return _linear(block, shape, None)
+    if isinstance(block, AvgPool):
+        return _linear(block.pooling, shape, None)
+    if isinstance(block, Affine):
+        return _linear(block.synapse, shape, None)
+    if not isinstance(block, Block):
+        raise SpikestrapError("NIR has no node for it")
+    nodes, shape = _linear(block.synapse, shape, block.norm)
+    nodes += to_nodes(block.unit.neuron, shape, dt, allow)
+    if block.delay_shift:
+        nodes.append(nir.Delay(delay=np.full(shape, dt)))
+    return nodes, shape
+
+
+def _linear(
+    module: nn.Module, shape: Shape, norm: nn.Module | None
+) -> tuple[list[nir.NIRNode], Shape]:
+    """The nodes of what is linear, a norm behind it folded in; and the output's shape."""
+    if norm is not None and not (isinstance(norm, Norm) and isinstance(module, Synapse)):
+        raise SpikestrapError(
+            f"the norm {type(norm).__name__} behind {type(module).__name__} cannot be folded"
+        )
+    if isinstance(module, nn.Sequential):
+        nodes = []
+        for part in module:
+            made, shape = _linear(part, shape, None)
+            nodes += made
+        return nodes, shape
+    if isinstance(module, Flatten):
+        node = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
+        return ([node] if len(shape) > 1 else []), (math.prod(shape),)
+    after = _shape_after(module, shape)
+    if isinstance(module, Synapse):
+        return [_synapse(module, shape, norm)], after
+    if isinstance(module, Pooling):
+        return _pooling(module, after), after
+    if isinstance(module, ElementWise):
+        return [_element_wise(module, shape)], after
+    raise SpikestrapError(f"NIR has no node for {type(module).__name__}")
+
+
+def _shape_after(module: nn.Module, shape: Shape) -> Shape:
+    device = next((p.device for p in module.parameters()), None)
+    with torch.no_grad():
+        try:
+            return tuple(module(torch.zeros(1, *shape, device=device)).shape[1:])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise SpikestrapError(f"does not take an input of shape {shape}: {reason}") from None
+
+
+def _synapse(synapse: Synapse, shape: Shape, norm: nn.Module | None) -> nir.NIRNode:
+    layer = synapse.layer
+    weight = synapse.weight.detach().double().cpu()
+    bias = layer.bias
+    bias = bias.detach().double().cpu() if isinstance(bias, Tensor) else None
+    if isinstance(norm, Norm):
+        scale, shift = (part.detach().double().cpu() for part in norm.folded())
+        weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+        bias = shift if bias is None else bias * scale + shift
+    if isinstance(layer, nn.Linear):
+        if bias is None:
+            return nir.Linear(weight=_float32(weight))
+        return nir.Affine(weight=_float32(weight), bias=_float32(bias))
+    if isinstance(layer, nn.Conv2d):
+        metadata = {} if bias is not None else {"bias": "none"}
+        return nir.Conv2d(
+            input_shape=shape[1:],
+            weight=_float32(weight),
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+            bias=_float32(torch.zeros(weight.shape[0]) if bias is None else bias),
+            metadata=metadata,
+        )
+    raise SpikestrapError(f"NIR has no node for {type(layer).__name__}")
+
+
+def _pooling(pooling: Pooling, after: Shape) -> list[nir.NIRNode]:
+    sizes = [
+        np.array((size,) * 2 if isinstance(size, int) else size)
+        for size in (pooling.pool.kernel_size, pooling.pool.stride, pooling.pool.padding)
+    ]
+    if pooling.factor == math.prod(sizes[0].tolist()):
+        return [nir.SumPool2d(*sizes)]
+    average = nir.AvgPool2d(*sizes)
+    if pooling.factor == 1:
+        return [average]
+    return [average, nir.Scale(scale=np.full(after, pooling.factor, np.float32))]
+
+
+def _element_wise(module: ElementWise, shape: Shape) -> nir.NIRNode:
+    """weight * x + bias: a Scale; with a bias a diagonal Affine, or a 1 x 1 convolution."""
+    weight, bias = (p.detach().cpu() for p in (module.weight, module.bias))
+    if not bool((bias != 0).any()):
+        return nir.Scale(scale=_float32(weight.expand(shape).clone()))
+    if weight.ndim or bias.ndim:
+        raise SpikestrapError("an input with weights of its own and a bias has no NIR node")
+    metadata = {"block": "Input"}
+    diagonal = _float32(weight * torch.eye(min(shape[0], _MOST_SHIFTED + 1)))
+    if shape[0] > _MOST_SHIFTED:
+        raise SpikestrapError(
+            f"its bias would take a matrix {shape[0]} x {shape[0]}, as NIR has no node for a "
+            f"shift; expected at most {_MOST_SHIFTED} features, or bias 0"
+        )
+    shift = _float32(bias.expand(shape[0]).clone())
+    if len(shape) == 1:
+        return nir.Affine(weight=diagonal, bias=shift, metadata=metadata)
+    return nir.Conv2d(
+        input_shape=shape[1:],
+        weight=diagonal[:, :, None, None],
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        groups=1,
+        bias=shift,
+        metadata=metadata,
+    )
+
+
+def _float32(values: Tensor) -> Array:
+    array = values.float().contiguous().numpy()
+    if not np.all(np.isfinite(array)):
+        raise SpikestrapError("its weights hold NaN or inf; expected finite numbers")
+    return array

@@ -1,0 +1,396 @@
+"""A NIR graph as a network of blocks: linear nodes up to a neuron make a block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import nn
+
+from ...block import AvgPool, Block, Conv, Dense, Flatten, Pool
+from ...block.base import Affine, Input
+from ...errors import SpikestrapError
+from ...network import Network
+from ...neuron import Neuron
+from ...synapse import ElementWise, Pooling, Synapse
+from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes
+
+DEFAULT_DT = 1e-4
+_POOLING = (nir.AvgPool2d, nir.SumPool2d)
+_LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Scale, nir.Flatten, *_POOLING)
+_KNOWN = (nir.Input, nir.Output, nir.Delay, *_LINEAR, *CURRENT, *FIRING)
+# A torch layer on one linear node: the node, and the shape of its input and output.
+Step = tuple[str, nir.NIRNode, Shape, Shape]
+
+
+def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Network:
+    """See `from_graph`."""
+    if not isinstance(graph, nir.NIRGraph):
+        raise SpikestrapError(f"NIR: expected a NIRGraph, got {type(graph).__name__}")
+    meta = graph.metadata if isinstance(graph.metadata, Mapping) else {}
+    dt = check_dt(meta.get("dt", DEFAULT_DT) if dt is None else dt)
+    time_steps = meta.get("time_steps") if time_steps is None else time_steps
+    chain = _chain(graph)
+    blocks: list[nn.Module] = []
+    waiting: list[Step] = []
+    shape = _shape_of(chain[0][1])
+    at = 1
+    while at < len(chain):
+        name, node = chain[at]
+        where = f"NIR: node {name!r} ({type(node).__name__})"
+        try:
+            if isinstance(node, nir.Output):
+                break
+            if isinstance(node, _LINEAR):
+                after = _shape_after(node, shape)
+                waiting.append((name, node, shape, after))
+                shape = after
+            elif isinstance(node, nir.Delay):
+                _delay(node, shape, dt, blocks, waiting)
+            else:
+                count = 2 if isinstance(node, CURRENT) else 1
+                neuron = _neuron([n for _, n in chain[at : at + count]], shape, dt)
+                blocks += _blocks(neuron, waiting, shape)
+                waiting, at = [], at + count - 1
+        except SpikestrapError as error:
+            raise SpikestrapError(f"{where}: {error}") from error
+        at += 1
+    blocks += _readout(waiting)
+    if not blocks:
+        raise SpikestrapError("NIR: the graph has nothing between its input and its output")
+    expected = _shape_of(chain[-1][1])
+    if expected != shape:
+        raise SpikestrapError(f"NIR: the output has shape {expected}, what leads to it {shape}")
+    return Network(*blocks, time_steps=_whole(time_steps, "time_steps", 1) if time_steps else None)
+
+
+def _chain(graph: nir.NIRGraph) -> list[tuple[str, nir.NIRNode]]:
+    """Name and node from the input to the output. Raises unless every node is on that way."""
+    after: dict[str, str] = {}
+    before: dict[str, str] = {}
+    for source, target in graph.edges:
+        for end in (source, target):
+            if end not in graph.nodes:
+                raise SpikestrapError(f"NIR: an edge leads to the node {end!r}, which is missing")
+        if source in after or target in before:
+            end = source if source in after else target
+            raise SpikestrapError(
+                f"NIR: the graph branches at node {end!r}; a Network is a chain of nodes"
+            )
+        after[source], before[target] = target, source
+    for name, node in graph.nodes.items():
+        if not isinstance(node, _KNOWN):
+            raise SpikestrapError(
+                f"NIR: node {name!r} is a {type(node).__name__}, for which there is no block"
+            )
+    starts = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
+    if len(starts) != 1:
+        raise SpikestrapError(f"NIR: expected one Input node, got {len(starts)}")
+    chain = [starts[0]]
+    while chain[-1] in after and len(chain) <= len(graph.nodes):
+        chain.append(after[chain[-1]])
+    if len(chain) != len(graph.nodes) or not isinstance(graph.nodes[chain[-1]], nir.Output):
+        raise SpikestrapError(
+            f"NIR: expected one chain of all {len(graph.nodes)} nodes from the Input to the "
+            f"Output, without a cycle; it ends at {chain[-1]!r} after {len(set(chain))} nodes"
+        )
+    return [(name, graph.nodes[name]) for name in chain]
+
+
+def _shape_of(node: nir.NIRNode) -> Shape:
+    kind = "input" if isinstance(node, nir.Input) else "output"
+    shape = getattr(node, f"{kind}_type")[kind]
+    sizes = _sizes(shape, f"the shape of the {kind}", 1)
+    if len(sizes) not in (1, 3):
+        raise SpikestrapError(f"NIR: the {kind} must be (C,) or (C, H, W), got {sizes}")
+    return sizes
+
+
+def _neuron(nodes: Sequence[nir.NIRNode], shape: Shape, dt: float) -> Neuron:
+    if not isinstance(nodes[-1], FIRING) or (
+        len(nodes) == 2 and isinstance(nodes[-1], nir.CubaLIF)
+    ):
+        raise SpikestrapError(
+            "a current makes a block only with an IF or LIF behind it; an integrator that is "
+            "read out has none"
+        )
+    neuron = from_nodes(nodes, dt)
+    for node in nodes:
+        values = node.r
+        if values.shape != shape:
+            raise SpikestrapError(f"its parameters have shape {values.shape}, its input {shape}")
+    return neuron
+
+
+def _blocks(neuron: Neuron, linear: Sequence[Step], shape: Shape) -> list[nn.Module]:
+    """The blocks of a neuron and of the linear nodes before it."""
+    free: list[nn.Module] = []
+    rest = list(linear)
+    while len(rest) > 1 and isinstance(rest[0][1], (*_POOLING, nir.Flatten)):
+        free.append(_stateless(rest.pop(0)))
+    if len(rest) == 1 and isinstance(rest[0][1], nir.Flatten):
+        free.append(_stateless(rest.pop(0)))
+    if not rest:
+        return [*free, Input(neuron)]
+    if len(rest) == 1:
+        return [*free, _spiking(neuron, rest[0])]
+    synapse = nn.Sequential(*(_synapse(step) for step in rest))
+    return [*free, Block(neuron, synapse, shape[0])]
+
+
+def _readout(linear: Sequence[Step]) -> list[nn.Module]:
+    """Linear nodes after the last neuron: at most one Linear or Affine, at the end."""
+    if not linear:
+        return []
+    *free, last = linear
+    if isinstance(last[1], nir.Linear | nir.Affine):
+        weight, bias = _weights(last)
+        readout = Affine(None, weight.shape[1], weight.shape[0], bias=bias is not None)
+        _load(readout.synapse.layer, weight, bias)
+        return [*(_stateless(step) for step in free), readout]
+    return [_stateless(step) for step in linear]
+
+
+def _stateless(step: Step) -> nn.Module:
+    name, node, _, _ = step
+    if isinstance(node, nir.Flatten):
+        return Flatten()
+    if isinstance(node, _POOLING):
+        pool = AvgPool(*_pool_sizes(node))
+        pool.pooling = _pooling(node)
+        return pool
+    raise SpikestrapError(
+        f"NIR: node {name!r} ({type(node).__name__}) has no neuron behind it; only a Linear or "
+        "Affine node may be read out"
+    )
+
+
+def _spiking(neuron: Neuron, step: Step) -> nn.Module:
+    """A block of a neuron and one linear node."""
+    _, node, before, after = step
+    if isinstance(node, _POOLING):
+        kernel, stride, padding = _pool_sizes(node)
+        kind = "sum" if isinstance(node, nir.SumPool2d) else "average"
+        return Pool(neuron, kernel, stride, padding, kind=kind)
+    if isinstance(node, nir.Scale) or _is_input(node):
+        block = Input(neuron)
+        block.synapse = _synapse(step)
+        return block
+    weight, bias = _weights(step)
+    made: Dense | Conv
+    if isinstance(node, nir.Conv2d):
+        options = _conv_options(node)
+        made = Conv(
+            neuron,
+            before[0],
+            after[0],
+            (weight.shape[2], weight.shape[3]),
+            bias=bias is not None,
+            **options,
+        )
+    else:
+        made = Dense(neuron, before[0], after[0], bias=bias is not None)
+    synapse = made.synapse
+    assert isinstance(synapse, Synapse)
+    _load(synapse.layer, weight, bias)
+    return made
+
+
+def _synapse(step: Step) -> nn.Module:
+    _, node, before, after = step
+    if isinstance(node, nir.Flatten):
+        return Flatten()
+    if isinstance(node, _POOLING):
+        return _pooling(node)
+    if isinstance(node, nir.Scale):
+        scale = _numbers(node.scale, "scale")
+        made = ElementWise(float(scale.flat[0]), 0.0)
+        if np.any(scale != scale.flat[0]):
+            made.weight = nn.Parameter(torch.from_numpy(scale.copy()))
+        return made
+    weight, bias = _weights(step)
+    if _is_input(node):
+        assert bias is not None
+        return ElementWise(float(weight.flat[0]), float(bias.flat[0]))
+    layer: nn.Module
+    if isinstance(node, nir.Conv2d):
+        size = (weight.shape[2], weight.shape[3])
+        options = _conv_options(node)
+        layer = nn.Conv2d(before[0], after[0], size, bias=bias is not None, **options)
+    else:
+        layer = nn.Linear(before[0], after[0], bias is not None)
+    _load(layer, weight, bias)
+    return Synapse(layer, len(before), before[0], after[0])
+
+
+def _is_input(node: nir.NIRNode) -> bool:
+    """Whether it is written for an Input block, and still one number times the identity."""
+    if not isinstance(node, nir.Affine | nir.Conv2d) or node.metadata.get("block") != "Input":
+        return False
+    weight = node.weight.reshape(node.weight.shape[0], -1)
+    identity = (
+        np.eye(weight.shape[0], dtype=weight.dtype) if weight.shape[0] == weight.shape[1] else 0
+    )
+    return np.array_equal(weight, weight.flat[0] * identity) and np.ptp(node.bias) == 0
+
+
+def _pooling(node: nir.NIRNode) -> Pooling:
+    kind = "sum" if isinstance(node, nir.SumPool2d) else "average"
+    return Pooling(*_pool_sizes(node), kind, 1.0)
+
+
+def _load(layer: nn.Module, weight: Array, bias: Array | None) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
+        if bias is not None:
+            layer.bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
+
+
+def _delay(
+    node: nir.Delay, shape: Shape, dt: float, blocks: list[nn.Module], waiting: Sequence[Step]
+) -> None:
+    delay = _numbers(node.delay, "delay")
+    block = blocks[-1] if blocks and not waiting else None
+    if not isinstance(block, Block) or block.delay_shift:
+        raise SpikestrapError("a delay makes sense here only right behind a neuron, and only once")
+    if delay.shape != shape or not np.allclose(delay, dt, rtol=1e-3, atol=0):
+        raise SpikestrapError(
+            f"expected a delay of one step, {dt:g} s, for each of {shape}; got {delay.flat[0]:g} s "
+            f"in shape {delay.shape}"
+        )
+    block.delay_shift = True
+
+
+def _shape_after(node: nir.NIRNode, shape: Shape) -> Shape:
+    """The shape behind a linear node; raises where the node does not fit the shape before it."""
+    if isinstance(node, nir.Linear | nir.Affine):
+        weight = _numbers(node.weight, "weight", 2)
+        if shape != (weight.shape[1],):
+            raise SpikestrapError(f"its weight has shape {weight.shape}, its input {shape}")
+        if isinstance(node, nir.Affine):
+            _expect(_numbers(node.bias, "bias"), (weight.shape[0],), "bias")
+        return (weight.shape[0],)
+    if isinstance(node, nir.Scale):
+        _expect(_numbers(node.scale, "scale"), shape, "scale")
+        return shape
+    if isinstance(node, nir.Flatten):
+        start, end = int(node.start_dim), int(node.end_dim)
+        if start not in (0, -len(shape)) or end not in (-1, len(shape) - 1):
+            raise SpikestrapError(
+                f"expected all axes to be flattened, start_dim 0 and end_dim -1, got {start}, {end}"
+            )
+        return (math.prod(shape),)
+    if len(shape) != 3:
+        raise SpikestrapError(f"expected images (C, H, W) before it, got shape {shape}")
+    if isinstance(node, nir.Conv2d):
+        weight = _numbers(node.weight, "weight", 4)
+        options = _conv_options(node)
+        groups = options["groups"]
+        if weight.shape[1] * groups != shape[0] or weight.shape[0] % groups:
+            raise SpikestrapError(
+                f"its weight has shape {weight.shape} in {groups} groups, its input {shape}"
+            )
+        _expect(_numbers(node.bias, "bias"), (weight.shape[0],), "bias")
+        if options["padding"] == "same":
+            if options["stride"] != (1, 1):
+                raise SpikestrapError(f"padding 'same' needs stride 1, got {options['stride']}")
+            return (weight.shape[0], *shape[1:])
+        padding = (0, 0) if options["padding"] == "valid" else options["padding"]
+        kernel, stride, dilation = weight.shape[2:], options["stride"], options["dilation"]
+        channels = weight.shape[0]
+    else:
+        kernel, stride, padding = _pool_sizes(node)
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            raise SpikestrapError(f"padding {padding} is more than half the kernel {kernel}")
+        dilation, channels = (1, 1), shape[0]
+    sides = [
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, p, d, k, s in zip(shape[1:], padding, dilation, kernel, stride, strict=True)
+    ]
+    if min(sides) < 1:
+        raise SpikestrapError(f"its kernel {tuple(kernel)} is larger than its input {shape}")
+    return (channels, sides[0], sides[1])
+
+
+def _weights(step: Step) -> tuple[Array, Array | None]:
+    node = step[1]
+    weight = _numbers(node.weight, "weight")
+    if isinstance(node, nir.Linear):
+        return weight, None
+    bias = _numbers(node.bias, "bias")
+    if node.metadata.get("bias") == "none" and not np.any(bias):
+        return weight, None
+    return weight, bias
+
+
+def _conv_options(node: nir.Conv2d) -> dict[str, Any]:
+    padding = node.padding
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise SpikestrapError(f"padding must be 'same', 'valid' or numbers, got {padding!r}")
+    else:
+        padding = _pair(padding, "padding", 0)
+    return {
+        "stride": _pair(node.stride, "stride", 1),
+        "padding": padding,
+        "dilation": _pair(node.dilation, "dilation", 1),
+        "groups": _whole(node.groups, "groups", 1),
+    }
+
+
+def _pool_sizes(node: nir.NIRNode) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    return (
+        _pair(node.kernel_size, "kernel_size", 1),
+        _pair(node.stride, "stride", 1),
+        _pair(node.padding, "padding", 0),
+    )
+
+
+def _numbers(values: Any, name: str, axes: int | None = None) -> Array:
+    """A finite array, as float32."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or not values.size:
+        raise SpikestrapError(f"{name} must be an array of numbers, got {type(values).__name__}")
+    if axes is not None and values.ndim != axes:
+        raise SpikestrapError(f"{name} must have {axes} axes, got shape {values.shape}")
+    with np.errstate(over="ignore"):
+        numbers = np.ascontiguousarray(values, np.float32)
+    if not np.all(np.isfinite(numbers)):
+        raise SpikestrapError(f"{name} holds NaN or inf; expected finite numbers")
+    return numbers
+
+
+def _expect(values: Array, shape: Shape, name: str) -> None:
+    if values.shape != shape:
+        raise SpikestrapError(f"{name} has shape {values.shape}, expected {shape}")
+
+
+def _sizes(values: Any, name: str, least: int) -> Shape:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 8 or np.any(array < least):
+        raise SpikestrapError(f"{name} must be whole numbers >= {least}, got {_shown(values)}")
+    if np.any(array >= 2**31):
+        raise SpikestrapError(f"{name} is too large: {_shown(values)}")
+    return tuple(int(n) for n in array.flat)
+
+
+def _pair(values: Any, name: str, least: int) -> tuple[int, int]:
+    sizes = _sizes(values, name, least)
+    if len(sizes) not in (1, 2):
+        raise SpikestrapError(f"{name} must be one or two whole numbers, got {sizes}")
+    return sizes[0], sizes[-1]
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    sizes = _sizes(value, name, least)
+    if len(sizes) != 1:
+        raise SpikestrapError(f"{name} must be a whole number, got {sizes}")
+    return sizes[0]
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) < 60 else f"{text[:57]}..."
