@@ -126,7 +126,7 @@ def train(
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_FILE", help="Directory that `train` wrote, .net or .nir."),
+        typer.Argument(metavar="RUN_OR_FILE", help="Directory that `train` wrote, or a .net file."),
     ],
     data: Data = None,
     time_steps: TimeSteps = None,
@@ -151,7 +151,7 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
     kind: Annotated[
         str,
-        typer.Option("--format", metavar="F", help="net (Lava), nir, or onnx (the ANN's rates)."),
+        typer.Option("--format", metavar="F", help="net (Lava) or nir."),
     ] = "net",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")

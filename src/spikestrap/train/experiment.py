@@ -28,7 +28,7 @@ from .report import write_report
 from .run import count_parameters, load_run, prepare_run, save_run
 
 _MAX_SEED = 2**32 - 1
-EXPORTS = ("net", "nir", "onnx")
+EXPORTS = ("net", "nir")
 _COST_SAMPLES = 256
 
 
@@ -175,7 +175,7 @@ def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any
 
     Args:
         path: the run directory.
-        kind: ``"net"`` (Lava), ``"nir"`` or ``"onnx"`` (the ANN: rates, for other runtimes).
+        kind: ``"net"`` (Lava) or ``"nir"``.
         file: None for ``network.<kind>`` in the run directory.
 
     Returns:
