@@ -128,7 +128,10 @@ def test_recipes(spikestrap_command):
     assert (code, err) == (0, "")
     (line,) = out.splitlines()
     names = [entry["name"] for entry in json.loads(line)["recipes"]]
-    assert names == ["digits-mlp", "digits-cnn", "mnist-mlp", "mnist-cnn"]
+    assert names == [
+        *("digits-mlp", "digits-cnn", "mnist-mlp", "mnist-cnn"),
+        *("digits-mlp-loihi", "mnist-mlp-loihi"),
+    ]
     code, out, _ = spikestrap_command("recipes")
     assert code == 0
     assert all(name in out for name in names)

@@ -138,7 +138,7 @@ def evaluate(
     """
     from .train import evaluate_file, evaluate_run
 
-    if run.is_dir():
+    if run.is_dir() or not run.suffix:
         result = evaluate_run(run, data=data, time_steps=time_steps)
         _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
     else:

@@ -182,12 +182,13 @@ def _pooling(pooling: Pooling, after: Shape) -> list[nir.NIRNode]:
         np.array((size,) * 2 if isinstance(size, int) else size)
         for size in (pooling.pool.kernel_size, pooling.pool.stride, pooling.pool.padding)
     ]
-    if pooling.factor == math.prod(sizes[0].tolist()):
+    of_mean = pooling.factor * pooling.window  # its factor is that of the sum of a window
+    if pooling.factor == 1:
         return [nir.SumPool2d(*sizes)]
     average = nir.AvgPool2d(*sizes)
-    if pooling.factor == 1:
+    if of_mean == 1:
         return [average]
-    return [average, nir.Scale(scale=np.full(after, pooling.factor, np.float32))]
+    return [average, nir.Scale(scale=np.full(after, of_mean, np.float32))]
 
 
 def _element_wise(module: ElementWise, shape: Shape) -> nir.NIRNode:
