@@ -247,6 +247,19 @@ def test_without_metadata():
     assert slower.blocks[0].unit.neuron.threshold.item() == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("compression", ["gzip", None])
+def test_single_numbers_are_those_of_every_neuron(compression, tmp_path):
+    numbers = {"tau": 1e-3, "r": 10.0, "v_leak": 0.0, "v_threshold": 1.0}
+    shape = (1,) if compression else ()  # HDF5 does not pack a number without axes
+    single = nir.LIF(**{name: np.full(shape, value) for name, value in numbers.items()})
+    graph = ends(nir.Linear(WEIGHT), single)
+    nir.write(tmp_path / "net.nir", graph, compression=compression)
+    x = 4 * torch.rand(6, 3, 4)
+    expected = exchange.from_graph(ends(nir.Linear(WEIGHT), lif()))(x)
+    assert torch.equal(exchange.read(tmp_path / "net.nir")(x), expected)
+    assert torch.equal(exchange.from_graph(graph)(x), expected)
+
+
 def conv(c_in=2, c_out=3, **options):
     rng = np.random.default_rng(0)
     given = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, **options}

@@ -175,7 +175,9 @@ def _node(name: str, node: Tree) -> nir.NIRNode:
     if not isinstance(metadata, dict):
         raise SpikestrapError(f"NIR: node {name!r} has metadata that is no group")
     try:
-        return nir.dict2NIRNode({**node, "metadata": metadata})
+        # A number where nir expects an array is one for all neurons.
+        values = {k: np.asarray(v) if isinstance(v, float) else v for k, v in node.items()}
+        return nir.dict2NIRNode({**values, "metadata": metadata})
     # nir asserts, indexes and multiplies what it is given: a wrong file can raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -16,6 +16,7 @@ infinite tau, so it takes the node without a leak: I for the current, IF for the
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -121,7 +122,7 @@ def from_nodes(nodes: Sequence[nir.NIRNode], dt: float) -> Neuron:
     >>> lif.voltage_decay.item(), lif.threshold.item()
     (0.25, 1.0)
     """
-    node = nodes[-1]
+    *before, node = (copy.copy(node) for node in nodes)
     meta = node.metadata if isinstance(node.metadata, Mapping) else {}
     if isinstance(node, nir.CubaLIF):
         _check(node, ("tau_syn", "tau_mem", "r", "w_in", "v_leak", "v_reset", "v_threshold"))
@@ -130,8 +131,8 @@ def from_nodes(nodes: Sequence[nir.NIRNode], dt: float) -> Neuron:
         gain = gain * node.r * dt / node.tau_mem
     else:
         current_decay, gain = np.ones(()), np.ones(())
-        if len(nodes) == 2:
-            current_decay, gain = _current(nodes[0], dt)
+        if before:
+            current_decay, gain = _current(before[0], dt)
         if isinstance(node, nir.LIF):
             _check(node, ("tau", "r", "v_leak", "v_reset", "v_threshold"))
             voltage_decay, rest = _decay(node.tau, dt, "tau"), node.v_leak
@@ -157,7 +158,7 @@ def from_nodes(nodes: Sequence[nir.NIRNode], dt: float) -> Neuron:
     options = _options(meta)
     options["threshold"] = _by_channel(threshold, "threshold")
     options["v_init"] = _by_channel(np.asarray(v_init, np.float64), "v_init")
-    if len(nodes) == 2 or isinstance(node, nir.CubaLIF) or meta.get("neuron") == "CUBA":
+    if before or isinstance(node, nir.CubaLIF) or meta.get("neuron") == "CUBA":
         return CUBA(
             current_decay=_by_channel(current_decay, "dt/tau_syn"),
             voltage_decay=_by_channel(voltage_decay, "dt/tau_mem"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -118,12 +120,23 @@ def _neuron(nodes: Sequence[nir.NIRNode], shape: Shape, dt: float) -> Neuron:
             "a current makes a block only with an IF or LIF behind it; an integrator that is "
             "read out has none"
         )
-    neuron = from_nodes(nodes, dt)
+    nodes = [_spread(node, shape) for node in nodes]
     for node in nodes:
-        values = node.r
-        if values.shape != shape:
-            raise SpikestrapError(f"its parameters have shape {values.shape}, its input {shape}")
-    return neuron
+        if np.shape(node.r) != shape:
+            raise SpikestrapError(
+                f"its parameters have shape {np.shape(node.r)}, its input {shape}"
+            )
+    return from_nodes(nodes, dt)
+
+
+def _spread(node: nir.NIRNode, shape: Shape) -> nir.NIRNode:
+    """A copy in which a parameter of one number is one for every neuron."""
+    node = copy.copy(node)
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name, None)
+        if isinstance(value, np.ndarray | np.number) and value.size == 1:
+            setattr(node, field.name, np.full(shape, value.item()))
+    return node
 
 
 def _blocks(neuron: Neuron, linear: Sequence[Step], shape: Shape) -> list[nn.Module]:
