@@ -25,7 +25,6 @@ from .errors import SpikestrapError
 from .network import Network
 from .routine import Mode
 from .synapse import ElementWise, Pooling, Synapse
-from .timeaxis import has_time, is_held
 
 ADDITION_PJ, MAC_PJ = 0.9, 4.6
 
@@ -35,8 +34,8 @@ class Cost:
     """Counts for one inference, the mean over the samples.
 
     time_steps: T. spikes: of all neurons over all steps. synaptic_operations: synapses that
-    they reach. neuron_updates: neurons times steps. macs: of the SNN, for an input that is no
-    spikes: once, if it is held. ann_macs: of the same network run once as an ANN.
+    they reach. neuron_updates: neurons times steps. macs: of the SNN, for a static input,
+    which is no spikes: once. ann_macs: of the same network run once as an ANN.
     """
 
     time_steps: int
@@ -85,8 +84,8 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
     steps = net.time_steps if net.time_steps is not None else x.shape[0]
     if time_steps not in (None, steps):
         raise SpikestrapError(f"time_steps: the network runs {steps} steps, got {time_steps}")
-    counts = dict.fromkeys(("spikes", "synaptic_operations", "neuron_updates", "macs"), 0.0)
-    counts["ann_macs"] = 0.0
+    names = ("spikes", "synaptic_operations", "neuron_updates", "macs", "ann_macs")
+    counts = dict.fromkeys(names, 0.0)
     training = net.training
     net.eval()
     try:
@@ -99,24 +98,27 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
 
 
 @contextmanager
-def _counting(net: nn.Module, counts: dict[str, float]) -> Iterator[None]:
+def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
+    blocks = [m for m in net.modules() if isinstance(m, Block | Affine)]
+    # What a static input meets first computes with numbers, and once; all others with spikes.
+    static = blocks[0] if blocks and net.time_steps is not None else None
+
     def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         assert isinstance(module, Block | Affine)
         x = args[0]
-        samples = x.shape[1] if has_time(x) else x.shape[0]
-        counts["ann_macs"] += samples * _uses(module.synapse, torch.ones_like(x[0, 0]))
-        steps = x.shape[0] if has_time(x) else 1
-        if bool(((x == 0) | (x == 1)).all()) or not is_held(x):
-            events = (x != 0).float().sum((0, 1))
-            counts["synaptic_operations"] += _uses(module.synapse, events)
+        steps, samples = x.shape[:2]
+        macs = samples * _uses(module, torch.ones_like(x[0, 0]))
+        counts["ann_macs"] += macs
+        if module is static:
+            counts["macs"] += macs
         else:
-            counts["macs"] += samples * _uses(module.synapse, torch.ones_like(x[0, 0]))
+            events = (x != 0).float().sum((0, 1))
+            counts["synaptic_operations"] += _uses(module, events)
         if isinstance(module, Block):
             spikes = output[0] if isinstance(output, tuple) else output
             counts["spikes"] += float(spikes.count_nonzero())
             counts["neuron_updates"] += steps * samples * spikes[0, 0].numel()
 
-    blocks = [m for m in net.modules() if isinstance(m, Block | Affine)]
     hooks = [block.register_forward_hook(on_block) for block in blocks]
     try:
         yield
@@ -125,14 +127,18 @@ def _counting(net: nn.Module, counts: dict[str, float]) -> Iterator[None]:
             hook.remove()
 
 
-def _uses(synapse: nn.Module, events: Tensor) -> float:
+def _uses(module: Block | Affine, events: Tensor) -> float:
     """How many times a weight other than 0 is used by so many events (C, ...) at each input."""
+    synapse = module.synapse
     if isinstance(synapse, ElementWise):
         return float(events.sum())
     if isinstance(synapse, Pooling):
         return float(synapse.sums(events[None]).sum())
     assert isinstance(synapse, Synapse)
-    connected = (synapse.weight != 0).float()
+    weight = synapse.weight
+    if module.quantizer is not None:
+        weight, _ = module.quantizer.weights(synapse, getattr(module, "norm", None))
+    connected = (weight != 0).float()
     layer = synapse.layer
     if isinstance(layer, nn.ConvTranspose2d):
         size: Any = (layer.stride, layer.padding, layer.output_padding)

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+import spikestrap as ss
+from spikestrap import block, fixed
+
+NEURON = {"threshold": 0.5}
+
+
+def network():
+    return ss.Network(
+        block.cuba.Input(NEURON, weight=1.0, bias=0.0),
+        block.cuba.Conv(NEURON, 1, 2, 3, padding=1, weight_scale=3.0),
+        block.Flatten(),
+        block.cuba.Affine(None, 18, 5, bias=False),
+        time_steps=4,
+        precision="loihi",
+    )
+
+
+def test_one_spike_reaches_the_synapses_around_its_pixel():
+    net = network()
+    with torch.no_grad():
+        for module in net.blocks[1], net.blocks[3]:
+            module.synapse.layer.weight.fill_(-1.0)  # nothing fires behind
+    x = torch.zeros(2, 1, 3, 3)
+    x[0, 0, 1, 1] = 1.0  # the centre: 9 places x 2 channels, at each of 4 steps
+    x[1, 0, 0, 0] = 1.0  # a corner: 4 places x 2 channels
+    found = ss.cost(net, x)
+    assert found.spikes == 4
+    assert found.synaptic_operations == (4 * 18 + 4 * 8) / 2
+    assert found.neuron_updates == 4 * (9 + 18)
+    # Input 9; convolution: 49 places where kernel and image overlap, twice; readout 18 x 5.
+    assert found.ann_macs == 9 + 2 * 49 + 90
+    assert found.macs == 9
+    assert found.ann_energy == pytest.approx(4.6 * found.ann_macs)
+    assert found.snn_energy == pytest.approx(0.9 * 52 + 4.6 * (108 + 9))
+    assert found.to_dict()["snn_energy_pj"] == found.snn_energy
+
+
+def test_a_network_and_its_integers_cost_the_same():
+    net = network()
+    x = torch.rand(6, 1, 3, 3)
+    assert ss.cost(net, x) == ss.cost(fixed.from_network(net, (1, 3, 3)), x)
+
+
+def test_counting_leaves_the_network_as_it_was():
+    net = network().train()
+    ss.cost(net, torch.rand(2, 1, 3, 3))
+    assert net.training
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_other_time_steps_are_refused():
+    with pytest.raises(ss.SpikestrapError, match="the network runs 4 steps, got 5"):
+        ss.cost(network(), torch.rand(2, 1, 3, 3), 5)
+    chip = fixed.Network(fixed.from_network(network(), (1, 3, 3)).layers)
+    with pytest.raises(ss.SpikestrapError, match="has none of its own"):
+        ss.cost(chip, torch.rand(2, 1, 3, 3))
