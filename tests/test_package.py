@@ -22,7 +22,7 @@ def test_errors_have_one_base():
 
 
 def test_import_needs_the_core_alone():
-    extras = ("matplotlib", "sklearn", "pooch", "typer", "rich", "lightning", "nir")
+    extras = ("matplotlib", "sklearn", "pooch", "typer", "rich", "lightning", "h5py", "nir")
     code = f"import sys, spikestrap; print([m for m in {extras} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -132,7 +132,7 @@ def evaluate(
     time_steps: TimeSteps = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run or an exchange file on test images, at its own T or another.
+    """Evaluate a run or a .net file on test images, at its own T or another.
 
     A .net file runs in the integers of the chip.
     """

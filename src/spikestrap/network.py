@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import torch
@@ -12,6 +12,7 @@ from .block import Affine, AvgPool, Block, Dropout, Flatten
 from .errors import SpikestrapError
 from .quantize import check_precision
 from .routine import LayerMode, Mode
+from .synapse import ElementWise, Synapse
 from .timeaxis import has_time, hold, time_mean
 from .unit import units_of
 
@@ -131,6 +132,17 @@ class Network(nn.Module):
                 )
             modes = iter(listed)
         return (next(modes) if unit else Mode.SNN for unit in has_unit)
+
+
+def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:
+    """The shape (C,) of one input, where a dense synapse comes first; else None."""
+    for module in blocks:
+        synapse = getattr(module, "synapse", None)
+        if isinstance(synapse, Synapse) and synapse.feature_axes == 1:
+            return (synapse.channels_in,)
+        if not isinstance(synapse, ElementWise) and not isinstance(module, Dropout):
+            break
+    return None
 
 
 def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:

@@ -69,6 +69,19 @@ def affine(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift.view(shape), z, scale.view(shape))
 
 
+def fold(
+    weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weight (C, ...) and bias (C,) of the synapse that does what scaling its output would.
+
+    >>> weight, bias = fold(torch.ones(2, 3), None, torch.tensor([2.0, 3.0]), torch.zeros(2))
+    >>> weight[:, 0].tolist(), bias.tolist()
+    ([2.0, 3.0], [0.0, 0.0])
+    """
+    weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    return weight, shift if bias is None else bias * scale + shift
+
+
 class BatchNorm(Norm):
     """Batch norm over time means (Ioffe and Szegedy, ICML 2015), with weight and bias (C,).
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .errors import SpikestrapError
 from .grid import BIAS, weight_grid
-from .norm import Norm
+from .norm import Norm, fold
 from .synapse import ElementWise, Pooling, Synapse
 from .timeaxis import has_time, time_mean
 
@@ -44,27 +44,25 @@ class Quantizer:
         if isinstance(synapse, Pooling):
             return synapse.sums(x) * self.pooling(synapse).to(x)
         assert isinstance(synapse, Synapse)
-        scale = shift = None
-        if norm is not None and norm.training:
+        if norm is None or not norm.training:
+            weights = self.weights(synapse, norm)
+        else:
             # As the norm alone would see it: the statistics are those of unrounded weights.
             mean = synapse((time_mean(x) if has_time(x) else x) * self.gain)
-            scale, shift = norm.of_batch(mean if mean.dtype is torch.float64 else mean.float())
-        elif norm is not None:
-            scale, shift = norm.folded()
-        return synapse.run(x, *self._rounded(synapse, scale, shift))
+            mean = mean if mean.dtype is torch.float64 else mean.float()
+            weights = self._rounded(synapse, norm.of_batch(mean))
+        return synapse.run(x, *weights)
 
-    def dense(self, synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
+    def weights(self, synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as the chip holds them in evaluation, times 1/64."""
-        scale, shift = (None, None) if norm is None else norm.folded()
-        return self._rounded(synapse, scale, shift)
+        return self._rounded(synapse, None if norm is None else norm.folded())
 
     def _rounded(
-        self, synapse: Synapse, scale: Tensor | None, shift: Tensor | None
+        self, synapse: Synapse, affine: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor | None]:
         weight, bias = synapse.weight * self.gain, synapse.bias
-        if scale is not None and shift is not None:
-            weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-            bias = shift if bias is None else bias * scale + shift
+        if affine is not None:
+            weight, bias = fold(weight, bias, *affine)
         return weight_grid(weight, self.bits)(weight), None if bias is None else BIAS(bias)
 
     def pooling(self, synapse: Pooling) -> Tensor:

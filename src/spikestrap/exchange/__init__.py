@@ -12,7 +12,6 @@ from typing import Any
 from .. import fixed
 from ..errors import SpikestrapError
 from ..network import Network
-from . import netx
 
 FORMATS = (".net", ".nir")
 
@@ -45,6 +44,8 @@ def save(
     if kind == ".net":
         if options:
             raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
+        from . import netx
+
         chip = net if isinstance(net, fixed.Network) else fixed.from_network(net, input_shape)
         netx.write(chip, path)
         return
@@ -65,6 +66,8 @@ def load(path: str | Path, **options: Any) -> Network | fixed.Network:
     if _format(path) == ".net":
         if options:
             raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
+        from . import netx
+
         return netx.read(path)
     from .nir import read
 

@@ -20,7 +20,7 @@ _START = (
     "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-# Unpacking takes a second for some 100 MB.
+# Far more than a sound file takes.
 _SECONDS, _BYTES_A_SECOND = 30.0, 10e6
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from .. import block
 from ..errors import SpikestrapError
 from ..network import Network as TorchNetwork
+from ..network import flat_input
 from ..neuron import ChipCUBA
+from ..norm import Norm
 from ..quantize import Quantizer
 from ..synapse import ElementWise, Pooling, Synapse
 from . import layers
@@ -64,12 +66,16 @@ def _entry(
     net: TorchNetwork, rest: list[tuple[int, nn.Module]], input_shape: Sequence[int] | None
 ) -> layers.Input:
     """The input layer; takes what it stands for off the front of `rest`."""
-    flattens = [m for _, m in rest if isinstance(m, block.Flatten)]
+    flat = False
     while rest and isinstance(rest[0][1], block.Flatten | block.Dropout):
+        flat = flat or isinstance(rest[0][1], block.Flatten)
         rest.pop(0)
-    leading_flatten = len(flattens) > sum(isinstance(m, block.Flatten) for _, m in rest)
-    shape = _shape_of_input(rest, input_shape)
-    shape = (math.prod(shape),) if leading_flatten else shape
+    shape = flat_input(m for _, m in rest) if input_shape is None else tuple(input_shape)
+    if shape is None:
+        raise SpikestrapError(
+            "the network does not say how large its input is: pass input_shape, (C, H, W)"
+        )
+    shape = (math.prod(shape),) if flat else shape
     first = rest[0][1] if rest else None
     if isinstance(first, block.Block) and isinstance(first.synapse, ElementWise):
         rest.pop(0)
@@ -82,22 +88,6 @@ def _entry(
             f"expected one as the first block, got {type(first).__name__}"
         )
     return layers.Input(shape)
-
-
-def _shape_of_input(
-    rest: list[tuple[int, nn.Module]], input_shape: Sequence[int] | None
-) -> tuple[int, ...]:
-    if input_shape is not None:
-        return tuple(input_shape)
-    for _, module in rest:
-        synapse = getattr(module, "synapse", None)
-        if isinstance(synapse, Synapse) and isinstance(synapse.layer, nn.Linear):
-            return (synapse.channels_in,)
-        if not isinstance(synapse, ElementWise) and not isinstance(module, block.Dropout):
-            break
-    raise SpikestrapError(
-        "the network does not say how large its input is: pass input_shape, (C, H, W)"
-    )
 
 
 class _Chain:
@@ -116,29 +106,35 @@ class _Chain:
         elif isinstance(module, block.AvgPool):
             self._need_images()
             self.pools.append(module.pooling)
-        elif isinstance(module, block.Block | block.Affine):
-            neuron = _neuron(module) if isinstance(module, block.Block) else None
-            synapse = module.synapse
-            if isinstance(synapse, Synapse) and isinstance(synapse.layer, nn.Conv2d):
-                norm = module.norm if isinstance(module, block.Block) else None
-                weight, bias = _quantizer(module).dense(synapse, norm)
-                layer = synapse.layer
-                size = (layer.stride, layer.padding, layer.dilation)
-                self._convolve(_whole(weight), bias, *size, layer.groups, neuron)
-            elif isinstance(synapse, Pooling):
-                self._need_images()
-                value = _whole(_quantizer(module).pooling(synapse))
-                pool = synapse.pool
-                window = np.full((self.shape[0], 1, *_pair(pool.kernel_size)), value)
-                self._convolve(window, None, pool.stride, pool.padding, 1, self.shape[0], neuron)
-            elif isinstance(synapse, Synapse):
-                norm = module.norm if isinstance(module, block.Block) else None
-                weight, bias = _quantizer(module).dense(synapse, norm)
-                self._connect(_whole(weight), bias, neuron)
-            else:
-                raise SpikestrapError("only the first block may be an Input")
+        elif isinstance(module, block.Block):
+            self._add_synapse(module.synapse, module.norm, _quantizer(module), _neuron(module))
+        elif isinstance(module, block.Affine):
+            self._add_synapse(module.synapse, None, _quantizer(module), None)
         else:
             raise SpikestrapError("integer layers have no counterpart of it")
+
+    def _add_synapse(
+        self,
+        synapse: nn.Module,
+        norm: Norm | None,
+        quantizer: Quantizer,
+        neuron: layers.Neuron | None,
+    ) -> None:
+        if isinstance(synapse, Pooling):
+            self._need_images()
+            pool, value = synapse.pool, _whole(quantizer.pooling(synapse))
+            window = np.full((self.shape[0], 1, *_pair(pool.kernel_size)), value)
+            self._convolve(window, None, pool.stride, pool.padding, 1, self.shape[0], neuron)
+            return
+        if not isinstance(synapse, Synapse):
+            raise SpikestrapError("only the first block may be an Input")
+        weight, bias = quantizer.weights(synapse, norm)
+        layer = synapse.layer
+        if isinstance(layer, nn.Conv2d):
+            size = (layer.stride, layer.padding, layer.dilation)
+            self._convolve(_whole(weight), bias, *size, layer.groups, neuron)
+        else:
+            self._connect(_whole(weight), bias, neuron)
 
     def _need_images(self) -> None:
         if self.flat:

@@ -42,64 +42,37 @@ def _step(a, bias, u, v, current_decay, voltage_decay, threshold, reset, i):
 
 
 @_parallel_jit
-def run_held(bias, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes):
-    """Neurons driven by a constant bias (N, M) alone; spikes (T, N, M), states u, v (N, M).
+def run(
+    a, bias, rows, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes, currents
+):
+    """Runs neurons over time: writes spikes (T, N, M), and u and v (N, M) in place.
 
-    zero_at (T,): before which steps the state is zeroed.
+    a (T, N, M): weighted spikes, None for none. bias: (N, M), or (1, M) for all samples. rows
+    (M, M): from row to row, the weights of the layer's own spikes of one step ago, or None.
+    zero_at (T,): before which steps the state is zeroed. currents (T, N, M): for u, or None.
     """
-    for n in prange(spikes.shape[1]):
-        for t in range(spikes.shape[0]):
+    steps, samples, neurons = spikes.shape
+    for n in prange(samples):
+        drive = np.zeros(neurons, np.int32)
+        constant = bias[n] if bias.shape[0] > 1 else bias[0]
+        for t in range(steps):
             if zero_at[t]:
                 u[n] = 0
                 v[n] = 0
-            for i in range(spikes.shape[2]):
+            if a is not None:
+                drive[:] = a[t, n]
+            if rows is not None and t > 0:
+                for j in range(neurons):
+                    if spikes[t - 1, n, j]:
+                        for i in range(neurons):
+                            drive[i] += rows[j, i]
+            for i in range(neurons):
                 spikes[t, n, i] = _step(
-                    0, bias[n, i], u[n], v[n], current_decay, voltage_decay, threshold, reset, i
-                )
-
-
-@_parallel_jit
-def run(a, bias, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes, currents):
-    """Neurons driven by a (T, N, M) and the constant bias (M,).
-
-    currents: None, or int32 (T, N, M) for u at every step.
-    """
-    for n in prange(spikes.shape[1]):
-        for t in range(spikes.shape[0]):
-            if zero_at[t]:
-                u[n] = 0
-                v[n] = 0
-            for i in range(spikes.shape[2]):
-                spikes[t, n, i] = _step(
-                    a[t, n, i], bias[i], u[n], v[n],
+                    drive[i], constant[i], u[n], v[n],
                     current_decay, voltage_decay, threshold, reset, i,
                 )  # fmt: skip
                 if currents is not None:
                     currents[t, n, i] = u[n, i]
-
-
-@_parallel_jit
-def run_recurrent(
-    a, bias, rows, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes
-):
-    """The same with the layer's own spikes of one step ago through rows (M, M), from row to row."""
-    for n in prange(spikes.shape[1]):
-        drive = np.empty(spikes.shape[2], np.int32)
-        for t in range(spikes.shape[0]):
-            if zero_at[t]:
-                u[n] = 0
-                v[n] = 0
-            drive[:] = a[t, n]
-            if t > 0:
-                for j in range(spikes.shape[2]):
-                    if spikes[t - 1, n, j]:
-                        for i in range(spikes.shape[2]):
-                            drive[i] += rows[j, i]
-            for i in range(spikes.shape[2]):
-                spikes[t, n, i] = _step(
-                    drive[i], bias[i], u[n], v[n],
-                    current_decay, voltage_decay, threshold, reset, i,
-                )  # fmt: skip
 
 
 @_parallel_jit

@@ -16,7 +16,7 @@ from torch import nn
 from .. import exchange, fixed
 from ..cost import cost
 from ..errors import NotFittedError, SpikestrapError
-from ..network import Network
+from ..exchange import netx
 from ..routine import Mode
 from .clock import Clock
 from .data import SHAPES, Arrays, load
@@ -128,44 +128,39 @@ def evaluate_run(
 def evaluate_file(
     path: Path, *, data: Path | None = None, time_steps: int | None = None
 ) -> dict[str, Any]:
-    """Evaluate an exchange file on the test part of the data set whose images fit it.
+    """Evaluate a ``.net`` file on the test part of the data set whose images fit it.
+
+    It runs in the chip's integers.
 
     Args:
-        path: a ``.net`` file, run in the chip's integers, or a ``.nir`` file.
+        path: the file.
         data: the folder of the data set; None for the bundled or downloaded one.
         time_steps: None for what the file says.
 
     Returns:
         file, data (the data set's name), time_steps, snn_accuracy, event_rate, samples,
-        predictions' operations (see `spikestrap.Cost`) as cost, seconds.
+        cost (see `spikestrap.Cost`, over the first 256 images), seconds.
     """
     start = time.perf_counter()
-    net = exchange.load(path)
+    if path.suffix != ".net":
+        raise SpikestrapError(f"expected the folder of a run, or a .net file, got {path}")
+    net = netx.read(path)
     steps = net.time_steps if time_steps is None else time_steps
     if steps is None:
         raise SpikestrapError(f"{path}: the file does not say for how many steps: --time-steps T")
     steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
     name = _fitting_data(path, net)
     test = load(name, data, seed=0).test
-    x = test.x[:_COST_SAMPLES]
-    if isinstance(net, fixed.Network):
-        result = net.run(test.x, steps)
-        right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
-        accuracy, rate = 100 * right / len(test), result.event_rate
-        counted = cost(net, x, steps)
-    else:
-        net.time_steps = steps
-        with EventRate(net) as counter:
-            accuracy = evaluate(net, test, Mode.SNN)
-        rate, counted = counter.value, cost(net, x)
+    result = net.run(test.x, steps)
+    right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
     return {
         "file": str(path),
         "data": name,
         "time_steps": steps,
-        "snn_accuracy": accuracy,
-        "event_rate": rate,
+        "snn_accuracy": 100 * right / len(test),
+        "event_rate": result.event_rate,
         "samples": len(test),
-        "cost": counted.to_dict(),
+        "cost": cost(net, test.x[:_COST_SAMPLES], steps).to_dict(),
         "seconds": {"total": time.perf_counter() - start},
     }
 
@@ -196,16 +191,15 @@ def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any
     }
 
 
-def _fitting_data(path: Path, net: Network | fixed.Network) -> str:
+def _fitting_data(path: Path, net: fixed.Network) -> str:
     """The data set whose images have as many values as the network takes."""
-    features = _features(net)
-    for name, shape in SHAPES.items():
-        if math.prod(shape) == features:
+    features = net.layers[0].neurons
+    sizes = {name: math.prod(shape) for name, shape in SHAPES.items()}
+    for name, size in sizes.items():
+        if size == features:
             return name
-    raise SpikestrapError(
-        f"{path}: takes {features} values; expected those of {', '.join(SHAPES)}: "
-        f"{', '.join(str(math.prod(shape)) for shape in SHAPES.values())}"
-    )
+    wanted = ", ".join(f"{size} ({name})" for name, size in sizes.items())
+    raise SpikestrapError(f"{path}: takes {features} values; expected {wanted}")
 
 
 def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[str, float | None]:
@@ -218,9 +212,3 @@ def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[s
             ann = evaluate(net, test, Mode.ANN)
     gap = None if ann is None else ann - snn
     return {"snn_accuracy": snn, "ann_accuracy": ann, "gap": gap, "event_rate": rate.value}
-
-
-def _features(net: Network | fixed.Network) -> int | None:
-    if isinstance(net, fixed.Network):
-        return net.layers[0].neurons
-    return None

@@ -140,20 +140,28 @@ def _cnn(side: int, channels: int, hidden: int) -> Callable[[int, str], Network]
     return build
 
 
+_DIGITS = Options(
+    batch_size=64,
+    learning_rate=4e-3,
+    weight_decay=1e-2,
+    sample_period=5,
+    num_sample_iter=5,
+)
+_MNIST = Options(
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
+)
 _RECIPES = (
     Recipe(
         "digits-mlp",
         "64-256-256-10 on scikit-learn's 8x8 digits; nothing to download",
         data="digits",
         time_steps=8,
-        options=Options(
+        options=replace(
+            _DIGITS,
             epochs=120,
-            batch_size=64,
-            learning_rate=4e-3,
-            weight_decay=1e-2,
             augment=RandomAffine(degrees=15, scale=0.15, shear=10, shift=1.0),
-            sample_period=5,
-            num_sample_iter=5,
             validate_every=5,
         ),
         build=_mlp(64, 256),
@@ -163,14 +171,10 @@ _RECIPES = (
         "two convolutions and two dense layers on scikit-learn's 8x8 digits",
         data="digits",
         time_steps=4,
-        options=Options(
+        options=replace(
+            _DIGITS,
             epochs=40,
-            batch_size=64,
-            learning_rate=4e-3,
-            weight_decay=1e-2,
             augment=RandomAffine(degrees=8, scale=0.08, shear=4, shift=0.5),
-            sample_period=5,
-            num_sample_iter=5,
             validate_every=2,
         ),
         build=_cnn(side=8, channels=16, hidden=64),
@@ -180,15 +184,7 @@ _RECIPES = (
         "784-512-512-10 on MNIST",
         data="mnist",
         time_steps=16,
-        options=Options(
-            epochs=45,
-            batch_size=256,
-            learning_rate=3e-3,
-            weight_decay=1e-2,
-            augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
-            sample_period=3,
-            validate_every=3,
-        ),
+        options=replace(_MNIST, epochs=45, batch_size=256, sample_period=3, validate_every=3),
         build=_mlp(784, 512),
     ),
     Recipe(
@@ -196,12 +192,10 @@ _RECIPES = (
         "two convolutions and two dense layers on MNIST",
         data="mnist",
         time_steps=4,
-        options=Options(
+        options=replace(
+            _MNIST,
             epochs=24,
             batch_size=128,
-            learning_rate=3e-3,
-            weight_decay=1e-2,
-            augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
             sample_period=2,
             # What the curves cannot see, inputs uneven over time, a last epoch as an SNN can.
             snn_epochs=1,

@@ -205,7 +205,9 @@ def test_the_probe_makes_every_layer_fire():
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path):
-    with pytest.raises(ss.SpikestrapError, match="cannot write"):
+    with pytest.raises(
+        ss.SpikestrapError, match=r"missing/net.nir: cannot be written: No such file"
+    ):
         exchange.write(mlp(), tmp_path / "missing" / "net.nir")
 
 

@@ -5,6 +5,7 @@ import norse.torch as norse
 import numpy as np
 import pytest
 import snntorch
+import snntorch.utils
 import torch
 from sklearn.datasets import load_digits
 from snntorch import import_nir

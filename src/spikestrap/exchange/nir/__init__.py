@@ -16,6 +16,7 @@ import nir
 import numpy as np
 
 from ...errors import SpikestrapError
+from ...files import write_file
 from ...network import Network
 from ..hdf5 import read_tree
 from ..hdf5_worker import Tree, parse
@@ -105,26 +106,13 @@ def write(
     >>> torch.equal(net(x), again(x))
     True
     """
-    path = Path(path)
     made = export(net, input_shape, dt, allow)
-    try:
-        handle, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise SpikestrapError(f"NIR: cannot write {path}: {error.strerror}") from None
-    part = Path(name)
-    try:
-        os.close(handle)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "network.nir"
         nir.write(part, made.graph)
         # Our own file a moment ago, so it needs no process of its own.
         check(net, _graph(parse(str(part), sys.maxsize)), *made[1:], dt)
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        part.replace(path)
-    except OSError as error:
-        raise SpikestrapError(f"NIR: cannot write {path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        write_file(Path(path), part.read_bytes())
 
 
 def read(

@@ -16,8 +16,8 @@ from ... import __version__ as _version
 from ...block import AvgPool, Block, Dropout, Flatten
 from ...block.base import Affine
 from ...errors import SpikestrapError
-from ...network import Network
-from ...norm import Norm
+from ...network import Network, flat_input
+from ...norm import Norm, fold
 from ...synapse import ElementWise, Pooling, Synapse
 from .dynamics import EXTRAS, Array, Shape, check_dt, to_nodes
 
@@ -79,16 +79,13 @@ def _input_shape(net: Network, given: Sequence[int] | None) -> Shape:
         if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
             raise SpikestrapError(f"NIR: input_shape must be (C,) or (C, H, W), got {given!r}")
         return shape
-    for block in net.blocks:
-        synapse = getattr(block, "synapse", None)
-        if isinstance(synapse, Synapse) and synapse.feature_axes == 1:
-            return (synapse.channels_in,)
-        if not isinstance(synapse, ElementWise) and not isinstance(block, Dropout):
-            break
-    raise SpikestrapError(
-        "NIR: the shape of one input does not follow from the first block: "
-        "pass input_shape, (C,) or (C, H, W), without T and N"
-    )
+    found = flat_input(net.blocks)
+    if found is None:
+        raise SpikestrapError(
+            "NIR: the shape of one input does not follow from the first block: "
+            "pass input_shape, (C,) or (C, H, W), without T and N"
+        )
+    return found
 
 
 def _block(
@@ -156,8 +153,7 @@ def _synapse(synapse: Synapse, shape: Shape, norm: nn.Module | None) -> nir.NIRN
     bias = bias.detach().double().cpu() if isinstance(bias, Tensor) else None
     if isinstance(norm, Norm):
         scale, shift = (part.detach().double().cpu() for part in norm.folded())
-        weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-        bias = shift if bias is None else bias * scale + shift
+        weight, bias = fold(weight, bias, scale, shift)
     if isinstance(layer, nn.Linear):
         if bias is None:
             return nir.Linear(weight=_float32(weight))
