@@ -147,9 +147,56 @@ def test_help_lists_the_commands(spikestrap_command):
     assert all(command in out for command in ("train", "evaluate", "recipes"))
 
 
+@pytest.fixture(scope="module")
+def on_chip(tmp_path_factory):
+    """The folder of a short training at the chip's precision."""
+    folder = tmp_path_factory.mktemp("chip") / "run"
+    with pytest.raises(SystemExit) as leave:
+        main(["train", "digits-mlp-loihi", "--epochs", "2", "--out", str(folder), "--json"])
+    assert not leave.value.code
+    return folder
+
+
+def test_an_exported_run_gives_the_accuracy_of_the_run(spikestrap_command, on_chip):
+    code, out, _ = spikestrap_command("export", on_chip, "--json")
+    exported = json.loads(out)
+    file = on_chip / "network.net"
+    assert code == 0
+    assert exported == {
+        "file": str(file), "format": "net", "time_steps": 8, "bytes": file.stat().st_size,
+    }  # fmt: skip
+    found = [
+        json.loads(spikestrap_command("evaluate", path, "--json")[1]) for path in (on_chip, file)
+    ]
+    of_run, of_file = found
+    assert of_file["data"] == "digits"
+    for key in ("snn_accuracy", "time_steps", "samples"):
+        assert of_file[key] == of_run[key]
+    assert of_file["event_rate"] == pytest.approx(of_run["event_rate"])
+    assert of_file["cost"]["synaptic_operations"] > 0
+    code, out, _ = spikestrap_command("evaluate", file, "--time-steps", 2)
+    assert code == 0
+    assert "network.net, T = 2" in out
+
+
+def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
+    run = trained[0] / "runs" / "digits-mlp-T4-s1"
+    for kind, message in (
+        ("net", 'error: expected a network of precision="loihi"'),
+        ("zip", "error: --format: expected one of net, nir, got 'zip'"),
+    ):
+        code, out, err = spikestrap_command("export", run, "--format", kind)
+        assert (code, out) == (1, "")
+        assert err.startswith(message)
+    assert not list(run.glob("network.*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["evaluate", "file.onnx"], "expected the folder of a run, or a .net file, got file.onnx"),
+        (["evaluate", "none.net"], "none.net: cannot be read: No such file"),
+        (["train", "--precision", "int"], "precision must be one of float, loihi; got 'int'"),
         (["train", "digit-mlp"], "recipe: expected one of digits-mlp.*did you mean 'digits-mlp'?"),
         (["train", "--time-steps", "0"], "time_steps: expected an integer from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs: expected an integer >= 1, got -1"),

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.shared import GOLDEN
+from tests.shared import GOLDEN, MNIST
 
 from spikestrap import fixed
 from spikestrap.exchange import netx
+from spikestrap.train import mnist
 
 RESET_INTERVAL = 17
 
@@ -55,3 +56,14 @@ def test_the_rest_of_pilotnet_runs():
     result = net.run(np.random.default_rng(0).random((1, 3, 66, 200)), 8)
     assert result.logits.shape == (1, 1)
     assert result.event_rate > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("time_steps", "accuracy"), [(2, 98.64), (4, 99.13), (8, 99.22), (None, 99.17)]
+)
+def test_lava_dls_mnist_network_on_all_test_images(time_steps, accuracy):
+    net, test = netx.read(GOLDEN / "bootstrap_mnist.net"), mnist(MNIST).test
+    assert net.time_steps == 16
+    right = net.run(test.x, time_steps).logits.argmax(1) == test.y.numpy()
+    assert 100 * right.mean() == pytest.approx(accuracy)
