@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import (
     GRADED,
-    RESONATORS,
     ZOO,
     draw_input,
     draw_parameters,
@@ -23,7 +22,7 @@ from torch import nn
 
 from spikestrap import SpikestrapError
 from spikestrap.kernel import use_backend
-from spikestrap.neuron import LIF, Neuron, Surrogate
+from spikestrap.neuron import Neuron, Surrogate
 from spikestrap.neuron import firing as firing_module
 from spikestrap.neuron.surrogate import SURROGATES, _Spike
 
