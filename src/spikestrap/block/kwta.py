@@ -16,44 +16,49 @@ class Competition(nn.Module):
     r"""The lateral synapse of a k-winners-take-all layer, spikes (N, C) to currents (N, C).
 
     .. math::
-        c_i = a\, s_i - \sum_{j \neq i} s_j + \vartheta\, (C - 2K) / C
+        c_i = \vartheta \Big( a\, s_i - \sum_{j \neq i} s_j + K - \frac{1 + a}{2} \Big)
+
+    (Majani, Erlanson and Abu-Mostafa, On the k-winners-take-all network, NIPS 1988, whose
+    neurons are -1 or 1, for spikes of 0 or 1.) Where K neurons fire, each of them gets
+    (1 + a) / 2 thresholds, each other neuron -(1 + a) / 2: the winners stay.
 
     num_winners is K; self_excitation is a, in [0, 1], learnable; the threshold is the neuron's.
 
     >>> import torch, spikestrap as ss
-    >>> lateral = Competition(ss.neuron.IF(threshold=1.0), 4, 1, 0.5)
+    >>> lateral = Competition(ss.neuron.IF(threshold=1.0), 1, 0.5)
     >>> lateral(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist()
-    [[1.0, -0.5, -0.5, -0.5]]
+    [[0.75, -0.75, -0.75, -0.75]]
     """
 
     self_excitation: Tensor
 
-    def __init__(
-        self, neuron: Neuron, channels: int, num_winners: int, self_excitation: float
-    ) -> None:
+    def __init__(self, neuron: Neuron, num_winners: int, self_excitation: float) -> None:
         super().__init__()
         register(self, "self_excitation", self_excitation, DECAY, learnable=True)
         # In a tuple, so that it is not a module of this one as well.
         self.neuron = (neuron,)
-        self.share = (channels - 2 * num_winners) / channels
+        self.num_winners = num_winners
 
     def forward(self, spikes: Tensor) -> Tensor:
         """See the equation above."""
         (neuron,) = self.neuron
         (threshold,) = broadcast(neuron, spikes, "threshold")
         excitation = value_of(self.self_excitation, DECAY).to(spikes.dtype)
-        inhibition = spikes.sum(1, keepdim=True)
-        return (1 + excitation) * spikes - inhibition + self.share * threshold
+        others = spikes.sum(1, keepdim=True) - spikes
+        rest = self.num_winners - (1 + excitation) / 2
+        return threshold * (excitation * spikes - others + rest)
 
 
 class KWTA(Block):
     """Fully connected, k winners take all: (T, N, in_neurons) to (T, N, out_neurons).
 
-    Each spike excites its own neuron and inhibits all others by 1 at the next step; a
-    constant current favours num_winners of them (lava-dl, slayer.block.KWTA):
-    s[t] = f(W x[t] + R s[t-1] + threshold (C - 2K) / C), where R has self_excitation, a
-    learnable number in [0, 1], on its diagonal and -1 elsewhere. The competition is in the
-    dynamics: num_winners steers how many fire, it is no strict bound at each step.
+    s[t] = f(W x[t] + c(s[t-1])): at the step after, each spike excites its own neuron by
+    self_excitation thresholds (learnable, in [0, 1]) and inhibits all others by one, and a
+    constant holds num_winners in balance; see `Competition`. The competition is in the
+    dynamics, so num_winners is the usual number of spikes a step, no strict bound; closest
+    with reset by subtraction and a small leak, which remember who lost. (lava-dl's
+    slayer.block.KWTA has the constant (C - 2 num_winners) / C, with which more winners mean
+    fewer spikes.)
 
     The neuron has a `threshold`. Trained directly: who wins depends on who fired when, so all
     modes but SNN are refused.
@@ -89,7 +94,7 @@ class KWTA(Block):
             raise SpikestrapError(
                 f"{name}: expected a neuron with a parameter `threshold`, got {type(made).__name__}"
             )
-        lateral = Competition(made, out_neurons, num_winners, self_excitation)
+        lateral = Competition(made, num_winners, self_excitation)
         super().__init__(
             {"neuron": SelfDriven(made, lateral), **options},
             linear(in_neurons, out_neurons, bias, weight_scale, weight_norm),
