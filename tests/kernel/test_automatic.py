@@ -1,11 +1,14 @@
 """Kernels compiled from a step against the step itself, scanned in torch."""
 
+import shutil
+
 import pytest
 import torch
+from functorch.compile import aot_module_simplified
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernel.test_cuba import check
-from tests.neuron.cases import seeds
+from tests.neuron.cases import draw_input, seeds
 from torch import nn
 
 from spikestrap import SpikestrapError, SpikestrapWarning
@@ -399,3 +402,68 @@ def test_a_learnable_start_learns():
         _, (v,) = neuron(torch.zeros(3, 4, 5), return_state=True)
     v.sum().backward()
     assert neuron.start.grad.item() == pytest.approx(4 * 5 * 0.75**3)
+
+
+def outcome(call, neuron, dtype=torch.float32):
+    neuron.zero_grad()
+    z = draw_input(0, (5, 4, 3)).to(dtype).requires_grad_()
+    spikes, state = call(2 * z, return_state=True)
+    (spikes.sum() + state[-1].sum()).backward()
+    return spikes, *state, z.grad, *(p.grad for p in neuron.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [Leaky, Resonator], ids=lambda kind: kind.__name__)
+def test_compiles_to_the_same(kind, dtype, fresh_compiler):
+    neuron = kind(names(kind), **{name: torch.rand(3) for name in kind.bounds})
+    compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
+    with use_backend("fused"):
+        eager, graph = (outcome(call, neuron, dtype) for call in (neuron, compiled))
+    assert all(torch.equal(a, b) for a, b in zip(eager, graph, strict=True))
+
+
+def test_compiles_to_one_operator(fresh_compiler):
+    operators = []
+
+    def backend(graph, example_inputs):
+        return aot_module_simplified(graph, example_inputs, look)
+
+    def look(graph, example_inputs):
+        operators.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    neuron = Resonator(names(Resonator))
+    torch.compile(neuron, fullgraph=True, backend=backend)(torch.rand(5, 4, 3)).sum().backward()
+    assert operators.count("spikestrap.scan_compiled.default") == 1
+    assert operators.count("spikestrap.scan_compiled_backward.default") == 1
+    assert not any("where" in name or "gt" in name for name in operators)
+
+
+def test_compiled_anew_where_the_step_reads_another_value(fresh_compiler):
+    neuron, z = Leaky(threshold=0.5, decay=0.5), torch.rand(6, 2, 3)
+    compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(z), neuron(z))
+    neuron.firing = Firing("subtract")
+    assert torch.equal(compiled(z), neuron(z))
+    neuron.decay.fill_(0.1)
+    assert torch.equal(compiled(z), neuron(z))
+    twin = Leaky(threshold=0.2, decay=0.1)
+    assert torch.equal(torch.compile(twin, fullgraph=True, backend="aot_eager")(z), twin(z))
+
+
+def test_compiles_what_cannot_be_traced_and_goes_on_from_a_state(fresh_compiler):
+    odd = type("Odd", (Own,), {"step": lambda self, z, state: (z.flip(0) + state[0], (z,))})()
+    z = torch.rand(6, 2, 3)
+    compiled = torch.compile(odd, fullgraph=True, backend="aot_eager")
+    first, state = compiled(z[:3], return_state=True)
+    assert torch.equal(torch.cat([first, compiled(z[3:], state)]), odd(z))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_compiles_with_inductor(fresh_compiler):
+    neuron = Resonator(names(Resonator))
+    compiled = torch.compile(neuron, fullgraph=True)
+    eager, graph = (outcome(call, neuron) for call in (neuron, compiled))
+    for a, b in zip(eager, graph, strict=True):
+        torch.testing.assert_close(a, b)

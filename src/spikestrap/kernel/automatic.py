@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
-from . import compiled
+from . import compiled, dynamo
 from .backend import forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
@@ -65,7 +65,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
         return Explanation("hand-written", f"{name} has a kernel of its own")
     with torch.autocast(z.device.type, enabled=False):
         extra = neuron.extra(z, z.shape[0])
-        found = _usable(neuron, (z, *extra), neuron.init_state(z[0]))
+        found = usable(neuron, (z, *extra), neuron.init_state(z[0]))
     if isinstance(found, str):
         return Explanation("reference", found)
     operations = len(found.structure.nodes)
@@ -77,9 +77,11 @@ def run(
 ) -> tuple[Tensor, State]:
     """`reference.scan` of the neuron's step, or the same compiled; arguments as there."""
     name = type(neuron).__name__
-    if not fused_wanted(inputs[0], name) or torch.compiler.is_compiling():
+    if not fused_wanted(inputs[0], name):
         return scan(neuron.step, inputs, state, time_steps)
-    found = _usable(neuron, inputs, state)
+    if torch.compiler.is_compiling():
+        return dynamo.run(neuron, inputs, state, time_steps)
+    found = usable(neuron, inputs, state)
     if isinstance(found, Trace):
         return compiled.run(found, inputs, state, time_steps)
     if forced():
@@ -87,7 +89,7 @@ def run(
     return scan(neuron.step, inputs, state, time_steps)
 
 
-def _usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | str:
+def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | str:
     """A trace that agrees with the reference, or why there is none."""
     z, *extra = (x[0] for x in inputs)
     try:

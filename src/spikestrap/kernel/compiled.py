@@ -57,7 +57,13 @@ def run(
     return out[0], tuple(out[1:])
 
 
-@torch.library.custom_op("spikestrap::scan_compiled", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "spikestrap::scan_compiled",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(int number, Tensor[] inputs, Tensor[] state, Tensor[] scalars, Tensor[] channels, "
+    "int time_steps) -> Tensor[]",
+)
 def _scan(
     number: int,
     inputs: list[Tensor],
@@ -95,7 +101,13 @@ def _(
     return [z.new_empty((time_steps, *z.shape[1:])), *(z.new_empty(z.shape[1:]) for _ in state)]
 
 
-@torch.library.custom_op("spikestrap::scan_compiled_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "spikestrap::scan_compiled_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(int number, Tensor[] grads, Tensor[] inputs, Tensor[] state, Tensor[] scalars, "
+    "Tensor[] channels, int[] want_inputs, int[] want_scalars, int[] want_channels) -> Tensor[]",
+)
 def _scan_backward(
     number: int,
     grads: list[Tensor],

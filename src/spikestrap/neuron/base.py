@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel import automatic, fused_wanted
+from ..kernel import automatic, dynamo, fused_wanted
 from ..kernel.reference import State
 
 Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
@@ -98,6 +98,11 @@ class Neuron(nn.Module, ABC):
                 spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
+
+    @torch.compiler.assume_constant_result
+    def _registered(self, axes: int) -> tuple[int, str]:
+        # A method, since torch.compile hands itself to nothing else.
+        return dynamo.register(self, axes)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
         name = type(self).__name__
