@@ -68,6 +68,11 @@ class Graph:
         """The node, as a truth value where it is a number."""
         return node if self.nodes[node].is_bool else self("ne", node, self.number(0))
 
+    def arguments(self, node: int) -> tuple[int, ...]:
+        """What the node's value is computed from."""
+        op, args, _ = self.nodes[node]
+        return args[:1] if op == "spike" else args
+
     def needed(self, targets: Iterable[int], given: Iterable[int] = ()) -> list[int]:
         """What the targets depend on, themselves included, in order; not beyond `given`."""
         found: set[int] = set()
@@ -78,7 +83,7 @@ class Graph:
             if node not in found:
                 found.add(node)
                 if node not in given:
-                    ahead.extend(self.nodes[node].args)
+                    ahead.extend(self.arguments(node))
         return sorted(found)
 
     def gradients(self, seeds: dict[int, int], wanted: list[int]) -> list[int]:

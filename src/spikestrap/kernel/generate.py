@@ -76,48 +76,40 @@ def forward_source(structure: Structure) -> str:
     which runs the blocks from first up to end.
     """
     graph, states = Graph(structure.nodes), range(len(structure.state))
-    xs = _names("x", range(structure.inputs))
-    rows = _Rows(len(states) + structure.channels)
-    given = _given(graph, rows, len(states))
-    step, names = _emit(graph, (structure.spikes, *structure.state), given)
-    starts = [f"w[{rows.at(k)} + i] = s{k}[lo + i]" for k in states]
-    stores = [f"w[{rows.at(k)} + i] = {names[structure.state[k]]}" for k in states]
-    ends = [f"last{k}[lo + i] = w[{rows.at(k)} + i]" for k in states]
-    arguments = ", ".join(
-        ("inner", "scalars", "channels", *xs)
-        + (*_names("s", states), "spikes", *_names("last", states))
+    xs, starts, lasts = (
+        _names("x", range(structure.inputs)),
+        _names("s", states),
+        _names("last", states),
     )
-    return "\n".join(
-        (
-            *_head(graph),
-            f"WIDTH = {rows.length}",
-            "",
-            "@jit",
-            f"def forward(first, end, {arguments}):",
-            "    neurons = spikes.shape[1]",
-            f"    w = np.empty({rows.size}, np.float32)",
-            "    for block in range(first, end):",
-            f"        lo = block * {rows.length}",
-            f"        n = min({rows.length}, neurons - lo)",
-            "        hi = lo + n",
-            *_indent(
-                (
-                    *_parameters(rows, structure, len(states)),
-                    *_loop(starts),
-                    "for t in range(spikes.shape[0]):",
-                    *_indent(
-                        (
-                            *(f"{x}t = {x}[t if {x}.shape[0] > 1 else 0, lo:hi]" for x in xs),
-                            "out = spikes[t, lo:hi]",
-                            *_loop((*step, f"out[i] = {names[structure.spikes]}", *stores)),
-                        )
-                    ),
-                    *_loop(ends),
-                ),
-                2,
+    rows = _Rows(len(states) + structure.channels)
+    step, names = _emit(
+        graph, (structure.spikes, *structure.state), _given(graph, rows, len(states))
+    )
+    step += [f"out[i] = {names[structure.spikes]}"]
+    step += [f"{rows.item(k)} = {names[structure.state[k]]}" for k in states]
+    arguments = ", ".join(("inner", "scalars", "channels", *xs, *starts, "spikes", *lasts))
+    return _module(
+        graph,
+        rows,
+        f"forward(first, end, {arguments})",
+        "time_steps, neurons = spikes.shape",
+        f"w = np.empty({rows.size}, np.float32)",
+        _nest(
+            "for block in range(first, end):",
+            f"lo = block * {rows.length}",
+            f"hi = min(lo + {rows.length}, neurons)",
+            "n = hi - lo",
+            _parameters(rows, structure, len(states)),
+            _slices((*starts, *lasts)),
+            _loop(f"{rows.item(k)} = s{k}b[i]" for k in states),
+            _nest(
+                "for t in range(time_steps):",
+                _inputs(xs),
+                "out = spikes[t, lo:hi]",
+                _loop(step),
             ),
-            "",
-        )
+            _loop(f"last{k}b[i] = {rows.item(k)}" for k in states),
+        ),
     )
 
 
@@ -130,114 +122,163 @@ def backward_source(structure: Structure, wanted: Wanted) -> str:
     grad_scalars (wanted, blocks, 1) and grad_channels (wanted, blocks, C) get one row a
     block, so that no two threads add to the same place; the caller sums over blocks.
     """
-    states, inputs = range(len(structure.state)), range(structure.inputs)
+    states = range(len(structure.state))
+    xs, starts = _names("x", range(structure.inputs)), _names("s", states)
+    grad_lasts, grad_starts = _names("grad_last", states), _names("grad_s", states)
     graph = Graph(structure.nodes)
-    seeds: dict[int, int] = {}
-    for node, seed in (
-        (structure.spikes, graph("grad_spikes")),
-        *((structure.state[k], graph("grad_state", value=k)) for k in states),
-    ):
+    grads = derivative(graph, structure, wanted)
+    saved = saving(graph, grads, len(structure.nodes))
+    sums = [f"grad_scalars[{j}, block]" for j in range(len(wanted.scalars))]
+    sums += [f"grad_channels[{j}, block]" for j in range(len(wanted.channels))]
+    rows = _Rows(len(states) + structure.channels + len(sums))
+    first_sum = len(states) + structure.channels
+
+    given = _given(graph, rows, len(states))
+    again, names = _emit(graph, (*saved, *structure.state), given)
+    again += [f"saved{j}[i] = {names[node]}" for j, node in enumerate(saved)]
+    again += [f"{rows.item(k)} = {names[structure.state[k]]}" for k in states]
+
+    # From here on, the rows of the states hold their gradients.
+    given = {i: text for i, text in given.items() if graph.nodes[i].op != "state"}
+    given |= {node: f"saved{j}[i]" for j, node in enumerate(saved)}
+    given |= {graph("grad_state", value=k): rows.item(k) for k in states}
+    given[graph("grad_spikes")] = "g[i]"
+    back, names = _emit(graph, grads, given)
+    results = iter(names[node] for node in grads)
+    back += [f"h{k}[i] = {next(results)}" for k in wanted.inputs]
+    back += [f"{rows.item(k)} = {next(results)}" for k in states]
+    back += [f"{rows.item(first_sum + j)} += {next(results)}" for j in range(len(sums))]
+
+    saved_rows = [f"saved{j} = saved[t * {len(saved)} + {j}, :n]" for j in range(len(saved))]
+    arguments = ", ".join(
+        ("inner", "scalars", "channels", *xs, *starts, "grad_spikes", *grad_lasts)
+        + (*_names("grad_x", wanted.inputs), *grad_starts, "grad_scalars", "grad_channels")
+    )
+    return _module(
+        graph,
+        rows,
+        f"backward(first, end, width, {arguments})",
+        "time_steps, neurons = grad_spikes.shape",
+        f"w = np.empty({rows.size}, np.float32)",
+        f"saved = np.empty((time_steps * {len(saved)}, width), np.float32)",
+        [f"held{k} = np.empty(width, np.float32)" for k in wanted.inputs],
+        _nest(
+            "for block in range(first, end):",
+            "lo = block * width",
+            "hi = min(lo + width, neurons)",
+            "n = hi - lo",
+            _parameters(rows, structure, len(states)),
+            _slices((*starts, *grad_lasts, *grad_starts)),
+            _loop(f"{rows.item(k)} = s{k}b[i]" for k in states),
+            _nest("for t in range(time_steps):", _inputs(xs), saved_rows, _loop(again)),
+            _loop(f"{rows.item(k)} = grad_last{k}b[i]" for k in states),
+            _loop(f"{rows.item(first_sum + j)} = ZERO" for j in range(len(sums))),
+            [f"grad_x{k}[0, lo:hi] = ZERO" for k in wanted.inputs],
+            _nest(
+                # Counting down, LLVM's tests fear an overlap of rows, and it runs one by one.
+                "for back in range(time_steps):",
+                "t = time_steps - 1 - back",
+                _inputs(xs),
+                saved_rows,
+                "g = grad_spikes[t, lo:hi]",
+                [
+                    f"h{k} = grad_x{k}[t, lo:hi] if grad_x{k}.shape[0] == time_steps "
+                    f"else held{k}[:n]"
+                    for k in wanted.inputs
+                ],
+                _loop(back),
+                *(
+                    _nest(
+                        f"if grad_x{k}.shape[0] != time_steps:",
+                        f"total = grad_x{k}[0, lo:hi]",
+                        _loop([f"total[i] += held{k}[i]"]),
+                    )
+                    for k in wanted.inputs
+                ),
+            ),
+            _loop(f"grad_s{k}b[i] = {rows.item(k)}" for k in states),
+            [
+                f"gather({rows.slice(first_sum + j)}, lo, inner, {target})"
+                for j, target in enumerate(sums)
+            ],
+        ),
+        f"SAVED = {len(saved)}",
+    )
+
+
+def derivative(graph: Graph, structure: Structure, wanted: Wanted) -> list[int]:
+    """Adds a step's derivative to its graph: gradients of the wanted inputs, of all states,
+    of the wanted scalars and channels, in this order.
+    """
+    states = range(len(structure.state))
+    seeds: dict[int, int] = {structure.spikes: graph("grad_spikes")}
+    for k in states:
+        node, seed = structure.state[k], graph("grad_state", value=k)
         seeds[node] = graph("add", seeds[node], seed) if node in seeds else seed
     reads = [graph("input", value=k) for k in wanted.inputs]
     reads += [graph("state", value=k) for k in states]
     reads += [graph("scalar", value=k) for k in wanted.scalars]
     reads += [graph("channel", value=k) for k in wanted.channels]
-    grads = graph.gradients(seeds, reads)
-    saved = saving(graph, grads, len(structure.nodes))
-
-    sums = range(len(wanted.scalars) + len(wanted.channels))
-    rows = _Rows(len(states) + structure.channels + len(sums))
-    sums_at = len(states) + structure.channels
-    xs = _names("x", inputs)
-    at_t = [f"{x}t = {x}[t if {x}.shape[0] > 1 else 0, lo:hi]" for x in xs]
-
-    forward_given = _given(graph, rows, len(states))
-    again, names = _emit(graph, (*saved, *structure.state), forward_given)
-    again += [f"saved[(t * {len(saved)} + {j}) * n + i] = {names[v]}" for j, v in enumerate(saved)]
-    again += [f"w[{rows.at(k)} + i] = {names[structure.state[k]]}" for k in states]
-
-    given = {i: text for i, text in forward_given.items() if graph.nodes[i].op != "state"}
-    given |= {v: f"saved[(t * {len(saved)} + {j}) * n + i]" for j, v in enumerate(saved)}
-    given |= {graph("grad_state", value=k): f"w[{rows.at(k)} + i]" for k in states}
-    given[graph("grad_spikes")] = "g[i]"
-    back, names = _emit(graph, grads, given)
-    results = iter(names[node] for node in grads)
-    back += [f"h{k}[i] = {next(results)}" for k in wanted.inputs]
-    back += [f"w[{rows.at(k)} + i] = {next(results)}" for k in states]
-    back += [f"w[{rows.at(sums_at + j)} + i] += {next(results)}" for j in sums]
-
-    arguments = ", ".join(
-        ("inner", "scalars", "channels", *xs, *_names("s", states), "grad_spikes")
-        + (*_names("grad_last", states), *_names("grad_x", wanted.inputs))
-        + (*_names("grad_s", states), "grad_scalars", "grad_channels")
-    )
-    gathers = [("grad_scalars", j) for j in range(len(wanted.scalars))]
-    gathers += [("grad_channels", j) for j in range(len(wanted.channels))]
-    return "\n".join(
-        (
-            *_head(graph),
-            f"SAVED = {len(saved)}",
-            f"WIDTH = {rows.length}",
-            "",
-            "@jit",
-            f"def backward(first, end, width, {arguments}):",
-            "    time_steps, neurons = grad_spikes.shape",
-            f"    w = np.empty({rows.size}, np.float32)",
-            f"    saved = np.empty(time_steps * {len(saved)} * width, np.float32)",
-            *(f"    sum{k} = np.empty(width, np.float32)" for k in wanted.inputs),
-            "    for block in range(first, end):",
-            "        lo = block * width",
-            "        n = min(width, neurons - lo)",
-            "        hi = lo + n",
-            *_indent(
-                (
-                    *_parameters(rows, structure, len(states)),
-                    *_loop([f"w[{rows.at(k)} + i] = s{k}[lo + i]" for k in states]),
-                    "for t in range(time_steps):",
-                    *_indent((*at_t, *_loop(again))),
-                    *_loop(
-                        [f"w[{rows.at(k)} + i] = grad_last{k}[lo + i]" for k in states]
-                        + [f"w[{rows.at(sums_at + j)} + i] = ZERO" for j in sums]
-                        + [f"grad_x{k}[0, lo + i] = ZERO" for k in wanted.inputs]
-                    ),
-                    "for t in range(time_steps - 1, -1, -1):",
-                    *_indent(
-                        (
-                            *at_t,
-                            "g = grad_spikes[t, lo:hi]",
-                            *(
-                                f"h{k} = grad_x{k}[t, lo:hi] if grad_x{k}.shape[0] == time_steps "
-                                f"else sum{k}[:n]"
-                                for k in wanted.inputs
-                            ),
-                            *_loop(back),
-                            *(
-                                line
-                                for k in wanted.inputs
-                                for line in (
-                                    f"if grad_x{k}.shape[0] != time_steps:",
-                                    *_indent(_loop([f"grad_x{k}[0, lo + i] += sum{k}[i]"])),
-                                )
-                            ),
-                        )
-                    ),
-                    *_loop([f"grad_s{k}[lo + i] = w[{rows.at(k)} + i]" for k in states]),
-                    *(
-                        f"gather(w[{rows.at(sums_at + j)}:{rows.at(sums_at + j)} + n], lo, "
-                        f"inner, {name}[{row}, block])"
-                        for j, (name, row) in enumerate(gathers)
-                    ),
-                ),
-                2,
-            ),
-            "",
-        )
-    )
+    return graph.gradients(seeds, reads)
 
 
 def saving(graph: Graph, grads: list[int], forward_nodes: int) -> list[int]:
-    """The values of a step that its derivative is computed from: those of the states."""
-    return [i for i in graph.needed(grads) if graph.nodes[i].op == "state"]
+    """The fewest values of a step from which its derivative can be computed, besides inputs
+    and parameters, which are at hand: a minimum cut between the states and the derivative.
+
+    forward_nodes: how many of the graph's nodes are the step's own.
+    """
+    needed = graph.needed(grads)
+    by_state: set[int] = set()
+    for i in needed:
+        if graph.nodes[i].op == "state" or by_state.intersection(graph.arguments(i)):
+            by_state.add(i)
+    users: dict[int, list[int]] = {i: [] for i in by_state}
+    for i in by_state:
+        for argument in graph.arguments(i):
+            if argument in by_state:
+                users[argument].append(i)
+
+    def savable(i: int) -> bool:
+        return i < forward_nodes and not graph.nodes[i].is_bool
+
+    # Paths from states to the derivative that share no value that could be saved (Menger):
+    # as many as the cut has values. Each value is two points, (i, False) where it is computed
+    # and (i, True) where it is used; a path found may undo parts of earlier ones.
+    flows: set[tuple[tuple[int, bool], tuple[int, bool]]] = set()
+    sources = [(i, False) for i in sorted(by_state) if graph.nodes[i].op == "state"]
+    ends = {(i, False) for i in by_state if i >= forward_nodes or i in grads}
+
+    def ahead(point: tuple[int, bool]) -> list[tuple[int, bool]]:
+        i, used = point
+        onward = [(user, False) for user in users[i]] if used else [(i, True)]
+        if not used and savable(i) and (point, (i, True)) in flows:
+            onward = []
+        return onward + [a for a, b in flows if b == point]
+
+    def reach() -> dict[tuple[int, bool], tuple[int, bool] | None]:
+        came: dict[tuple[int, bool], tuple[int, bool] | None] = {}
+        points: list[tuple[tuple[int, bool], tuple[int, bool] | None]]
+        points = [(source, None) for source in sources]
+        while points:
+            point, before = points.pop()
+            if point not in came:
+                came[point] = before
+                points += [(following, point) for following in ahead(point)]
+        return came
+
+    while True:
+        came = reach()
+        end = next((point for point in sorted(ends) if point in came), None)
+        if end is None:
+            return [i for i in sorted(by_state) if (i, False) in came and (i, True) not in came]
+        point = end
+        while (before := came[point]) is not None:
+            if (point, before) in flows:
+                flows.remove((point, before))
+            else:
+                flows.add((before, point))
+            point = before
 
 
 class _Rows:
@@ -249,28 +290,42 @@ class _Rows:
             self.length //= 2
         self.size = count * self.length
 
-    def at(self, row: int) -> int:
-        return row * self.length
+    def item(self, row: int) -> str:
+        """An unsigned index: a signed one is taken for one from the end where negative."""
+        return f"w[np.uintp(i) + np.uintp({row * self.length})]"
+
+    def slice(self, row: int) -> str:
+        return f"w[{row * self.length} : {row * self.length} + n]"
 
 
-def _head(graph: Graph) -> list[str]:
+Lines = str | list[str]
+
+
+def _module(graph: Graph, rows: _Rows, signature: str, *lines: Lines) -> str:
+    """A module of one function; its last lines may be constants."""
+    constants = [line for line in lines if isinstance(line, str) and line.startswith("SAVED")]
     numbers = [
         f"n{i} = np.float32({node.value!r})"
         for i, node in enumerate(graph.nodes)
         if node.op == "number"
     ]
-    return [
-        "import numba",
-        "import numpy as np",
-        "from spikestrap.kernel.vector import exp, gather, sigmoid, sign, spread",
-        "",
-        'options = {"nogil": True, "cache": CACHE, "error_model": "numpy", "boundscheck": False}',
-        "jit = numba.njit(**options)",
-        "ZERO = np.float32(0)",
-        "ONE = np.float32(1)",
-        *numbers,
-        "",
-    ]
+    return "\n".join(
+        (
+            "import numba",
+            "import numpy as np",
+            "from spikestrap.kernel.vector import exp, gather, sigmoid, sign, spread",
+            "",
+            f"WIDTH = {rows.length}",
+            *constants,
+            "ZERO = np.float32(0)",
+            "ONE = np.float32(1)",
+            *numbers,
+            "",
+            '@numba.njit(nogil=True, cache=CACHE, error_model="numpy", boundscheck=False)',
+            *_nest(f"def {signature}:", *(line for line in lines if line not in constants)),
+            "",
+        )
+    )
 
 
 def _parameters(rows: _Rows, structure: Structure, states: int) -> list[str]:
@@ -278,7 +333,7 @@ def _parameters(rows: _Rows, structure: Structure, states: int) -> list[str]:
     return [
         *(f"p{k} = scalars[{k}]" for k in range(structure.scalars)),
         *(
-            f"spread(channels[{k}], lo, inner, w[{rows.at(states + k)}:{rows.at(states + k)} + n])"
+            f"spread(channels[{k}], lo, inner, {rows.slice(states + k)})"
             for k in range(structure.channels)
         ),
     ]
@@ -288,9 +343,9 @@ def _given(graph: Graph, rows: _Rows, states: int) -> dict[int, str]:
     """How the step's loop reads its inputs, states and parameters."""
     texts = {
         "input": lambda k: f"x{k}t[i]",
-        "state": lambda k: f"w[{rows.at(k)} + i]",
+        "state": lambda k: f"{rows.item(k)}",
         "scalar": lambda k: f"p{k}",
-        "channel": lambda k: f"w[{rows.at(states + k)} + i]",
+        "channel": lambda k: f"{rows.item(states + k)}",
     }
     return {
         i: texts[node.op](int(node.value)) for i, node in enumerate(graph.nodes) if node.op in texts
@@ -308,8 +363,8 @@ def _emit(
             names[i] = f"n{i}"
             continue
         names[i] = f"v{i}"
-        right = given[i] if i in given else _FORMS[node.op].format(*(names[a] for a in node.args))
-        lines.append(f"v{i} = {right}")
+        arguments = () if i in given else (names[a] for a in graph.arguments(i))
+        lines.append(f"v{i} = {given.get(i) or _FORMS[node.op].format(*arguments)}")
     return lines, names
 
 
@@ -317,10 +372,21 @@ def _names(prefix: str, numbers: Iterable[int]) -> tuple[str, ...]:
     return tuple(f"{prefix}{k}" for k in numbers)
 
 
-def _indent(lines: Iterable[str], levels: int = 1) -> list[str]:
-    return [f"{'    ' * levels}{line}" for line in lines]
+def _inputs(xs: Iterable[str]) -> list[str]:
+    return [f"{x}t = {x}[t if {x}.shape[0] > 1 else 0, lo:hi]" for x in xs]
+
+
+def _slices(arrays: Iterable[str]) -> list[str]:
+    """A block's part of arrays over neurons: an index is then never taken for negative."""
+    return [f"{array}b = {array}[lo:hi]" for array in arrays]
 
 
 def _loop(lines: Iterable[str]) -> list[str]:
+    """For each neuron of a block."""
     body = list(lines)
-    return ["for i in range(n):", *_indent(body)] if body else []
+    return _nest("for i in range(n):", body) if body else []
+
+
+def _nest(head: str, *lines: Lines) -> list[str]:
+    flat = [line for part in lines for line in ([part] if isinstance(part, str) else part)]
+    return [head, *(f"    {line}" for line in flat)]

@@ -15,7 +15,7 @@ _LOG2_E = np.float32(1 / math.log(2))
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(math.log(2) - 0.693359375)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(k)) for k in range(2, 8))
-_HALF = np.float32(0.5)
+_ROUND = np.float32(1.5 * 2**23)  # adding it leaves no place for a fraction
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
 _TWO = np.float32(2)
@@ -34,8 +34,8 @@ def exp(x):
     y = _LOWEST if x < _LOWEST else x
     y = _HIGHEST if y > _HIGHEST else y
     y = _ZERO if y != y else y
-    n = np.int32(np.floor(y * _LOG2_E + _HALF))
-    k = np.float32(n)
+    k = (y * _LOG2_E + _ROUND) - _ROUND
+    n = np.int32(k)
     r = (y - k * _LN2_HIGH) - k * _LN2_LOW
     p = _C6 + r * _C7
     p = _C5 + r * p
@@ -44,8 +44,8 @@ def exp(x):
     p = _C2 + r * p
     p = _ONE + (r + r * r * p)
     # In two halves, as 2**n alone may leave the range of floats.
-    half = n >> np.int32(1)
-    e = p * power_of_two(half) * power_of_two(n - half)
+    half = np.int32(n >> np.int32(1))
+    e = p * power_of_two(half) * power_of_two(np.int32(n - half))
     return x if x != x else e
 
 
