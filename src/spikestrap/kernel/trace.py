@@ -59,6 +59,12 @@ def trace(step: Step, z: Tensor, state: State, extra: tuple[Tensor, ...] = ()) -
     """The trace of `step` for one step's z, state and extras, each (N, C, ...).
 
     Only their shapes and dtypes matter. Raises Untraceable.
+
+    >>> decay = torch.tensor(0.1)
+    >>> leak = lambda z, state: (z, ((1 - decay) * state[0] + z,))
+    >>> traced = trace(leak, torch.zeros(2, 3), (torch.zeros(2, 3),))
+    >>> [node.op for node in traced.structure.nodes], traced.scalars
+    (['input', 'state', 'scalar', 'mul', 'add'], [tensor(0.9000)])
     """
     shape = z.shape
     for name, parts in (("the state", state), ("an extra", extra)):
@@ -152,7 +158,8 @@ class _Recorder(TorchFunctionMode):
         if (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE:
             raise Untraceable(f"{name}, which works in place")
         of_parameter = name in _CONVERSIONS and not self._tracked(args[0])
-        if name in _QUERIES or of_parameter or not _any_tracked(self, args, kwargs):
+        asked = name in _QUERIES and not _any_tracked(self, args[1:], kwargs)
+        if asked or of_parameter or not _any_tracked(self, args, kwargs):
             return func(*args, **kwargs)
         if name == "__bool__":
             raise Untraceable("a Python branch on the values of a tensor")
