@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..files import write_file
-from ..unit import Unit, units_of
+from ..unit import Curved, units_of
 from .extras import require
 from .loop import History
 
@@ -78,7 +78,7 @@ def _accuracy_figure(history: History) -> bytes:
     return _png(figure)
 
 
-def _curve_figure(units: list[tuple[str, Unit]]) -> bytes:
+def _curve_figure(units: list[tuple[str, Curved]]) -> bytes:
     columns = min(3, max(1, len(units)))
     rows = max(1, math.ceil(len(units) / columns))
     figure, all_axes = _figure(rows, columns, width=4.0 * columns, height=3.2 * rows)
