@@ -372,7 +372,8 @@ def _emit(
     graph: Graph, targets: Iterable[int], given: dict[int, str]
 ) -> tuple[list[str], dict[int, str]]:
     """Assignments that compute the targets from what is given, and all values' names."""
-    lines, names = [], {}
+    lines: list[str] = []
+    names: dict[int, str] = {}
     for i in graph.needed(targets, given):
         node = graph.nodes[i]
         if node.op == "number":
