@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
 from ..kernel import cuba
@@ -75,7 +74,7 @@ class CUBA(Neuron):
         """Current u = 0 and membrane v = v_init, each (N, ...)."""
         names = ("threshold", "current_decay", "voltage_decay", "v_init")
         check_channels(self, z, {name: getattr(self, name) for name in names})
-        return torch.zeros_like(z), per_channel(self.v_init.to(z), z).expand_as(z)
+        return z.new_zeros(()).expand_as(z), per_channel(self.v_init.to(z), z).expand_as(z)
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equations above."""
