@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,26 @@ def test_json_is_the_last_line(name):
         assert 0 < spread["min"] <= spread["median"] <= spread["max"]
     assert result["rounds"] == 2
     assert {"torch", "spikestrap", "spikingjelly", "snntorch"} <= set(result["versions"])
+
+
+def test_neurons_fills_in_its_page(tmp_path):
+    page = tmp_path / "neurons.md"
+    text = (BENCHMARKS.parent / "docs" / "neurons.md").read_text()
+    page.write_text(
+        re.sub(r"(<!-- LIF -->\n).*?(<!-- end -->)", r"\1\2", text, count=1, flags=re.S)
+    )
+    command = [sys.executable, BENCHMARKS / "neurons.py", "--size", "4", "--json"]
+    done = subprocess.run([*command, "--write", page], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert {row["T"] for row in rows} == {2, 4, 16}
+    assert {row["reset"] for row in rows} == {"zero", "subtract", "none"}
+    assert all(0 <= row["rounded"] <= 1 and 0 <= row["rate"] <= 1 for row in rows)
+    written = page.read_text()
+    assert "<!-- LIF -->\n| input, reset | T = 2" in written
+    for row in rows:
+        assert f"<!-- {row['neuron']} -->" in written
+    assert list(tmp_path.iterdir()) == [page]
 
 
 def test_without_json_there_are_tables():

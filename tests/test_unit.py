@@ -7,7 +7,7 @@ from torch import nn
 
 from spikestrap import Mode, NotFittedError, SpikestrapError
 from spikestrap.ann_sampler import AnnSampler
-from spikestrap.neuron import LIF
+from spikestrap.neuron import LIF, RF
 from spikestrap.unit import Unit, units_of
 
 
@@ -119,3 +119,25 @@ def test_units_of_lists_them_in_order():
     assert [name for name, _ in units_of(net)] == ["1", "2.0"]
     assert [name for name, _ in units_of(make())] == [""]
     assert list(units_of(nn.ReLU())) == []
+
+
+class Unfit(LIF):
+    not_bootstrappable = "it is not in the mood"
+
+
+@pytest.mark.parametrize("mode", [Mode.SAMPLE, Mode.FIT, Mode.ANN])
+def test_says_why_a_neuron_cannot_be_bootstrapped(mode):
+    unit = Unit(Unfit(1.0, 0.1), AnnSampler())
+    assert unit(draw(), Mode.SNN).shape == (4, 60, 3)
+    message = r"Unfit cannot be bootstrapped: it is not in the mood; got Mode.*expected Mode\.SNN"
+    with pytest.raises(SpikestrapError, match=message):
+        unit(draw() if mode.spiking else draw()[0], mode)
+    assert not unit.sampler.pending
+
+
+def test_a_resonator_is_bootstrapped_with_a_real_input_alone():
+    unit, z = Unit(RF(0.5, 4.0, 0.1), AnnSampler()), 3 * draw(shape=(16, 60, 3))
+    assert unit(z, Mode.SAMPLE).sum() > 0
+    assert unit(z.mean(0), Mode.FIT).shape == (60, 3)
+    with pytest.raises(SpikestrapError, match=r"RF cannot be bootstrapped.*two numbers"):
+        unit(torch.complex(z, z), Mode.SAMPLE)

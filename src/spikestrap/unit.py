@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from .ann_sampler import AnnSampler
+from .errors import SpikestrapError
 from .neuron import Neuron
 from .routine import Mode
 
@@ -17,6 +18,7 @@ class Unit(nn.Module):
     SNN: z (T, N, ...) to spikes (T, N, ...), by the neuron. SAMPLE: the same, and the
     sampler records. FIT: fits what was recorded, then as ANN. ANN: z (N, ...), a time mean,
     to rates (N, ...), by the curve; samples that no fit has used are fitted first.
+    Raises SpikestrapError in all modes but SNN where no curve can stand for the neuron.
 
     >>> import torch, spikestrap as ss
     >>> unit = Unit(ss.neuron.LIF(threshold=1.0, voltage_decay=0.1), AnnSampler())
@@ -33,6 +35,8 @@ class Unit(nn.Module):
     def forward(self, z: Tensor, mode: Mode = Mode.SNN, time_steps: int | None = None) -> Tensor:
         """z, spikes and rates as above; (1, N, ...) with `time_steps=T` is an input held."""
         mode = Mode.of(mode)
+        if mode is not Mode.SNN:
+            self._check_bootstrappable(z, mode)
         if mode.spiking:
             spikes: Tensor = self.neuron(z, time_steps=time_steps)
             if mode is Mode.SAMPLE:
@@ -42,6 +46,16 @@ class Unit(nn.Module):
             self.sampler.fit()
         rates: Tensor = self.sampler(z)
         return rates
+
+    def _check_bootstrappable(self, z: Tensor, mode: Mode) -> None:
+        reason = self.neuron.not_bootstrappable
+        if z.is_complex():
+            reason = "with a complex input its rate depends on two numbers, not on one"
+        if reason is not None:
+            raise SpikestrapError(
+                f"{type(self.neuron).__name__} cannot be bootstrapped: {reason}; got {mode}, "
+                "expected Mode.SNN, in which it can be trained directly"
+            )
 
 
 def units_of(module: nn.Module) -> Iterator[tuple[str, Unit]]:

@@ -12,7 +12,7 @@ from torch import nn
 
 import spikestrap as ss
 from spikestrap import Mode, NotFittedError, SpikestrapError, hold
-from spikestrap.block import base
+from spikestrap.block import bind
 from spikestrap.neuron import CUBA, IF, LIF, Neuron
 from spikestrap.norm import BatchNorm, MeanOnlyNorm
 
@@ -386,7 +386,7 @@ class TestNeurons:
 
     @modules
     def test_has_every_block_with_the_signature_of_the_plain_one(self, module):
-        for plain in base.BOUND:
+        for plain in bind.BOUND:
             bound = getattr(module, plain.__name__)
             assert issubclass(bound, plain)
             assert inspect.signature(bound) == inspect.signature(plain)

@@ -11,7 +11,7 @@ from tests.neuron.cases import (
     PARAMETERS,
     draw_input,
     draw_parameters,
-    every_neuron,
+    every_fused,
     options,
     seeds,
 )
@@ -101,7 +101,7 @@ def test_every_decay(current_decay, voltage_decay, reset, detach_reset):
     check(neuron, torch.randn(9, 3, 5))
 
 
-@every_neuron
+@every_fused
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize(
     "shape", [(7, 4, 3), (1, 4, 3), (4, 2, 3, 5, 3), (2, 3, 3, 17, WIDTH // 70)], ids=str
@@ -114,7 +114,7 @@ def test_learnable_parameters(neuron_type, channels, shape, reset, detach_reset)
     check(neuron, torch.randn(shape) + 0.3)
 
 
-@every_neuron
+@every_fused
 def test_only_some_are_learnable_and_some_have_channels(neuron_type):
     for learnable in PARAMETERS[neuron_type]:
         values = draw_parameters(neuron_type, 3)
@@ -133,7 +133,7 @@ def test_v_init_learns():
 
 
 @given(seeds, st.integers(1, 40), st.sampled_from([(3,), (2, 3), (2, 3, 2, 2)]), options)
-@every_neuron
+@every_fused
 def test_random_cases(neuron_type, seed, time_steps, shape, settings):
     channels = 3 if len(shape) > 1 and seed % 2 else None
     neuron = build(neuron_type, channels, PARAMETERS[neuron_type], seed, **settings)
@@ -141,7 +141,7 @@ def test_random_cases(neuron_type, seed, time_steps, shape, settings):
 
 
 @given(seeds, st.integers(1, 20), options)
-@every_neuron
+@every_fused
 def test_ties_at_the_threshold(neuron_type, seed, time_steps, settings):
     parameters = draw_parameters(neuron_type, seed, grid=True)
     neuron = neuron_type(**parameters, **settings)
@@ -151,7 +151,7 @@ def test_ties_at_the_threshold(neuron_type, seed, time_steps, settings):
     assert torch.equal(neuron(z), expected)
 
 
-@every_neuron
+@every_fused
 @pytest.mark.parametrize("shape", [(1, 7), (1, 4, 3), (1, 2, 3, 4, 5), (1, 1, WIDTH + 3)], ids=str)
 @pytest.mark.parametrize("time_steps", [1, 2, 9])
 def test_held_input(neuron_type, shape, time_steps):
@@ -160,7 +160,7 @@ def test_held_input(neuron_type, shape, time_steps):
     )
 
 
-@every_neuron
+@every_fused
 @pytest.mark.parametrize(
     ("shape", "view"),
     [
@@ -237,7 +237,7 @@ def test_double_backward_is_refused():
         grad.sum().backward()
 
 
-@every_neuron
+@every_fused
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize("chip", [False, True])
 def test_operators_keep_torchs_contract(neuron_type, channels, chip):
@@ -257,7 +257,7 @@ def test_operators_keep_torchs_contract(neuron_type, channels, chip):
     torch.library.opcheck(torch.ops.spikestrap.cuba_backward.default, (*grads, *plain, *rule, True))
 
 
-@every_neuron
+@every_fused
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiles_to_the_same(neuron_type, dtype, fresh_compiler):
     neuron = build(neuron_type, 3, PARAMETERS[neuron_type])

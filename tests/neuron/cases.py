@@ -7,14 +7,53 @@ from hypothesis import strategies as st
 from tests import plain
 
 from spikestrap.kernel import use_backend
-from spikestrap.neuron import CUBA, IF, LIF
+from spikestrap.neuron import (
+    ALIF,
+    CUBA,
+    IF,
+    LIF,
+    PLIF,
+    RF,
+    AdRF,
+    AdRFIzhikevich,
+    Delta,
+    NoisyLIF,
+    RefractoryLIF,
+    RFIzhikevich,
+    SigmaDelta,
+)
 
-PARAMETERS = {
-    CUBA: ("threshold", "current_decay", "voltage_decay", "v_init"),
-    LIF: ("threshold", "voltage_decay", "v_init"),
-    IF: ("threshold", "v_init"),
-}
-every_neuron = pytest.mark.parametrize("neuron_type", PARAMETERS, ids=lambda kind: kind.__name__)
+FUSED = (CUBA, LIF, IF)
+RESONATORS = (RF, RFIzhikevich, AdRF, AdRFIzhikevich)
+GRADED = (Delta, SigmaDelta)
+ZOO = (*FUSED, PLIF, RefractoryLIF, NoisyLIF, ALIF, *RESONATORS, *GRADED)
+PARAMETERS = {kind: tuple(kind.bounds) for kind in ZOO}
+every_neuron = pytest.mark.parametrize("neuron_type", ZOO, ids=lambda kind: kind.__name__)
+every_fused = pytest.mark.parametrize("neuron_type", FUSED, ids=lambda kind: kind.__name__)
+
+
+def learnable_names(neuron_type):
+    return tuple(name for name, bounds in neuron_type.bounds.items() if not bounds.whole)
+
+
+def make(neuron_type, value=0.3, **settings):
+    """One with all its parameters at a value, but for those that could not take it."""
+    special = {"period": 6.0, "refractory_steps": 2.0}
+    values = {name: special.get(name, value) for name in neuron_type.bounds}
+    return neuron_type(**values, **settings)
+
+
+def run(neuron, z, *args, **options):
+    """The neuron on z, its noise, if any, the same at every call."""
+    torch.manual_seed(0)
+    return neuron(z, *args, **options)
+
+
+def settings_for(neuron_type, settings):
+    """Of the settings of `options`, those that the neuron has."""
+    missing = ("reset", "detach_reset") if neuron_type in GRADED else ()
+    return {name: value for name, value in settings.items() if name not in missing}
+
 
 seeds = st.integers(0, 2**32 - 1)
 options = st.fixed_dictionaries(
@@ -37,8 +76,11 @@ def draw_parameters(neuron_type, seed, channels=None, grid=False):
         value = low + (high - low) * torch.rand(size, generator=generator)
         return (value * 4).round() / 4 if grid else value
 
-    bounds = {"threshold": (0.5, 2.0), "v_init": (-1.0, 1.0)}
-    return {name: draw(*bounds.get(name, (0.0, 1.0))) for name in PARAMETERS[neuron_type]}
+    ranges = {"threshold": (0.5, 2.0), "period": (4.0, 12.0), "refractory_steps": (0.0, 3.0)}
+    ranges |= dict.fromkeys(("v_init", "w", "bias"), (-1.0, 1.0))
+    values = {name: draw(*ranges.get(name, (0.0, 1.0))) for name in neuron_type.bounds}
+    whole = [name for name, bounds in neuron_type.bounds.items() if bounds.whole]
+    return {name: v.round() if name in whole else v for name, v in values.items()}
 
 
 def draw_input(seed, shape, grid=False):

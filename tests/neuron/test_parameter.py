@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.neuron.cases import PARAMETERS, every_neuron
+from tests.neuron.cases import draw_parameters, every_neuron, learnable_names, run
 from torch import nn
 
 from spikestrap import SpikestrapError
@@ -41,12 +41,12 @@ def test_refuses_and_says_what_came(make, message):
 @every_neuron
 @pytest.mark.parametrize("channels", [None, 3])
 def test_learnable_is_a_parameter_and_the_rest_a_buffer(neuron_type, channels):
-    names = PARAMETERS[neuron_type]
-    value = 0.5 if channels is None else torch.full((channels,), 0.5)
+    values = draw_parameters(neuron_type, 0, channels)
+    names = learnable_names(neuron_type)
     for learnable in [(), names[:1], names]:
-        neuron = neuron_type(**dict.fromkeys(names, value), learnable=learnable)
+        neuron = neuron_type(**values, learnable=learnable)
         assert {name for name, _ in neuron.named_parameters()} == set(learnable)
-        assert {name for name, _ in neuron.named_buffers()} == set(names) - set(learnable)
+        assert {name for name, _ in neuron.named_buffers()} == set(values) - set(learnable)
         for tensor in neuron.state_dict().values():
             assert tensor.dtype is torch.float32
             assert tensor.shape == (() if channels is None else (channels,))
@@ -60,29 +60,52 @@ def test_values_are_copied():
 
 
 @every_neuron
-@pytest.mark.parametrize("backend", ["reference", "fused"])
-@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 3, 6, 2)])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("shape", [(25, 4, 3), (25, 4, 3, 6, 2)])
 def test_one_value_a_channel_is_a_neuron_a_channel(neuron_type, backend, shape):
-    names = PARAMETERS[neuron_type]
-    values = {name: torch.linspace(0.2, 0.8, 3) for name in names}
-    z = 2 * torch.rand(shape) - 0.5
+    values = draw_parameters(neuron_type, 7, 3)
+    z = 3 * torch.rand(shape) - 1.2
+    if "noise" in values:  # which would be another one for other shapes
+        values["noise"].zero_()
     with use_backend(backend):
-        together = neuron_type(**values)(z)
+        together = run(neuron_type(**values), z)
         for k in range(3):
-            alone = neuron_type(**{name: v[k].item() for name, v in values.items()})(z[:, :, k])
-            assert torch.equal(together[:, :, k], alone)
-    assert 0 < together.mean() < 1
+            alone = neuron_type(**{name: v[k].item() for name, v in values.items()})
+            assert torch.equal(together[:, :, k], run(alone, z[:, :, k]))
+    assert 0 < together.abs().mean() < 1
 
 
 @every_neuron
-@pytest.mark.parametrize("name", ["threshold", "v_init"])
 @pytest.mark.parametrize("shape", [(4, 2, 5), (4, 3), (4, 3, 2)])
-def test_refuses_other_numbers_of_channels(neuron_type, name, shape):
-    values = dict.fromkeys(PARAMETERS[neuron_type], 0.5) | {name: torch.full((3,), 0.5)}
-    neuron = neuron_type(**values)
-    message = rf"{neuron_type.__name__}: {name} has 3 values.*expected \(N, 3, \.\.\.\)"
-    with pytest.raises(SpikestrapError, match=message):
-        neuron(torch.rand(shape))
+def test_refuses_other_numbers_of_channels(neuron_type, shape):
+    for name in neuron_type.bounds:
+        values = draw_parameters(neuron_type, 0) | {name: draw_parameters(neuron_type, 0, 3)[name]}
+        neuron = neuron_type(**values)
+        message = rf"{neuron_type.__name__}: {name} has 3 values.*expected \(N, 3, \.\.\.\)"
+        with pytest.raises(SpikestrapError, match=message):
+            neuron(torch.rand(shape))
+
+
+@every_neuron
+def test_refuses_values_out_of_bounds(neuron_type):
+    fine = draw_parameters(neuron_type, 0)
+    for name, bounds in neuron_type.bounds.items():
+        outside = [float("nan"), float("inf"), bounds.low - 0.5, bounds.high + 0.5]
+        outside += [0.0] if bounds.positive else []
+        outside += [1.5] if bounds.whole else []
+        for value in outside:
+            for given in (value, torch.tensor([fine[name].item(), value])):
+                with pytest.raises(SpikestrapError, match=rf"{neuron_type.__name__}: {name} must"):
+                    neuron_type(**(fine | {name: given}))
+
+
+@every_neuron
+def test_refuses_to_learn_what_it_has_not(neuron_type):
+    fine = draw_parameters(neuron_type, 0)
+    whole = set(neuron_type.bounds) - set(learnable_names(neuron_type))
+    for name in ("charm", *whole):
+        with pytest.raises(SpikestrapError, match=f"learnable may hold .*; got '{name}'"):
+            neuron_type(**fine, learnable=(name,))
 
 
 @BACKENDS

@@ -347,21 +347,3 @@ class Affine(nn.Module):
             return self.quantizer(self.synapse, None, mean)
         logits: Tensor = self.synapse(mean)
         return logits
-
-
-BOUND = (Input, Dense, Conv, ConvT, Pool, Affine)
-
-
-def bind(neuron_type: type[Neuron], module: str) -> tuple[Any, ...]:
-    """The classes in `BOUND` with a neuron dict of that type, to be names of `module`."""
-    made = []
-    for block in BOUND:
-        example_free = (inspect.getdoc(block) or "").partition(">>>")[0].rstrip()
-        names = {
-            "neuron_type": neuron_type,
-            "__module__": module,
-            "__doc__": f"`block.{block.__name__}` with the parameters of `{neuron_type.__name__}`"
-            f" as a dict.\n\n{example_free}",
-        }
-        made.append(type(block.__name__, (block,), names))
-    return tuple(made)

@@ -7,6 +7,6 @@ torch.Size([4, 8, 10])
 """
 
 from ..neuron import CUBA
-from .base import bind
+from .bind import bind
 
-Input, Dense, Conv, ConvT, Pool, Affine = bind(CUBA, __name__)
+Input, Dense, Conv, ConvT, Pool, Affine, Recurrent, KWTA = bind(CUBA, __name__)

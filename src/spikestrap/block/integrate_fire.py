@@ -7,6 +7,6 @@ torch.Size([4, 8, 10])
 """
 
 from ..neuron import IF
-from .base import bind
+from .bind import bind
 
-Input, Dense, Conv, ConvT, Pool, Affine = bind(IF, __name__)
+Input, Dense, Conv, ConvT, Pool, Affine, Recurrent, KWTA = bind(IF, __name__)

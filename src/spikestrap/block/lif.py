@@ -7,6 +7,6 @@ torch.Size([4, 8, 10])
 """
 
 from ..neuron import LIF
-from .base import bind
+from .bind import bind
 
-Input, Dense, Conv, ConvT, Pool, Affine = bind(LIF, __name__)
+Input, Dense, Conv, ConvT, Pool, Affine, Recurrent, KWTA = bind(LIF, __name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..kernel import fused_wanted
 from ..kernel.reference import State, scan
+from .parameter import Bounds
 
 Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
 
@@ -33,6 +34,12 @@ class Neuron(nn.Module, ABC):
     """
 
     kernel: ClassVar[Kernel | None] = None
+    # The parameters by name, each with the interval it is kept in.
+    bounds: ClassVar[Mapping[str, Bounds]] = {}
+    # Whether z may be complex: `step` then gets its real part as z, its imaginary part last.
+    complex_input: ClassVar[bool] = False
+    # Why no transfer curve can stand for the neuron; None where one can.
+    not_bootstrappable: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -66,11 +73,11 @@ class Neuron(nn.Module, ABC):
     ) -> Tensor | tuple[Tensor, State]:
         """Runs the neuron over time.
 
-        z: (T, N, ...), floating; or (1, N, ...) with `time_steps=T` for an input that is
-        held for T steps. Starts from `state`, or from `init_state`; `return_state=True`
-        returns (spikes, state), to go on from there: a sequence run in chunks gives what
-        it gives in one piece. The state is float32 for half-precision inputs; the spikes
-        have z's dtype.
+        z: (T, N, ...), floating (or complex, where `complex_input` says so); or (1, N, ...)
+        with `time_steps=T` for an input that is held for T steps. Starts from `state`, or
+        from `init_state`; `return_state=True` returns (spikes, state), to go on from there: a
+        sequence run in chunks gives what it gives in one piece. The state is float32 for
+        half-precision inputs; the spikes have z's dtype.
 
         >>> import spikestrap as ss
         >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.5)
@@ -82,9 +89,10 @@ class Neuron(nn.Module, ABC):
         [1.0, 0.0, 1.0]
         """
         time_steps = self._check(z, time_steps)
+        z, *imag = (z.real, z.imag) if z.is_complex() else (z,)
         dtype = z.dtype
         if dtype in (torch.float16, torch.bfloat16):
-            z = z.float()
+            z, imag = z.float(), [part.float() for part in imag]
         # Autocast would have the reference's arithmetic fall back to half precision.
         with torch.autocast(z.device.type, enabled=False):
             fresh = self.init_state(z[0])
@@ -93,7 +101,8 @@ class Neuron(nn.Module, ABC):
             if fused_wanted(z, kernel is not None, type(self).__name__) and kernel is not None:
                 spikes, state = kernel(self, z, state, time_steps)
             else:
-                spikes, state = scan(self.step, (z, *self.extra(z, time_steps)), state, time_steps)
+                inputs = (z, *self.extra(z, time_steps), *imag)
+                spikes, state = scan(self.step, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
@@ -103,8 +112,9 @@ class Neuron(nn.Module, ABC):
             raise SpikestrapError(
                 f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"
             )
-        if not z.is_floating_point():
-            raise SpikestrapError(f"{name}: expected a floating-point z, got {z.dtype}")
+        if not (z.is_floating_point() or (self.complex_input and z.is_complex())):
+            kind = "floating-point or complex" if self.complex_input else "floating-point"
+            raise SpikestrapError(f"{name}: expected a {kind} z, got {z.dtype}")
         if time_steps is None or time_steps == z.shape[0]:
             return z.shape[0]
         if z.shape[0] != 1 or time_steps < 1:

@@ -51,6 +51,7 @@ class ChipCUBA(Neuron):
                 f"{type(neuron).__name__}: the chip's precision is that of CUBA, LIF and IF neurons"
             )
         self.firing = neuron.firing
+        vars(self)["bounds"] = neuron.bounds  # a class variable where the class settles them
         for name, tensor in neuron.named_buffers():
             self.register_buffer(name, tensor)
         for name, parameter in neuron.named_parameters():
@@ -74,7 +75,7 @@ class ChipCUBA(Neuron):
 
     def init_state(self, z: Tensor) -> State:
         """Current u = 0 and membrane v = v_init, each (N, ...)."""
-        check_channels(self, z, {**dict(self.named_buffers()), **dict(self.named_parameters())})
+        check_channels(self, z)
         v_init = self.values()[3].to(z)
         return torch.zeros_like(z), per_channel(v_init, z).expand_as(z)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,13 +15,17 @@ from .parameter import (
     ANY,
     DECAY,
     THRESHOLD,
+    Bounds,
     Value,
+    broadcast,
     check_channels,
-    check_learnable,
-    per_channel,
-    register,
-    value_of,
+    initial,
+    register_all,
+    values_of,
 )
+
+# As the kernel takes them.
+_ORDER = ("current_decay", "voltage_decay", "threshold")
 
 
 class CUBA(Neuron):
@@ -43,6 +48,12 @@ class CUBA(Neuron):
     [1.0, 1.0, 0.0, 0.0]
     """
 
+    bounds: ClassVar[Mapping[str, Bounds]] = {
+        "threshold": THRESHOLD,
+        "current_decay": DECAY,
+        "voltage_decay": DECAY,
+        "v_init": ANY,
+    }
     threshold: Tensor
     current_decay: Tensor
     voltage_decay: Tensor
@@ -63,23 +74,25 @@ class CUBA(Neuron):
         learnable: Collection[str] = (),
     ) -> None:
         super().__init__()
-        check_learnable(self, learnable, ("threshold", "current_decay", "voltage_decay", "v_init"))
         self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
-        register(self, "threshold", threshold, THRESHOLD, "threshold" in learnable)
-        register(self, "current_decay", current_decay, DECAY, "current_decay" in learnable)
-        register(self, "voltage_decay", voltage_decay, DECAY, "voltage_decay" in learnable)
-        register(self, "v_init", v_init, ANY, "v_init" in learnable)
+        register_all(
+            self,
+            learnable,
+            threshold=threshold,
+            current_decay=current_decay,
+            voltage_decay=voltage_decay,
+            v_init=v_init,
+        )
 
     def init_state(self, z: Tensor) -> State:
         """Current u = 0 and membrane v = v_init, each (N, ...)."""
-        names = ("threshold", "current_decay", "voltage_decay", "v_init")
-        check_channels(self, z, {name: getattr(self, name) for name in names})
-        return z.new_zeros(()).expand_as(z), per_channel(self.v_init.to(z), z).expand_as(z)
+        check_channels(self, z)
+        return z.new_zeros(()).expand_as(z), initial(self, z, "v_init")
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equations above."""
         u, v = state
-        current_decay, voltage_decay, threshold = (per_channel(p, z) for p in self._values(z))
+        current_decay, voltage_decay, threshold = broadcast(self, z, *_ORDER)
         u = u * (1 - current_decay) + z
         v = v * (1 - voltage_decay) + u
         spikes, v = self.firing(v, threshold)
@@ -88,15 +101,10 @@ class CUBA(Neuron):
     def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
         """The same over all steps at once."""
         u, v = state
-        spikes, u, v = cuba.run(z, u, v, *self._values(z), time_steps, self.firing.rule)
+        current_decay, voltage_decay, threshold = values_of(self, z, *_ORDER)
+        params = (current_decay, voltage_decay, threshold)
+        spikes, u, v = cuba.run(z, u, v, *params, time_steps, self.firing.rule)
         return spikes, (u, v)
-
-    def _values(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return (
-            value_of(self.current_decay, DECAY).to(z.dtype),
-            value_of(self.voltage_decay, DECAY).to(z.dtype),
-            value_of(self.threshold, THRESHOLD).to(z.dtype),
-        )
 
     def extra_repr(self) -> str:
         return f"reset={self.firing.reset!r}"

@@ -44,12 +44,19 @@ class Firing:
         """Spikes of the membrane v (N, ...), and the membrane after the reset."""
         surrogate = get_surrogate(self.surrogate)
         spikes = spike(v, threshold, surrogate, self.tau_grad, self.scale_grad)
-        fell = spikes.detach() if self.detach_reset else spikes
+        return spikes, self.fall(v, self.seen_by_reset(spikes), threshold)
+
+    def seen_by_reset(self, spikes: Tensor) -> Tensor:
+        """The spikes as they act back on the state: without their gradient, if detached."""
+        return spikes.detach() if self.detach_reset else spikes
+
+    def fall(self, v: Tensor, fell: Tensor, threshold: Tensor) -> Tensor:
+        """The membrane after the reset, where `fell` (as `seen_by_reset` gives it) is 1."""
         if self.reset == "zero":
-            v = v - fell * v
-        elif self.reset == "subtract":
-            v = v - fell * threshold
-        return spikes, v
+            return v - fell * v
+        if self.reset == "subtract":
+            return v - fell * threshold
+        return v
 
     @property
     def rule(self) -> Rule:

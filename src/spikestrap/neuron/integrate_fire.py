@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,12 +14,13 @@ from .firing import Firing
 from .parameter import (
     ANY,
     THRESHOLD,
+    Bounds,
     Value,
+    broadcast,
     check_channels,
-    check_learnable,
-    per_channel,
-    register,
-    value_of,
+    initial,
+    register_all,
+    values_of,
 )
 
 
@@ -42,6 +44,7 @@ class IF(Neuron):
     [0.0, 0.5, 0.5, 1.0]
     """
 
+    bounds: ClassVar[Mapping[str, Bounds]] = {"threshold": THRESHOLD, "v_init": ANY}
     threshold: Tensor
     v_init: Tensor
 
@@ -58,32 +61,28 @@ class IF(Neuron):
         learnable: Collection[str] = (),
     ) -> None:
         super().__init__()
-        check_learnable(self, learnable, ("threshold", "v_init"))
         self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
-        register(self, "threshold", threshold, THRESHOLD, "threshold" in learnable)
-        register(self, "v_init", v_init, ANY, "v_init" in learnable)
+        register_all(self, learnable, threshold=threshold, v_init=v_init)
 
     def init_state(self, z: Tensor) -> State:
         """Membrane v = v_init (N, ...)."""
-        check_channels(self, z, {name: getattr(self, name) for name in ("threshold", "v_init")})
-        return (per_channel(self.v_init.to(z), z).expand_as(z),)
+        check_channels(self, z)
+        return (initial(self, z, "v_init"),)
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equation above."""
         (v,) = state
-        spikes, v = self.firing(v + z, per_channel(self._threshold(z), z))
+        (threshold,) = broadcast(self, z, "threshold")
+        spikes, v = self.firing(v + z, threshold)
         return spikes, (v,)
 
     def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
         """The same over all steps at once."""
         (v,) = state
-        no_leak = z.new_zeros(())
-        threshold, rule = self._threshold(z), self.firing.rule
+        (threshold,) = values_of(self, z, "threshold")
+        no_leak, rule = z.new_zeros(()), self.firing.rule
         spikes, _, v = cuba.run(z, None, v, None, no_leak, threshold, time_steps, rule)
         return spikes, (v,)
-
-    def _threshold(self, z: Tensor) -> Tensor:
-        return value_of(self.threshold, THRESHOLD).to(z.dtype)
 
     def extra_repr(self) -> str:
         return f"reset={self.firing.reset!r}"

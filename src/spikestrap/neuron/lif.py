@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,12 +15,13 @@ from .parameter import (
     ANY,
     DECAY,
     THRESHOLD,
+    Bounds,
     Value,
+    broadcast,
     check_channels,
-    check_learnable,
-    per_channel,
-    register,
-    value_of,
+    initial,
+    register_all,
+    values_of,
 )
 
 
@@ -41,6 +43,11 @@ class LIF(Neuron):
     [0.0, 1.0, 0.0, 1.0]
     """
 
+    bounds: ClassVar[Mapping[str, Bounds]] = {
+        "threshold": THRESHOLD,
+        "voltage_decay": DECAY,
+        "v_init": ANY,
+    }
     threshold: Tensor
     voltage_decay: Tensor
     v_init: Tensor
@@ -59,38 +66,30 @@ class LIF(Neuron):
         learnable: Collection[str] = (),
     ) -> None:
         super().__init__()
-        check_learnable(self, learnable, ("threshold", "voltage_decay", "v_init"))
         self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
-        register(self, "threshold", threshold, THRESHOLD, "threshold" in learnable)
-        register(self, "voltage_decay", voltage_decay, DECAY, "voltage_decay" in learnable)
-        register(self, "v_init", v_init, ANY, "v_init" in learnable)
+        register_all(
+            self, learnable, threshold=threshold, voltage_decay=voltage_decay, v_init=v_init
+        )
 
     def init_state(self, z: Tensor) -> State:
         """Membrane v = v_init (N, ...)."""
-        names = ("threshold", "voltage_decay", "v_init")
-        check_channels(self, z, {name: getattr(self, name) for name in names})
-        return (per_channel(self.v_init.to(z), z).expand_as(z),)
+        check_channels(self, z)
+        return (initial(self, z, "v_init"),)
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equation above."""
         (v,) = state
-        voltage_decay, threshold = (per_channel(p, z) for p in self._values(z))
+        voltage_decay, threshold = broadcast(self, z, "voltage_decay", "threshold")
         spikes, v = self.firing(v * (1 - voltage_decay) + z, threshold)
         return spikes, (v,)
 
     def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
         """The same over all steps at once."""
         (v,) = state
-        decay, threshold = self._values(z)
+        decay, threshold = values_of(self, z, "voltage_decay", "threshold")
         rule = self.firing.rule
         spikes, _, v = cuba.run(z, None, v, None, decay, threshold, time_steps, rule)
         return spikes, (v,)
-
-    def _values(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            value_of(self.voltage_decay, DECAY).to(z.dtype),
-            value_of(self.threshold, THRESHOLD).to(z.dtype),
-        )
 
     def extra_repr(self) -> str:
         return f"reset={self.firing.reset!r}"

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 
+if TYPE_CHECKING:
+    from .base import Neuron
+
 Value = float | Tensor
 
 
 class Bounds(NamedTuple):
-    """A closed interval; `positive` leaves out its lower end 0."""
+    """A closed interval; `positive` leaves out its lower end 0, `whole` all that is no integer.
+
+    Whole numbers cannot be learnt.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     positive: bool = False
+    whole: bool = False
 
     def __str__(self) -> str:
+        kind = "a whole number " if self.whole else ""
         if self.positive:
-            return "> 0"
-        return f"in [{self.low:g}, {self.high:g}]"
+            return f"{kind}> 0"
+        if self.high == math.inf:
+            return f"{kind}>= {self.low:g}"
+        return f"{kind}in [{self.low:g}, {self.high:g}]"
 
 
 DECAY = Bounds(0.0, 1.0)
 THRESHOLD = Bounds(0.0, positive=True)
+NOT_NEGATIVE = Bounds(0.0)
+COUNT = Bounds(0.0, whole=True)
 ANY = Bounds()
 # The lowest value to which training can push what must stay positive.
 _SMALLEST = 1e-6
@@ -51,6 +63,8 @@ def register(module: nn.Module, name: str, value: Value, bounds: Bounds, learnab
     fine = torch.isfinite(tensor) & (tensor >= bounds.low) & (tensor <= bounds.high)
     if bounds.positive:
         fine &= tensor > 0
+    if bounds.whole:
+        fine &= tensor == tensor.round()
     if not bool(fine.all()):
         worst = tensor[~fine].flatten()[0].item()
         limits = "finite" if bounds == ANY else str(bounds)
@@ -100,9 +114,44 @@ def per_channel(parameter: Tensor, z: Tensor) -> Tensor:
     return parameter.view(-1, *[1] * (z.ndim - 2)) if parameter.ndim else parameter
 
 
-def check_channels(neuron: nn.Module, z: Tensor, parameters: dict[str, Tensor]) -> None:
+def register_all(neuron: Neuron, learnable: Collection[str], **values: Value) -> None:
+    """Registers a neuron's parameters, each within its entry in `neuron.bounds`.
+
+    Raises SpikestrapError for a value out of bounds and for a name in `learnable` that is
+    none of those that can be learnt.
+    """
+    known = [name for name, bounds in neuron.bounds.items() if not bounds.whole]
+    check_learnable(neuron, learnable, known)
+    for name, value in values.items():
+        register(neuron, name, value, neuron.bounds[name], name in learnable)
+
+
+def values_of(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:
+    """The parameters of those names, each () or (C,), in bounds and in z's precision."""
+    return tuple(value_of(getattr(neuron, name), neuron.bounds[name]).to(z.dtype) for name in names)
+
+
+def broadcast(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:
+    """The same, shaped to broadcast against z (N, C, ...): what `step` calculates with.
+
+    >>> import spikestrap as ss
+    >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=torch.tensor([0.1, 0.2]))
+    >>> [tuple(p.shape) for p in broadcast(lif, torch.rand(5, 2, 3), "threshold", "voltage_decay")]
+    [(), (2, 1)]
+    """
+    return tuple(per_channel(value, z) for value in values_of(neuron, z, *names))
+
+
+def initial(neuron: Neuron, z: Tensor, name: str) -> Tensor:
+    """A parameter as a state before the first step: one value a neuron, shaped like z (N, ...)."""
+    (value,) = values_of(neuron, z, name)
+    return per_channel(value.to(z.device), z).expand_as(z)
+
+
+def check_channels(neuron: Neuron, z: Tensor) -> None:
     """Raises unless each parameter (C,) has as many values as z (N, C, ...) has channels."""
-    for name, parameter in parameters.items():
+    for name in neuron.bounds:
+        parameter = getattr(neuron, name)
         if parameter.ndim and (z.ndim < 2 or z.shape[1] != parameter.shape[0]):
             raise SpikestrapError(
                 f"{type(neuron).__name__}: {name} has {parameter.shape[0]} values, one a "

@@ -1,0 +1,99 @@
+"""AdRFIzhikevich: an RFIzhikevich whose threshold rises with every spike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..kernel.reference import State
+from . import adaptation, resonator
+from .base import Neuron
+from .firing import Firing
+from .parameter import Bounds, Value, broadcast, check_channels, initial, register_all
+
+
+class AdRFIzhikevich(Neuron):
+    r"""Adaptive resonate-and-fire neuron with a threshold on its imaginary part.
+
+    .. math::
+        x[t] + i\, y[t] &= (1 - d)\, e^{2 \pi i / P}\, (x[t-1] + i\, y[t-1]) + z[t] \\
+        \vartheta[t] &= (1 - d_\vartheta)(\vartheta[t-1] - \vartheta_0) + \vartheta_0 \\
+        r[t] &= (1 - d_r)\, r[t-1] \\
+        s[t] &= y[t] > \vartheta[t] + r[t] \text{, strictly; then} \\
+        r[t] &\leftarrow r[t] + 2\, \vartheta[t]\, s[t], \quad
+        \vartheta[t] \leftarrow \vartheta[t] + \vartheta_{step}\, s[t]
+
+    (lava-dl, slayer.neuron.adrf_iz, in floating point; the resonator as in `RFIzhikevich`,
+    the adaptation as in `ALIF`.) As there, nothing resets x and y unless `reset` says so: the
+    refractory state r holds the neuron back.
+
+    z may be real or complex. threshold > 0 is :math:`\vartheta_0`, threshold_step >= 0;
+    period >= 4 steps is P; the three decays in [0, 1]; each a number or a tensor (C,).
+    reset: "none", "zero" (x = 0, y to the threshold, as in `RFIzhikevich`) or "subtract"
+    (y -= threshold). The rest as in `CUBA`.
+
+    >>> rf = AdRFIzhikevich(threshold=1.0, threshold_step=0.5, period=8.0, decay=0.1)
+    >>> z = torch.cos(2 * torch.pi / 8 * torch.arange(24.0)).view(24, 1, 1)
+    >>> rf(z).flatten().nonzero().flatten().tolist()
+    [2, 9, 10, 17, 18]
+    """
+
+    bounds: ClassVar[Mapping[str, Bounds]] = {**resonator.BOUNDS, **adaptation.BOUNDS}
+    complex_input = True
+
+    def __init__(
+        self,
+        threshold: Value,
+        threshold_step: Value,
+        period: Value,
+        decay: Value,
+        threshold_decay: Value = 0.1,
+        refractory_decay: Value = 0.5,
+        *,
+        reset: str = "none",
+        surrogate: str = "exponential",
+        tau_grad: float = 1.0,
+        scale_grad: float = 1.0,
+        detach_reset: bool = True,
+        learnable: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
+        register_all(
+            self,
+            learnable,
+            threshold=threshold,
+            threshold_step=threshold_step,
+            period=period,
+            decay=decay,
+            threshold_decay=threshold_decay,
+            refractory_decay=refractory_decay,
+        )
+
+    def init_state(self, z: Tensor) -> State:
+        """x = y = 0, the threshold at rest and r = 0, each (N, ...)."""
+        check_channels(self, z)
+        x = y = r = torch.zeros_like(z)
+        return x, y, initial(self, z, "threshold"), r
+
+    def step(self, z: Tensor, state: State, imag: Tensor | None = None) -> tuple[Tensor, State]:
+        """One step of the equations above; imag (N, ...): the imaginary part of the input."""
+        x, y, theta, r = state
+        threshold, rise_by = broadcast(self, z, "threshold", "threshold_step")
+        x, y = resonator.rotate(self, x, y, z, imag)
+        decays = broadcast(self, z, "threshold_decay", "refractory_decay")
+        theta, r = adaptation.relax(theta, r, threshold, *decays)
+        spikes, _ = self.firing(y - r, theta)
+        fell = self.firing.seen_by_reset(spikes)
+        if self.firing.reset == "zero":
+            x, y = x - fell * x, y - fell * (y - theta)
+        else:
+            y = self.firing.fall(y, fell, theta)
+        theta, r = adaptation.rise(theta, r, fell, rise_by)
+        return spikes, (x, y, theta, r)
+
+    def extra_repr(self) -> str:
+        return f"reset={self.firing.reset!r}"

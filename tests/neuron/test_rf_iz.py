@@ -1,0 +1,34 @@
+import math
+
+import pytest
+import torch
+
+from spikestrap.neuron import RFIzhikevich
+
+# 45 degrees a step, and all shrinks by the root of 1/2: x, y become (x - y) / 2, (x + y) / 2.
+HALF_TURN = {"period": 8.0, "decay": 1 - math.sqrt(0.5)}
+
+
+@pytest.mark.parametrize(
+    ("reset", "spikes", "x", "y"),
+    [
+        # (2.5, 0), (1.25, 1.25) fires, (0, 1); (-0.5, 0.5) + (1, 0) = (0.5, 0.5); (0, 0.5).
+        ("zero", [0, 1, 0, 0], 0.0, 0.5),
+        # (2.5, 0), (1.25, 1.25) fires, (1.25, 0.25); (1.5, 0.75); (0.375, 1.125) fires.
+        ("subtract", [0, 1, 0, 1], 0.375, 0.125),
+        # (2.5, 0), (1.25, 1.25) fires; (1, 1.25) fires; (-0.125, 1.125) fires.
+        ("none", [0, 1, 1, 1], -0.125, 1.125),
+    ],
+)
+def test_by_hand(reset, spikes, x, y):
+    neuron = RFIzhikevich(1.0, **HALF_TURN, reset=reset)
+    z = torch.tensor([2.5, 0.0, 1.0, 0.0]).view(4, 1, 1)
+    out, state = neuron(z, return_state=True)
+    assert out.flatten().tolist() == spikes
+    assert [s.item() for s in state] == pytest.approx([x, y], abs=1e-5)
+
+
+def test_an_imaginary_input_fires_it_at_once():
+    z = torch.tensor([1.5j, 0.25j, 1j]).view(3, 1, 1)
+    # y = 1.5 fires and falls to 1; 0.5 + 0.25 does not; x = -0.5, so (0.75 - 0.5) / 2 + 1 does.
+    assert RFIzhikevich(1.0, **HALF_TURN)(z).flatten().tolist() == [1, 0, 1]
