@@ -43,6 +43,7 @@ class CUBA(Neuron):
     one after N. `learnable` names those to train. `reset`, `surrogate`, `tau_grad`,
     `scale_grad`, `detach_reset`: see `Firing`. Raises SpikestrapError out of these ranges.
 
+    >>> import torch
     >>> cuba = CUBA(threshold=1.0, current_decay=0.5, voltage_decay=0.0, reset="subtract")
     >>> cuba(torch.tensor([1.5, 0.0, 0.0, 0.0]).view(4, 1, 1)).flatten().tolist()
     [1.0, 1.0, 0.0, 0.0]
