@@ -39,7 +39,9 @@ def spikestrap_layer() -> Layer:
 
 
 def spikingjelly_layer() -> Layer:
-    """Runs in plain torch: on a CPU it has no other backend."""
+    """On a CPU it runs in torch only: up to 0.0.0.0.14 as its backend "torch", differentiated by
+    autograd; 2.0.0 has no backends by name and a backward pass written by hand.
+    """
     node = neuron.LIFNode(
         tau=1 / LEAK,
         decay_input=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel import cuba
@@ -44,6 +43,7 @@ class CUBA(Neuron):
     one after N. `learnable` names those to train. `reset`, `surrogate`, `tau_grad`,
     `scale_grad`, `detach_reset`: see `Firing`. Raises SpikestrapError out of these ranges.
 
+    >>> import torch
     >>> cuba = CUBA(threshold=1.0, current_decay=0.5, voltage_decay=0.0, reset="subtract")
     >>> cuba(torch.tensor([1.5, 0.0, 0.0, 0.0]).view(4, 1, 1)).flatten().tolist()
     [1.0, 1.0, 0.0, 0.0]
@@ -88,7 +88,7 @@ class CUBA(Neuron):
     def init_state(self, z: Tensor) -> State:
         """Current u = 0 and membrane v = v_init, each (N, ...)."""
         check_channels(self, z)
-        return torch.zeros_like(z), initial(self, z, "v_init")
+        return z.new_zeros(()).expand_as(z), initial(self, z, "v_init")
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equations above."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel import cuba
@@ -38,6 +37,7 @@ class IF(Neuron):
     reset by subtraction and v_init = threshold / 2 a constant input's rate over T steps is
     its rounding to the next of 0, 1/T, ..., 1 (in thresholds). The rest as in `CUBA`.
 
+    >>> import torch
     >>> rounding = IF(threshold=1.0, reset="subtract", v_init=0.5)
     >>> z = torch.tensor([[[0.1, 0.3, 0.7, 0.9]]])
     >>> rounding(z, time_steps=2).mean(0).flatten().tolist()
@@ -79,10 +79,9 @@ class IF(Neuron):
     def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
         """The same over all steps at once."""
         (v,) = state
-        no_current, all_at_once, no_leak = torch.zeros_like(v), z.new_ones(()), z.new_zeros(())
         (threshold,) = values_of(self, z, "threshold")
-        rule = self.firing.rule
-        spikes, _, v = cuba.run(z, no_current, v, all_at_once, no_leak, threshold, time_steps, rule)
+        no_leak, rule = z.new_zeros(()), self.firing.rule
+        spikes, _, v = cuba.run(z, None, v, None, no_leak, threshold, time_steps, rule)
         return spikes, (v,)
 
     def extra_repr(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel import cuba
@@ -38,6 +37,7 @@ class LIF(Neuron):
     threshold > 0; voltage_decay in [0, 1]; v_init: the membrane's first value; each a
     number or a tensor (C,). The rest as in `CUBA`.
 
+    >>> import torch
     >>> lif = LIF(threshold=1.0, voltage_decay=0.5)
     >>> lif(torch.full((4, 1, 1), 0.8)).flatten().tolist()
     [0.0, 1.0, 0.0, 1.0]
@@ -86,10 +86,9 @@ class LIF(Neuron):
     def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
         """The same over all steps at once."""
         (v,) = state
-        no_current, all_at_once = torch.zeros_like(v), z.new_ones(())
         decay, threshold = values_of(self, z, "voltage_decay", "threshold")
         rule = self.firing.rule
-        spikes, _, v = cuba.run(z, no_current, v, all_at_once, decay, threshold, time_steps, rule)
+        spikes, _, v = cuba.run(z, None, v, None, decay, threshold, time_steps, rule)
         return spikes, (v,)
 
     def extra_repr(self) -> str:
