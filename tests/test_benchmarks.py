@@ -82,7 +82,7 @@ def test_neurons_fills_in_its_page(tmp_path):
     assert {row["reset"] for row in rows} == {"zero", "subtract", "none"}
     assert all(0 <= row["rounded"] <= 1 and 0 <= row["rate"] <= 1 for row in rows)
     written = page.read_text()
-    assert "<!-- LIF -->\n| input, reset | T = 2" in written
+    assert "<!-- LIF -->\n| reset | T = 2" in written
     for row in rows:
         assert f"<!-- {row['neuron']} -->" in written
     assert list(tmp_path.iterdir()) == [page]
