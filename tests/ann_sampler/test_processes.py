@@ -111,3 +111,34 @@ for name, tensor in net.state_dict().items():
 """,
     )
     assert not any("Warning" in text for text in errors)
+
+
+def test_sharded_parameters():
+    """FSDP2 shards parameters; curves and statistics stay whole in every process."""
+    run_in(
+        2,
+        """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+neuron = dict(threshold=1.0, voltage_decay=0.0, reset="subtract", v_init=0.5)
+net = ss.Network(
+    ss.block.cuba.Dense(neuron, 20, 16),
+    ss.block.cuba.Dense(neuron, 16, 16),
+    ss.block.cuba.Affine(neuron, 16, 3),
+    time_steps=4,
+)
+mesh = init_device_mesh("cpu", (2,))
+for block in net.blocks:
+    fully_shard(block, mesh=mesh)
+fully_shard(net, mesh=mesh)
+x, y = torch.rand(64, 20)[rank::2], torch.randint(3, (64,))[rank::2]
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for mode in (ss.Mode.SAMPLE, ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.SNN):
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(net(x, mode), y).backward()
+    optimizer.step()
+for _, unit in ss.unit.units_of(net):
+    assert unit.sampler.fitted == 1
+    assert all(same(b) for b in (unit.sampler.statistics, unit.sampler.values))
+""",
+    )

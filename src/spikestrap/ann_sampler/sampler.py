@@ -338,14 +338,14 @@ class AnnSampler(nn.Module):
                 f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
                 "v_init, or take more time steps",
                 SpikestrapWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         elif spikes == pairs:
             warnings.warn(
                 f"{layer} spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
                 "samples: raise the threshold or lower the weights",
                 SpikestrapWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def forward(self, z: Tensor) -> Tensor:

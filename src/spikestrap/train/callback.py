@@ -167,7 +167,8 @@ class BootstrapCallback(pl.Callback):
         if sum(places):
             found["event_rate"] = sum(spikes) / sum(places)
         for name, number, place in zip(events, spikes, places, strict=True):
-            found[f"event_rate/{name}"] = number / place if place else 0.0
+            if place:
+                found[f"event_rate/{name}"] = number / place
         return found
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
