@@ -73,7 +73,8 @@ class Block(nn.Module):
         Raises SpikestrapError for what the chip cannot do.
         """
         name = type(self).__name__
-        neuron = ChipCUBA(self.unit.neuron)
+        neuron = self.unit.neuron
+        neuron = neuron if isinstance(neuron, ChipCUBA) else ChipCUBA(neuron)
         if isinstance(self.synapse, Synapse) and isinstance(self.synapse.layer, nn.ConvTranspose2d):
             raise SpikestrapError(f"{name}: the chip's precision knows no transposed convolution")
         has_bias = self.norm is not None or getattr(self.synapse, "bias", None) is not None

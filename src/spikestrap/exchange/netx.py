@@ -243,7 +243,7 @@ def write(net: fixed.Network, path: str | Path) -> None:
     with h5py.File(buffer, "w") as file:
         for number, layer in enumerate(net.layers):
             try:
-                _write_layer(file.create_group(f"layer/{number}"), layer)
+                write_layer(file.create_group(f"layer/{number}"), layer)
             except SpikestrapError as error:
                 where = f"layer {number} ({type(layer).__name__})"
                 raise SpikestrapError(f"{where}: a .net file cannot hold it: {error}") from error
@@ -255,7 +255,8 @@ def write(net: fixed.Network, path: str | Path) -> None:
     write_file(Path(path), buffer.getvalue())
 
 
-def _write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
+def write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
+    """Writes one layer into its group. Raises SpikestrapError for what netx could not run."""
     kinds = {
         fixed.Input: "input",
         fixed.Flatten: "flatten",

@@ -4,7 +4,7 @@
 `.net` files are read into one and written from one.
 """
 
-from .convert import from_network
+from .convert import from_network, layer_of
 from .layers import MAX_NEURONS, RESETS, Conv, Dense, Flatten, Input, Layer, Neuron
 from .network import Network, Result, run_layer
 
@@ -20,5 +20,6 @@ __all__ = [
     "Neuron",
     "Result",
     "from_network",
+    "layer_of",
     "run_layer",
 ]

@@ -62,6 +62,41 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
     return Network(chain.layers, pipelined=_pipelined(net), time_steps=net.time_steps)
 
 
+@torch.no_grad()
+def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
+    """The integer layer of one block alone, at the chip's precision, which stays as it is.
+
+    input_shape: (C,) or (C, H, W) of one input. Raises SpikestrapError for what integer layers
+    cannot express.
+
+    >>> import spikestrap as ss
+    >>> dense = ss.block.cuba.Dense(dict(threshold=1.0), 4, 3)
+    >>> _ = dense.quantize()
+    >>> layer_of(dense, (4,)).weight.shape
+    (3, 4)
+    """
+    shape = tuple(input_shape)
+    if isinstance(module, block.Block | block.Affine) and module.quantizer is None:
+        raise SpikestrapError(
+            "expected a block at the chip's precision, whose weights it can hold; got one of floats"
+        )
+    if isinstance(module, block.Flatten):
+        return layers.Flatten((math.prod(shape),))
+    if isinstance(module, block.Block) and isinstance(module.synapse, ElementWise):
+        return _input(module, module.synapse, shape)
+    chain = _Chain([], shape)
+    chain.add(module)
+    if not chain.layers:
+        raise SpikestrapError("alone, integer layers have no counterpart of it")
+    return chain.layers[-1]
+
+
+def _input(module: block.Block, synapse: ElementWise, shape: tuple[int, ...]) -> layers.Input:
+    weight, bias = _quantizer(module).element_wise(synapse)
+    half = round(weight.item() * 32)
+    return layers.Input(shape, _neuron(module), weight=half, bias=round(bias.item() * 64) + half)
+
+
 def _entry(
     net: TorchNetwork, rest: list[tuple[int, nn.Module]], input_shape: Sequence[int] | None
 ) -> layers.Input:
@@ -79,9 +114,7 @@ def _entry(
     first = rest[0][1] if rest else None
     if isinstance(first, block.Block) and isinstance(first.synapse, ElementWise):
         rest.pop(0)
-        weight, bias = _quantizer(first).element_wise(first.synapse)
-        half = round(weight.item() * 32)
-        return layers.Input(shape, _neuron(first), weight=half, bias=round(bias.item() * 64) + half)
+        return _input(first, first.synapse, shape)
     if net.time_steps is not None:
         raise SpikestrapError(
             "a chip takes a static input through an Input block, which turns it into spikes: "

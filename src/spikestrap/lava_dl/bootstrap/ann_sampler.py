@@ -1,0 +1,5 @@
+"""lava.lib.dl.bootstrap.ann_sampler."""
+
+from ..sampler import AnnSampler
+
+__all__ = ["AnnSampler"]

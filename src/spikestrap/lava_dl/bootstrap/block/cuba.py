@@ -1,0 +1,13 @@
+"""Blocks of CUBA neurons that bootstrap: ANN is the mode unless told otherwise."""
+
+from ...families import CUBA
+from ...missing import missing
+from ...surface import bind
+
+__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
+
+Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct=False)
+
+__getattr__ = missing(
+    __name__, {"AbstractBlock": "a block of your own is a spikestrap.block.Block, time first"}
+)

@@ -1,0 +1,88 @@
+"""lava-dl's neuron parameters as a neuron dict of spikestrap's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..errors import SpikestrapError
+
+SCALE = 64  # whole numbers on the chip over this: weights, thresholds
+# tau_grad=1, scale_grad=1 of lava-dl are these multiples of what the surrogate takes.
+TAU_GRAD, SCALE_GRAD = 100.0, 0.1
+_TRUNCATED = ("threshold", "threshold_step")
+# What there is no counterpart of: the value that asks for nothing, and what to do instead.
+_WITHOUT = {
+    "scale": (SCALE, "states are whole 1/4096, weights whole 1/64, as on the chip"),
+    "shared_param": (True, "give spikestrap.neuron one value a channel, a tensor (C,)"),
+    "persistent_state": (
+        False,
+        "states are passed on explicitly: spikes, state = neuron(z, state, return_state=True)",
+    ),
+    "graded_spike": (False, "spikes are 0 or 1"),
+}
+
+
+class MeanOnlyBatchNorm:
+    """Names `spikestrap.norm.MeanOnlyNorm` in a neuron dict: dict(norm=MeanOnlyBatchNorm, ...)."""
+
+    def __init__(self) -> None:
+        raise SpikestrapError(
+            "MeanOnlyBatchNorm goes into a neuron dict as it is, not called; by itself the norm is "
+            "spikestrap.norm.MeanOnlyNorm, time first"
+        )
+
+
+def translate(
+    params: Mapping[str, Any] | None, learnable: Sequence[str], where: str
+) -> dict[str, Any]:
+    """The neuron dict for `spikestrap.block`; `params` is not changed.
+
+    learnable: what lava-dl's requires_grad=True trains. Keys of spikestrap's own (reset,
+    v_init, sampler, ...) pass through. Raises SpikestrapError for what has no counterpart.
+
+    >>> translate(dict(threshold=1.26, voltage_decay=0.03), ("voltage_decay",), "Dense")
+    {'threshold': 1.25, 'voltage_decay': 0.03, 'tau_grad': 100.0, 'scale_grad': 0.1}
+    """
+    if not isinstance(params, Mapping):
+        raise SpikestrapError(
+            f"{where}: expected a dict of neuron parameters, got {type(params).__name__}"
+        )
+    made = dict(params)
+    for key, (neutral, instead) in _WITHOUT.items():
+        if made.pop(key, neutral) != neutral:
+            raise SpikestrapError(
+                f"{where}: {key}={params[key]!r} is not carried over, only {neutral!r}: {instead}"
+            )
+    for key in _TRUNCATED:
+        if key in made:
+            made[key] = int(made[key] * SCALE) / SCALE  # as lava-dl does, toward zero
+    made["tau_grad"] = TAU_GRAD * made.get("tau_grad", 1)
+    made["scale_grad"] = SCALE_GRAD * made.get("scale_grad", 1)
+    if made.pop("requires_grad", False):
+        made["learnable"] = tuple(learnable)
+    if made.get("norm") is not None:
+        made["norm"] = _norm(made["norm"], where)
+    if isinstance(made.get("dropout"), nn.Module):
+        made["dropout"] = _probability(made["dropout"], where)
+    return made
+
+
+def _norm(norm: Any, where: str) -> str:
+    if norm is MeanOnlyBatchNorm or norm == "mean_only":
+        return "mean_only"
+    raise SpikestrapError(
+        f"{where}: norm must be None or slayer.neuron.norm.MeanOnlyBatchNorm, got {norm!r}; "
+        'spikestrap.block has "batch", which folds into the weights at export'
+    )
+
+
+def _probability(dropout: nn.Module, where: str) -> float:
+    p = getattr(dropout, "p", None)
+    if not isinstance(p, float | int):
+        raise SpikestrapError(
+            f"{where}: dropout must be slayer.neuron.Dropout(p) or a probability, got {dropout!r}"
+        )
+    return float(p)

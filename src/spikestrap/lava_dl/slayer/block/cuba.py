@@ -1,0 +1,26 @@
+"""Blocks of CUBA neurons for direct training, on the chip's numbers.
+
+>>> import torch
+>>> neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+>>> Dense(neuron, 784, 10)(torch.rand(8, 784, 16)).shape               # (N, C, T)
+torch.Size([8, 10, 16])
+"""
+
+from ...families import CUBA
+from ...missing import missing
+from ...surface import bind
+
+__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
+
+Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct=True)
+
+__getattr__ = missing(
+    __name__,
+    {
+        "ConvT": "a chip has none; spikestrap.block.cuba.ConvT is float, time first",
+        "KWTA": "spikestrap.block.cuba.KWTA, time first",
+        "Recurrent": "spikestrap.block.cuba.Recurrent, time first",
+        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
+        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
+    },
+)

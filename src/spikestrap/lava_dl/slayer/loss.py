@@ -1,0 +1,153 @@
+"""lava.lib.dl.slayer.loss: losses of spikes (N, ..., T), time last."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import SpikestrapError
+from .classifier import MovingWindow, Rate
+from .utils.filter import FIR
+from .utils.time import replicate
+
+
+class SpikeTime(nn.Module):
+    """Squared distance of two spike trains after an exponential filter (van Rossum, 2001).
+
+    time_constant, length: of the filter; filter_order: how many of them in a row.
+
+    >>> import torch
+    >>> spikes = torch.tensor([[[0.0, 1.0, 0.0]]])
+    >>> loss = SpikeTime(time_constant=1, length=1)
+    >>> loss(spikes, spikes).item(), loss(spikes, 0 * spikes).item()
+    (0.0, 1.0)
+    """
+
+    def __init__(
+        self,
+        time_constant: float = 5,
+        length: int = 100,
+        filter_order: int = 1,
+        reduction: str = "sum",
+    ) -> None:
+        super().__init__()
+        single = FIR(time_constant=time_constant, length=length)
+        response = single.filter
+        for _ in range(filter_order - 1):
+            response = single(response)
+        self.filter = FIR(response)
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, desired: Tensor) -> Tensor:
+        """input, desired: spikes (N, ..., T) of one shape."""
+        return F.mse_loss(self.filter(input), self.filter(desired), reduction=self.reduction)
+
+
+class SpikeRate(nn.Module):
+    """Squared distance of the rates from true_rate for the label and false_rate for the others.
+
+    moving_window: compare at each step the rates of the last so many; labels (N,) or (N, T).
+
+    >>> import torch
+    >>> loss = SpikeRate(true_rate=0.5, false_rate=0.0)
+    >>> loss(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([0])).item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        true_rate: float,
+        false_rate: float,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+    ) -> None:
+        super().__init__()
+        for name, rate in (("true_rate", true_rate), ("false_rate", false_rate)):
+            if not 0 <= rate <= 1:
+                raise SpikestrapError(f"SpikeRate: {name} must be in [0, 1], got {rate!r}")
+        self.true_rate, self.false_rate, self.reduction = true_rate, false_rate, reduction
+        self.window = None if moving_window is None else MovingWindow(moving_window)
+
+    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+        """input: spikes (N, C, T); label: classes."""
+        input = input.reshape(len(input), -1, input.shape[-1])
+        hot = F.one_hot(_labels(label, input, self.window), input.shape[1]).movedim(-1, 1)
+        rate = Rate.rate(input) if self.window is None else self.window.rate(input)
+        target = self.true_rate * hot + self.false_rate * (1 - hot)
+        return F.mse_loss(rate, target.to(rate.dtype), reduction=self.reduction)
+
+
+class SpikeMax(nn.Module):
+    """Negative log of the confidence in the label.
+
+    moving_window: at each step, of the last so many; labels (N,) or (N, T). mode:
+    "probability", rates over their sum, or "softmax".
+
+    >>> import torch
+    >>> loss = SpikeMax(mode="softmax")
+    >>> round(loss(torch.zeros(1, 2, 4), torch.tensor([0])).item(), 4)      # log 2
+    0.6931
+    """
+
+    def __init__(
+        self, moving_window: int | None = None, mode: str = "probability", reduction: str = "sum"
+    ) -> None:
+        super().__init__()
+        if mode not in ("probability", "softmax"):
+            raise SpikestrapError(f"SpikeMax: mode must be probability or softmax, got {mode!r}")
+        self.window = None if moving_window is None else MovingWindow(moving_window)
+        self.mode, self.reduction = mode, reduction
+
+    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+        """input: spikes (N, C, T); label: classes."""
+        input = input.reshape(len(input), -1, input.shape[-1])
+        confidence = Rate.confidence if self.window is None else self.window.confidence
+        if self.mode == "softmax":
+            log_p = confidence(input, mode="logsoftmax")
+        else:  # a class that never fired has confidence 0: its log must stay finite
+            log_p = confidence(input, mode="probability").clamp_min(_SMALLEST).log()
+        return F.nll_loss(log_p, _labels(label, input, self.window), reduction=self.reduction)
+
+
+class SpikeMoid(nn.Module):
+    """Binary cross-entropy of the sigmoid of (rate - theta) / alpha, class by class.
+
+    label: 0 and 1, (N, C); with moving_window, at each step, also (N, C, T).
+
+    >>> import torch
+    >>> round(SpikeMoid()(torch.zeros(1, 1, 4), torch.ones(1, 1)).item(), 4)
+    0.6931
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+        alpha: float = 1,
+        theta: float = 0,
+    ) -> None:
+        super().__init__()
+        self.window = None if moving_window is None else MovingWindow(moving_window)
+        self.reduction, self.alpha, self.theta = reduction, alpha, theta
+
+    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+        """input: spikes (N, C, T)."""
+        input = input.reshape(len(input), -1, input.shape[-1])
+        rate = Rate.rate(input) if self.window is None else self.window.rate(input)
+        if label.ndim < rate.ndim:
+            label = replicate(label, input.shape[-1])
+        return F.binary_cross_entropy_with_logits(
+            (rate - self.theta) / self.alpha,
+            label.view_as(rate).to(rate.dtype),
+            reduction=self.reduction,
+        )
+
+
+_SMALLEST = 1e-12
+
+
+def _labels(label: Tensor, spikes: Tensor, window: MovingWindow | None) -> Tensor:
+    """Classes (N,), or (N, T) where there is a window."""
+    if window is None or label.ndim > 1:
+        return label
+    return replicate(label, spikes.shape[-1])
