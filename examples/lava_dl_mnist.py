@@ -19,11 +19,13 @@ import spikestrap.lava_dl.slayer as slayer  # was: import lava.lib.dl.slayer as 
 from spikestrap.train import RandomAffine, mnist
 from spikestrap.train.batches import Batches
 
+HIDDEN, TIME_STEPS = 512, 16
+
 
 class Network(torch.nn.Module):
     """An MLP that sees each image for `time_steps` steps; pixels in [-1, 1]."""
 
-    def __init__(self, pixels, classes, hidden=512, time_steps=16):
+    def __init__(self, pixels, classes, hidden, time_steps):
         super().__init__()
         self.time_steps = time_steps
         neuron = {
@@ -102,7 +104,7 @@ def train(data, options):
     train_loader = Batches(data.train, options.batch_size, affine, options.seed)
     test_loader = list(zip(data.test.x.split(500), data.test.y.split(500), strict=True))
 
-    net = Network(data.train.x[0].numel(), data.classes)
+    net = Network(data.train.x[0].numel(), data.classes, HIDDEN, TIME_STEPS)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.002)
     scheduler = bootstrap.routine.Scheduler(num_sample_iter=10, sample_period=2)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)

@@ -78,17 +78,30 @@ def _updates(
     updates: list[Update] = []
     for number, (module, tensors) in enumerate(zip(ours, saved, strict=True)):
         where = f"block {number} ({type(module).__name__})"
-        left = dict(tensors)
         try:
-            updates += _synapse(module.synapse, left, input_range)
-            if isinstance(module, block.Block):
-                updates += _neuron(module, left)
-            else:
-                left = {name: t for name, t in left.items() if not name.startswith("neuron.")}
+            updates += block_updates(module, tensors, input_range)
         except SpikestrapError as error:
             raise SpikestrapError(f"{where}: {error}") from error
-        if left:
-            raise SpikestrapError(f"{where}: nothing here takes {min(left)!r}")
+    return updates
+
+
+def block_updates(
+    module: block.Block | block.Affine,
+    tensors: Mapping[str, Tensor],
+    input_range: tuple[float, float] = (-1.0, 1.0),
+) -> list[Update]:
+    """Which tensors of a block take which values, for the tensors lava-dl has of it, by its names.
+
+    Raises SpikestrapError where they are not those of such a block.
+    """
+    left = {name: tensor.float() for name, tensor in tensors.items()}
+    updates = _synapse(module.synapse, left, input_range)
+    if isinstance(module, block.Block):
+        updates += _neuron(module, left)
+    else:
+        left = {name: t for name, t in left.items() if not name.startswith("neuron.")}
+    if left:
+        raise SpikestrapError(f"nothing here takes {min(left)!r}")
     return updates
 
 

@@ -22,6 +22,7 @@ from ..neuron import ChipCUBA, Neuron
 from ..routine import Mode
 from ..synapse import ElementWise, Size, Synapse
 from ..timeaxis import has_time, hold, is_held, over_time
+from .checkpoint import rename_lava_dl
 from .neuron_params import translate
 from .sampler import AnnSampler
 from .timelast import time_first, time_last
@@ -82,6 +83,10 @@ class TimeLast(nn.Module):
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         return self.block(x, mode=mode)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        rename_lava_dl(self, state, prefix)
+        super()._load_from_state_dict(state, prefix, *rest)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -419,17 +424,17 @@ class Affine(TimeLast):
         on_chip = _wants_chip(self.family, pre_hook_fx, name)
         if on_chip:
             made.quantize()
-        self.neuron: Neuron | None = None
+        self.membrane: Neuron | None = None
         if self.direct and dynamics:
             params = {**translate(neuron_params, self.family.learnable, name), "reset": "none"}
             free, _ = split_neuron(params, made.neuron_type, name)
-            self.neuron = ChipCUBA(free) if on_chip else free
+            self.membrane = ChipCUBA(free) if on_chip else free
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         if not mode.spiking:
             return self.block(x)
         z = over_time(self.block, x)
-        return z if self.neuron is None else _voltage(self.neuron, z)
+        return z if self.membrane is None else _voltage(self.membrane, z)
 
     @property
     def synapse(self) -> SynapseView:

@@ -9,5 +9,6 @@ __all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
 Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct=False)
 
 __getattr__ = missing(
-    __name__, {"AbstractBlock": "a block of your own is a spikestrap.block.Block, time first"}
+    __name__,
+    {"ConvT": "a chip has none; spikestrap.block.cuba.ConvT is float, time first"},
 )

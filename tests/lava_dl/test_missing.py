@@ -1,0 +1,54 @@
+import importlib
+
+import pytest
+
+import spikestrap as ss
+import spikestrap.lava_dl.bootstrap as bootstrap
+import spikestrap.lava_dl.slayer as slayer
+
+# What lava-dl's packages export, and so are there or say what is there instead.
+EXPORTS = {
+    "bootstrap": "Mode ann_sampler block routine",
+    "bootstrap.block": "base cuba",
+    "bootstrap.block.cuba": "Affine Conv Dense Flatten Input",
+    "bootstrap.block.base": "Mode AbstractBlock",
+    "bootstrap.routine": "LayerMode Mode Scheduler",
+    "bootstrap.ann_sampler": "AnnSampler",
+    "slayer": "auto axon block classifier dendrite io loss neuron spike synapse utils",
+    "slayer.axon": "Delay Delta delay",
+    "slayer.block": "adrf adrf_iz alif cuba rf rf_iz sigma_delta",
+    "slayer.block.cuba": "Affine Average Conv ConvT Dense Flatten Input KWTA Pool Recurrent "
+    "TimeDecimation Unpool",
+    "slayer.classifier": "MovingWindow Rate",
+    "slayer.loss": "SpikeMax SpikeMoid SpikeRate SpikeTime",
+    "slayer.neuron": "Dropout adrf adrf_iz alif cuba norm rf rf_iz sigma_delta",
+    "slayer.neuron.norm": "MeanOnlyBatchNorm WgtScaleBatchNorm",
+    "slayer.neuron.cuba": "Neuron neuron_params",
+    "slayer.utils": "Assistant LearningStat LearningStats QUANTIZE_MODE diagonal_mask filter "
+    "quantize staticproperty time",
+    "slayer.utils.filter": "FIR FIRBank conv corr",
+    "slayer.utils.time": "replicate shift",
+}
+
+
+@pytest.mark.parametrize("module", EXPORTS)
+def test_every_export_is_there_or_says_what_is(module):
+    found = importlib.import_module(f"spikestrap.lava_dl.{module}")
+    for name in set(EXPORTS[module].split()) - set(dir(found)):
+        with pytest.raises(ss.SpikestrapError) as error:
+            getattr(found, name)
+        assert str(error.value).startswith(f"{module}.{name} is not carried over: ")
+        assert "\n" not in str(error.value)
+
+
+def test_from_import_says_it_too():
+    with pytest.raises(ss.SpikestrapError, match="event files"):
+        from spikestrap.lava_dl.slayer import io  # noqa: F401
+
+
+def test_other_names_are_plainly_not_there():
+    with pytest.raises(AttributeError, match="bootstrap has no 'nothing'"):
+        bootstrap.nothing  # noqa: B018
+    assert not hasattr(slayer.utils, "nothing")
+    with pytest.raises(ss.SpikestrapError, match="not called"):
+        slayer.neuron.norm.MeanOnlyBatchNorm()
