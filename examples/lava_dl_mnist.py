@@ -1,6 +1,7 @@
 """MNIST, written to lava-dl's bootstrap API: train, evaluate as an SNN, export to HDF5.
 
-Two import lines tell it from a script for lava-dl; all else is what one would write there.
+Two import lines tell its network, training loop and export from those of a script for lava-dl;
+the images come from spikestrap's reader, and at the end it runs the file that it wrote.
 
     python examples/lava_dl_mnist.py --data DIR --epochs 10        # DIR holds the four IDX files
 """
@@ -65,13 +66,13 @@ class Network(torch.nn.Module):
                 b.export_hdf5(layer.create_group(f"{i}"))
 
 
-def run(net, stat, batches, mode_of, optimizer=None):
-    """An epoch over the batches: of training with an optimizer, else of evaluation."""
+def run(net, scheduler, epoch, batches, stat, optimizer=None):
+    """An epoch of training with an optimizer, else of evaluation; the predictions."""
     net.train(optimizer is not None)
     predictions = []
     for i, (x, label) in enumerate(batches):
         with torch.set_grad_enabled(net.training):
-            output = net(2 * x - 1, mode_of(i))
+            output = net(2 * x - 1, scheduler.mode(epoch, i, net.training))
             loss = F.cross_entropy(torch.mean(output, dim=-1), label)
         if net.training:
             optimizer.zero_grad()
@@ -112,9 +113,8 @@ def train(data, options):
 
     start = time.perf_counter()
     for epoch in range(options.epochs):
-        modes = lambda i, epoch=epoch: scheduler.mode(epoch, i, net.training)  # noqa: E731
-        run(net, stats.training, train_loader, modes, optimizer)
-        predictions = run(net, stats.testing, test_loader, modes)
+        run(net, scheduler, epoch, train_loader, stats.training, optimizer)
+        predictions = run(net, scheduler, epoch, test_loader, stats.testing)
         rate.step()
         scheduler.sync_snn_stat(stats.testing)
         print(f"[Epoch {epoch:2d}/{options.epochs}] {stats.training}")

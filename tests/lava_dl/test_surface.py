@@ -14,6 +14,7 @@ from spikestrap.lava_dl import to_network
 
 NEURON = {"threshold": 1.25, "current_decay": 1, "voltage_decay": 0.03}
 OURS = {**NEURON, "tau_grad": 100.0, "scale_grad": 0.1}
+MEAN_ONLY = slayer.neuron.norm.MeanOnlyBatchNorm
 cuba, direct = bootstrap.block.cuba, slayer.block.cuba
 
 
@@ -213,18 +214,16 @@ def test_what_is_not_there_says_so(make, message):
 class Images(torch.nn.Module):
     """A network as tutorials write one, of every block that exports."""
 
-    def __init__(self):
+    def __init__(self, **shift):
         super().__init__()
         neuron = {**NEURON, "threshold": 0.5}
         self.blocks = torch.nn.ModuleList(
             [
-                cuba.Input(neuron, weight=1, bias=0),
-                cuba.Conv(neuron, 1, 4, 3, padding=1, weight_scale=3, weight_norm=True),
-                cuba.Pool(neuron, 2),
+                cuba.Input(neuron, weight=1, bias=0, **shift),
+                cuba.Conv(neuron, 1, 4, 3, padding=1, weight_scale=3, weight_norm=True, **shift),
+                cuba.Pool(neuron, 2, **shift),
                 cuba.Flatten(),
-                cuba.Dense(
-                    {**neuron, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}, 64, 20, weight_scale=3
-                ),
+                cuba.Dense({**neuron, "norm": MEAN_ONLY}, 64, 20, weight_scale=3, **shift),
                 cuba.Affine(neuron, 20, 10),
             ]
         )
@@ -275,6 +274,17 @@ def test_export_loads_back_with_equal_logits_and_is_the_file_that_save_writes(tm
     assert script.keys() == saved.keys()
     for name in script:
         np.testing.assert_array_equal(script[name], saved[name])
+
+
+def test_delay_shift_is_the_files_pipeline(tmp_path):
+    net = Images(delay_shift=True).eval()
+    x = 2 * torch.rand(40, 1, 8, 8) - 1
+    logits = net(x, bootstrap.routine.Scheduler().mode(0, 0, False)).mean(-1)
+    net.export_hdf5(tmp_path / "network.net")
+    with h5py.File(tmp_path / "network.net", "a") as file:
+        file["simulation/pipelined"] = 1
+    found = ss.load(tmp_path / "network.net").run((x + 1) / 2).logits
+    assert torch.allclose(torch.from_numpy(found).float(), logits)
 
 
 def test_export_of_lava_dls_weights_is_lava_dls_export(tmp_path):

@@ -3,4 +3,14 @@
 from .. import block
 from .surface import Family
 
-CUBA = Family(block.cuba, learnable=("current_decay", "voltage_decay"), on_chip=True)
+_ADAPTS = ("threshold_decay", "refractory_decay")
+
+CUBA = Family(block.cuba, ("current_decay", "voltage_decay"), on_chip=True)
+ALIF = Family(block.alif, ("current_decay", "voltage_decay", *_ADAPTS))
+RF = Family(block.rf, ("period", "decay"), complex_weights=True)
+RF_IZ = Family(block.rf_iz, ("period", "decay"), complex_weights=True)
+ADRF = Family(block.adrf, ("period", "decay", *_ADAPTS), complex_weights=True)
+ADRF_IZ = Family(block.adrf_iz, ("period", "decay", *_ADAPTS), complex_weights=True)
+SIGMA_DELTA = Family(
+    block.sigma_delta, ("threshold",), encoder_ignores=("activation", "bias"), shift=False
+)

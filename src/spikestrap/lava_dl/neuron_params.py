@@ -22,6 +22,8 @@ _WITHOUT = {
         "states are passed on explicitly: spikes, state = neuron(z, state, return_state=True)",
     ),
     "graded_spike": (False, "spikes are 0 or 1"),
+    "cum_error": (False, "what was not sent stays in the change as it is"),
+    "num_neurons": (None, "the number of neurons is that of the input"),
 }
 
 
@@ -63,6 +65,8 @@ def translate(
     made["scale_grad"] = SCALE_GRAD * made.get("scale_grad", 1)
     if made.pop("requires_grad", False):
         made["learnable"] = tuple(learnable)
+    if callable(made.get("activation")):
+        made["activation"] = made["activation"].__name__  # torch.relu and the like
     if made.get("norm") is not None:
         made["norm"] = _norm(made["norm"], where)
     if isinstance(made.get("dropout"), nn.Module):

@@ -1,8 +1,8 @@
 """Blocks of CUBA neurons that bootstrap: ANN is the mode unless told otherwise."""
 
+from ...bind import bind
 from ...families import CUBA
 from ...missing import missing
-from ...surface import bind
 
 __all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
 

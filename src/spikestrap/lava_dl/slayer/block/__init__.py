@@ -1,8 +1,8 @@
 """lava.lib.dl.slayer.block: blocks for direct training, one module a neuron."""
 
 from ...missing import missing
-from . import cuba
+from . import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 
-__all__ = ["cuba"]
+__all__ = ["adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta"]
 
 __getattr__ = missing(__name__, {"cuba_hoyer": "spikestrap has no Hoyer threshold"})

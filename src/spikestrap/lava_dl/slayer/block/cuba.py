@@ -6,9 +6,9 @@
 torch.Size([8, 10, 16])
 """
 
+from ...bind import bind
 from ...families import CUBA
 from ...missing import missing
-from ...surface import bind
 
 __all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
 

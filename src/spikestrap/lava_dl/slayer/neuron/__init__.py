@@ -6,4 +6,15 @@ from .dropout import Dropout
 
 __all__ = ["Dropout", "cuba", "norm"]
 
-__getattr__ = missing(__name__, {"cuba_hoyer": "spikestrap has no Hoyer threshold"})
+__getattr__ = missing(
+    __name__,
+    {
+        "adrf": "spikestrap.neuron.AdRF, time first",
+        "adrf_iz": "spikestrap.neuron.AdRFIzhikevich, time first",
+        "alif": "spikestrap.neuron.ALIF, time first",
+        "cuba_hoyer": "spikestrap has no Hoyer threshold",
+        "rf": "spikestrap.neuron.RF, time first",
+        "rf_iz": "spikestrap.neuron.RFIzhikevich, time first",
+        "sigma_delta": "spikestrap.neuron.SigmaDelta, time first",
+    },
+)

@@ -1,0 +1,32 @@
+"""The classes of one neuron, for `bootstrap` or for `slayer`.
+
+bootstrap bootstraps, so ANN is the mode unless told otherwise; slayer trains directly, in SNN mode
+and with a delay of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .layers import Conv, Dense, Input, Pool
+from .readout import Affine, Average, Flatten, Output
+from .surface import Family, TimeLast
+
+SURFACES = (Input, Dense, Conv, Pool, Flatten, Affine, Average)
+RESONATOR = (Input, Dense, Conv, Flatten, Average)
+SIGMA_DELTA = (Input, Dense, Conv, Pool, Flatten, Average, Output)
+
+
+def bind(
+    family: Family, module: str, *, direct: bool, surfaces: Sequence[type[TimeLast]] = SURFACES
+) -> tuple[Any, ...]:
+    """The classes in `surfaces` for blocks of that neuron, to be names of `module`.
+
+    direct: as in slayer, else as in bootstrap.
+    """
+    names = {"family": family, "direct": direct, "__module__": module}
+    return tuple(
+        type(surface.__name__, (surface,), {**names, "__doc__": surface.__doc__})
+        for surface in surfaces
+    )

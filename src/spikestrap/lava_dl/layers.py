@@ -1,0 +1,212 @@
+"""Blocks with a neuron: Input, Dense, Conv, Pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..block.complex import ComplexSynapse
+from ..errors import SpikestrapError
+from ..routine import Mode
+from ..synapse import ElementWise, Size, Synapse
+from ..timeaxis import hold, is_held
+from .surface import EIGHT_BIT, Params, WithNeuron, check_count
+from .weights import ComplexSynapseView, SynapseView, keep_only
+
+
+class Input(WithNeuron):
+    """Turns a value x into a current, weight * x + bias, and spikes: any shape, the same out.
+
+    weight, bias: both learnable; None and None leave them out. The current is rounded to whole
+    1/64, as the chip's input layer does.
+    """
+
+    def __init__(
+        self,
+        neuron_params: Params = None,
+        weight: float | None = None,
+        bias: float | None = None,
+        delay_shift: bool | None = None,
+        count_log: bool = False,
+    ) -> None:
+        if (weight is None) != (bias is None):
+            raise SpikestrapError(
+                f"{type(self).__name__}: expected weight and bias, or neither; got {weight=}, "
+                f"{bias=}"
+            )
+        gain, offset = (1.0, 0.0) if weight is None or bias is None else (weight, bias)
+        # `block.Input` is made for pixels in [0, 1], of which the chip's input layer takes
+        # 2 x - 1. Here x is what that layer takes.
+        neuron = self._neuron(neuron_params)
+        made = self.family.blocks.Input(
+            {key: neuron[key] for key in neuron if key not in self.family.encoder_ignores},
+            2 * gain,
+            offset - gain,
+            **self._options(delay_shift, count_log, False),
+        )
+        made.synapse.requires_grad_(weight is not None)
+        super().__init__(made, (), count_log)
+        self._quantize(EIGHT_BIT)
+
+    def _run(self, x: Tensor, mode: Mode) -> Any:
+        pixels = hold((x[0] + 1) / 2, len(x)) if is_held(x) else (x + 1) / 2
+        return super()._run(pixels, mode)
+
+    @property
+    def weight(self) -> Tensor:
+        """The factor of x."""
+        return self._encoder.weight / 2
+
+    @property
+    def bias(self) -> Tensor:
+        """What is added to it."""
+        return self._encoder.bias + self._encoder.weight / 2
+
+    @property
+    def _encoder(self) -> ElementWise:
+        synapse = self.block.synapse
+        assert isinstance(synapse, ElementWise)
+        return synapse
+
+
+class WithSynapse(WithNeuron):
+    """A block with weights to train."""
+
+    @property
+    def synapse(self) -> SynapseView | ComplexSynapseView:
+        """Its weights."""
+        synapse = self.block.synapse
+        if isinstance(synapse, ComplexSynapse):
+            return ComplexSynapseView(synapse)
+        assert isinstance(synapse, Synapse)
+        return SynapseView(synapse)
+
+
+class Dense(WithSynapse):
+    """Fully connected: (N, in_neurons, T) to (N, out_neurons, T).
+
+    weight_scale multiplies torch's initial weights. mask (out_neurons, in_neurons): which to keep.
+    pre_hook_fx: left out for 8-bit weights, None for float ones. delay_shift: spikes go on one
+    step late. count_log: gives (output, event rate).
+    """
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
+        delay: bool = False,
+        delay_shift: bool | None = None,
+        mask: Tensor | None = None,
+        count_log: bool = False,
+    ) -> None:
+        made = self.family.weighted("Dense")(
+            self._neuron(neuron_params),
+            check_count(in_neurons, "in_neurons", type(self).__name__),
+            check_count(out_neurons, "out_neurons", type(self).__name__),
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+            **self._options(delay_shift, count_log, delay),
+        )
+        keep_only(made.synapse, mask, type(self).__name__)
+        super().__init__(made, (in_neurons,), count_log)
+        self._quantize(pre_hook_fx)
+
+
+class Conv(WithSynapse):
+    """2-d convolution: (N, in_features, H, W, T) to (N, out_features, H', W', T).
+
+    The options are those of `Dense`.
+    """
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        in_features: int,
+        out_features: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
+        delay: bool = False,
+        delay_shift: bool | None = None,
+        count_log: bool = False,
+    ) -> None:
+        made = self.family.weighted("Conv")(
+            self._neuron(neuron_params),
+            in_features,
+            out_features,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+            **self._options(delay_shift, count_log, delay),
+        )
+        super().__init__(made, (), count_log)
+        self._quantize(pre_hook_fx)
+
+
+class Pool(WithNeuron):
+    """Sums windows, times weight_scale, into a neuron: (N, C, H, W, T) to (N, C, H', W', T).
+
+    Windows must tile the image. A norm in neuron_params is left out, as there; the options are
+    those of `Dense`.
+    """
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
+        delay: bool = False,
+        delay_shift: bool | None = None,
+        count_log: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        if dilation not in (1, (1, 1)) or weight_norm:
+            raise SpikestrapError(
+                f"{name}: dilation and weight_norm are not carried over: its weight is one fixed "
+                f"number; got {dilation=}, {weight_norm=}"
+            )
+        made = self.family.blocks.Pool(
+            {**self._neuron(neuron_params), "norm": None},
+            kernel_size,
+            stride,
+            padding,
+            weight=float(weight_scale),
+            **self._options(delay_shift, count_log, delay),
+        )
+        super().__init__(made, (), count_log)
+        self._quantize(pre_hook_fx)
+
+    def _run(self, x: Tensor, mode: Mode) -> Any:
+        pool: Any = self.block.synapse.pool
+        window, step, edge = (_pair(s) for s in (pool.kernel_size, pool.stride, pool.padding))
+        sides = [s + 2 * e - w for s, e, w in zip(x.shape[3:], edge, window, strict=True)]
+        if any(side % s for side, s in zip(sides, step, strict=True)):
+            raise SpikestrapError(
+                f"{type(self).__name__}: windows {window} at stride {step} do not tile images "
+                f"{tuple(x.shape[3:])}; lava-dl adds zeros at one edge, which its export leaves "
+                "out: pad the images, or crop them"
+            )
+        return super()._run(x, mode)
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,146 @@
+"""Blocks without spikes: Flatten, and what reads a network out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import block as blocks
+from ..block.base import split_neuron
+from ..errors import SpikestrapError
+from ..neuron import ChipCUBA, Neuron
+from ..routine import Mode
+from ..timeaxis import over_time
+from .neuron_params import translate
+from .surface import EIGHT_BIT, Params, TimeLast, check_count, wants_chip
+from .weights import SynapseView, keep_only
+
+
+class Flatten(TimeLast):
+    """Images to vectors: (N, C, H, W, T) to (N, C H W, T)."""
+
+    def __init__(self, count_log: bool = False) -> None:
+        super().__init__(blocks.Flatten(), (), count_log)
+
+
+class Affine(TimeLast):
+    """The readout, without spikes: (N, in_neurons, T) to (N, out_neurons, T).
+
+    In slayer with dynamics=True the output is the voltage of a neuron that never resets, else
+    the weighted input; in bootstrap, as there, always the latter. The options are those of
+    `Dense`.
+    """
+
+    block: blocks.Affine
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
+        dynamics: bool = True,
+        mask: Tensor | None = None,
+        count_log: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        made = self.family.blocks.Affine(
+            None,
+            check_count(in_neurons, "in_neurons", name),
+            check_count(out_neurons, "out_neurons", name),
+            bias=False,
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+        )
+        keep_only(made.synapse, mask, name)
+        super().__init__(made, (in_neurons,), count_log)
+        on_chip = wants_chip(self.family, pre_hook_fx, name)
+        if on_chip:
+            made.quantize()
+        self.membrane: Neuron | None = None
+        if self.direct and dynamics:
+            params = {**translate(neuron_params, self.family.learnable, name), "reset": "none"}
+            free, _ = split_neuron(params, made.neuron_type, name)
+            self.membrane = ChipCUBA(free) if on_chip else free
+
+    def _run(self, x: Tensor, mode: Mode) -> Tensor:
+        if not mode.spiking:
+            return self.block(x)
+        z = over_time(self.block, x)
+        return z if self.membrane is None else _voltage(self.membrane, z)
+
+    @property
+    def synapse(self) -> SynapseView:
+        """Its weights."""
+        return SynapseView(self.block.synapse)
+
+
+class Output(TimeLast):
+    """The readout of sigma-delta layers, summed up over time: (N, in_neurons, T) to (N, out, T)."""
+
+    block: blocks.Affine
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        count_log: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        made = self.family.blocks.Affine(
+            None,
+            check_count(in_neurons, "in_neurons", name),
+            check_count(out_neurons, "out_neurons", name),
+            bias=False,
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+        )
+        super().__init__(made, (in_neurons,), count_log)
+
+    def _run(self, x: Tensor, mode: Mode) -> Tensor:
+        return over_time(self.block, x).cumsum(0)
+
+    @property
+    def synapse(self) -> SynapseView:
+        """Its weights."""
+        return SynapseView(self.block.synapse)
+
+
+class Average(TimeLast):
+    """Means of num_outputs groups of neurons, in order: (N, ..., T) to (N, num_outputs, T)."""
+
+    def __init__(self, num_outputs: int, count_log: bool = False) -> None:
+        super().__init__(
+            _GroupMean(check_count(num_outputs, "num_outputs", "Average")), (), count_log
+        )
+
+
+class _GroupMean(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor, mode: Mode) -> Tensor:
+        """Spikes (T, N, ...) to (T, N, groups)."""
+        vectors = x.flatten(2)
+        if vectors.shape[2] % self.groups:
+            raise SpikestrapError(
+                f"Average: {vectors.shape[2]} neurons do not make {self.groups} groups of one size"
+            )
+        return vectors.unflatten(2, (self.groups, -1)).mean(3)
+
+
+def _voltage(neuron: Neuron, z: Tensor) -> Tensor:
+    """The membrane of a neuron that does not reset, (T, N, ...); its state's second part."""
+    state, voltages = neuron.init_state(z[0]), []
+    for step in z:
+        _, state = neuron.step(step, state)
+        voltages.append(state[1])
+    return torch.stack(voltages)

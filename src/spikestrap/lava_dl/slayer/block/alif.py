@@ -1,0 +1,27 @@
+"""Blocks of ALIF neurons for direct training, with float weights.
+
+>>> import torch
+>>> neuron = dict(threshold=1.0, threshold_step=0.5, current_decay=0.25, voltage_decay=0.1,
+...     threshold_decay=0.1, refractory_decay=0.5)
+>>> Dense(neuron, 784, 10)(torch.rand(8, 784, 16)).shape               # (N, C, T)
+torch.Size([8, 10, 16])
+"""
+
+from ...bind import bind
+from ...families import ALIF
+from ...missing import missing
+
+__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
+
+Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(ALIF, __name__, direct=True)
+
+__getattr__ = missing(
+    __name__,
+    {
+        "ConvT": "spikestrap.block.alif.ConvT, time first",
+        "KWTA": "spikestrap.block.alif.KWTA, time first",
+        "Recurrent": "spikestrap.block.alif.Recurrent, time first",
+        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
+        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
+    },
+)

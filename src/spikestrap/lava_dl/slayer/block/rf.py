@@ -1,0 +1,28 @@
+"""Blocks of RF neurons for direct training, with complex float weights.
+
+>>> import torch
+>>> neuron = dict(threshold=1.0, period=8.0, decay=0.1)
+>>> Dense(neuron, 784, 10)(torch.rand(8, 784, 16)).shape               # (N, C, T)
+torch.Size([8, 10, 16])
+"""
+
+from ...bind import RESONATOR, bind
+from ...families import RF
+from ...missing import missing
+
+__all__ = ["Average", "Conv", "Dense", "Flatten", "Input"]
+
+Input, Dense, Conv, Flatten, Average = bind(RF, __name__, direct=True, surfaces=RESONATOR)
+
+__getattr__ = missing(
+    __name__,
+    {
+        "Affine": "the readout has real weights here: slayer.block.cuba.Affine",
+        "Pool": "its weights are real here: spikestrap.block.rf.Pool, time first",
+        "ConvT": "spikestrap.block.rf.ComplexConvT, time first",
+        "KWTA": "spikestrap.block.rf.KWTA, time first",
+        "Recurrent": "spikestrap.block.rf.Recurrent, time first",
+        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
+        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
+    },
+)

@@ -1,0 +1,50 @@
+"""One block alone becomes the layer that it is in a network."""
+
+import numpy as np
+import pytest
+import torch
+
+import spikestrap as ss
+from spikestrap.fixed import from_network, layer_of
+
+NEURON = {"threshold": 0.5, "voltage_decay": 0.1}
+
+
+def test_layers_of_blocks_are_those_of_the_network():
+    net = ss.Network(
+        ss.block.cuba.Input(NEURON, 2.0, -1.0),
+        ss.block.cuba.Conv({**NEURON, "norm": "batch"}, 1, 3, 3, padding=1, weight_norm=True),
+        ss.block.cuba.Pool(NEURON, 2),
+        ss.block.Flatten(),
+        ss.block.cuba.Dense(NEURON, 12, 5),
+        ss.block.cuba.Affine(NEURON, 5, 2),
+        time_steps=4,
+        precision="loihi",
+    )
+    net(torch.rand(8, 1, 4, 4))
+    whole = from_network(net, (1, 4, 4)).layers
+    shapes = [(1, 4, 4), (1, 4, 4), (3, 4, 4), (3, 2, 2), (12,), (5,)]
+    for block, shape, expected in zip(net.blocks, shapes, whole, strict=True):
+        found = layer_of(block, shape)
+        assert type(found) is type(expected)
+        for name, value in vars(expected).items():
+            ours = getattr(found, name)
+            if isinstance(value, ss.fixed.Neuron):
+                assert repr(ours) == repr(value)
+            else:
+                np.testing.assert_array_equal(ours, value, err_msg=name)
+
+
+def test_what_has_none():
+    dense = ss.block.cuba.Dense(NEURON, 4, 3)
+    with pytest.raises(ss.SpikestrapError, match="of floats"):
+        layer_of(dense, (4,))
+    with pytest.raises(ss.SpikestrapError, match="no counterpart"):
+        layer_of(ss.block.AvgPool(2), (1, 4, 4))
+    with pytest.raises(ss.SpikestrapError, match="no counterpart"):
+        layer_of(torch.nn.ReLU(), (4,))
+    dense.quantize()
+    neuron = dense.unit.neuron
+    dense.quantize(4)  # again: other bits, the same neuron
+    assert dense.unit.neuron is neuron
+    assert dense.quantizer.bits == 4
