@@ -1,0 +1,75 @@
+"""Losses, worked by hand or by torch's."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.lava_dl.cases import spikes
+
+import spikestrap as ss
+import spikestrap.lava_dl.slayer as slayer
+
+
+def test_rate_loss():
+    x, label = spikes(4, 3, 10), torch.tensor([0, 2, 1, 1])
+    target = torch.full((4, 3), 0.1)
+    target[range(4), label] = 0.8
+    loss = slayer.loss.SpikeRate(0.8, 0.1)
+    assert loss(x, label).item() == pytest.approx(((x.mean(-1) - target) ** 2).sum().item())
+    loss = slayer.loss.SpikeRate(0.8, 0.1, moving_window=4, reduction="mean")
+    rate = slayer.classifier.MovingWindow(4).rate(x)
+    expected = ((rate - target[..., None]) ** 2).mean().item()
+    assert loss(x, label).item() == pytest.approx(expected)
+    assert loss(x, label[:, None].expand(4, 10)).item() == pytest.approx(expected)
+    with pytest.raises(ss.SpikestrapError, match="true_rate"):
+        slayer.loss.SpikeRate(2, 0)
+
+
+def test_max_loss():
+    x, label = spikes(4, 3, 10), torch.tensor([0, 2, 1, 1])
+    x[..., 0] = 1
+    expected = F.nll_loss(F.log_softmax(x.mean(-1), 1), label, reduction="sum")
+    assert slayer.loss.SpikeMax(mode="softmax")(x, label).item() == pytest.approx(expected.item())
+    p = x.sum(-1) / x.sum((1, 2))[:, None]
+    expected = -p[range(4), label].log().mean()
+    loss = slayer.loss.SpikeMax(reduction="mean")(x, label)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    rate = slayer.classifier.MovingWindow(4).rate(x)
+    logs = F.log_softmax(rate, 1)
+    expected = -sum(logs[i, c].sum() for i, c in enumerate(label.tolist()))
+    loss = slayer.loss.SpikeMax(4, "softmax")(x, label)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_max_loss_of_a_silent_label_is_finite():
+    x = torch.zeros(1, 2, 4, requires_grad=True)
+    loss = slayer.loss.SpikeMax()(x, torch.tensor([1]))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert torch.isfinite(x.grad).all()
+
+
+def test_moid_loss():
+    x, label = spikes(4, 3, 10), (torch.rand(4, 3) < 0.5).float()
+    p = torch.sigmoid((x.mean(-1) - 0.2) / 0.5)
+    expected = F.binary_cross_entropy(p, label, reduction="sum").item()
+    loss = slayer.loss.SpikeMoid(alpha=0.5, theta=0.2)(x, label)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    p = torch.sigmoid(slayer.classifier.MovingWindow(4).rate(x))
+    full = label[..., None].expand(4, 3, 10)
+    expected = F.binary_cross_entropy(p, full, reduction="mean").item()
+    loss = slayer.loss.SpikeMoid(4, "mean")
+    assert loss(x, label).item() == pytest.approx(expected, rel=1e-5)
+    assert loss(x, full).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_time_loss():
+    x, y = spikes(2, 3, 20), spikes(2, 3, 20)
+    response = np.exp(-np.arange(7) / 5)
+    for order in (1, 2):
+        h = response if order == 1 else np.convolve(response, response)[:7]
+        difference = [np.convolve(row, h)[:20] for row in (x - y).view(-1, 20).numpy()]
+        loss = slayer.loss.SpikeTime(5, 7, order)(x, y)
+        assert loss.item() == pytest.approx(np.square(difference).sum(), rel=1e-4)

@@ -1,0 +1,129 @@
+"""lava-dl's blocks against those of spikestrap, time first."""
+
+import h5py
+import pytest
+import torch
+from tests.lava_dl.cases import NEURON, pair, spikes
+
+import spikestrap as ss
+import spikestrap.lava_dl.bootstrap as bootstrap
+import spikestrap.lava_dl.slayer as slayer
+from spikestrap.lava_dl import to_network
+
+cuba, direct = bootstrap.block.cuba, slayer.block.cuba
+OURS = {**NEURON, "tau_grad": 100.0, "scale_grad": 0.1}
+
+
+CASES = {
+    "Dense": (
+        lambda: ss.block.cuba.Dense(OURS, 12, 7, weight_scale=4.0),
+        lambda: cuba.Dense(NEURON, 12, 7, 4),
+        (12,),
+    ),
+    "Conv": (
+        lambda: ss.block.cuba.Conv(OURS, 2, 3, 3, 1, 1, weight_scale=4.0, weight_norm=True),
+        lambda: cuba.Conv(NEURON, 2, 3, 3, padding=1, weight_scale=4, weight_norm=True),
+        (2, 6, 4),
+    ),
+    "Pool": (
+        lambda: ss.block.cuba.Pool(OURS, 2, weight=0.5),
+        lambda: cuba.Pool(NEURON, 2, weight_scale=0.5),
+        (2, 6, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_is_the_block_time_first(name):
+    ours, theirs, shape = CASES[name]
+    ours, theirs = pair(ours(), theirs())
+    x = spikes(16, 50, *shape)
+    last = x.movedim(0, -1).contiguous()
+    for mode in (ss.Mode.SNN, ss.Mode.SAMPLE):
+        assert torch.equal(theirs(last, mode=mode).movedim(-1, 0), ours(x, mode=mode))
+    rates = ours(x.mean(0), mode=ss.Mode.FIT)
+    assert torch.equal(theirs(last, mode=ss.Mode.FIT).squeeze(-1), rates)
+    for given in (last, last.mean(-1, keepdim=True)):  # ANN is the mode unless told otherwise
+        assert torch.equal(theirs(given).squeeze(-1), rates)
+    assert theirs.shape == ours(x, mode=ss.Mode.SNN).shape[2:]
+
+
+def test_an_image_held_over_time_costs_one_step():
+    x = slayer.utils.time.replicate(torch.rand(5, 1, 4, 3), 16)
+    x = x.reshape(5, -1, 16)
+    block = cuba.Input(NEURON, weight=1, bias=0)
+    seen = []
+    block.block.synapse.register_forward_hook(lambda m, args, out: seen.append(args))
+    block.block.unit.register_forward_hook(lambda m, args, out: seen.append(args[0].shape))
+    assert block(x, mode=ss.Mode.SNN).shape == (5, 12, 16)
+    assert seen == [(1, 5, 12)]
+
+
+def test_input_is_an_affine_map_on_the_grid():
+    block = cuba.Input({**NEURON, "threshold": 1.0}, weight=1.5, bias=-0.25)
+    assert block.weight.item() == 1.5
+    assert block.bias.item() == -0.25
+    x = torch.tensor([-1.0, 0.25, 0.5, 1.0]).view(1, 4, 1)
+    z = torch.tensor([-1.75, 0.125, 0.5, 1.25])  # worked by hand
+    neuron = ss.neuron.ChipCUBA(ss.neuron.CUBA(1.0, 1.0, 0.03))
+    expected = neuron(z.expand(8, 1, 4)).movedim(0, -1)
+    assert torch.equal(block(x.expand(1, 4, 8), mode=ss.Mode.SNN), expected)
+    assert [p.requires_grad for p in cuba.Input(NEURON).parameters()] == [False, False]
+    with pytest.raises(ss.SpikestrapError, match="weight and bias, or neither"):
+        cuba.Input(NEURON, weight=1)
+
+
+def test_slayer_shifts_by_a_step_and_runs_as_snn():
+    x = spikes(5, 12, 8)
+    here, there = cuba.Dense(NEURON, 12, 7, 4), direct.Dense(NEURON, 12, 7, 4)
+    there.load_state_dict(here.state_dict())
+    y = there(x)
+    assert torch.equal(y, slayer.axon.delay(here(x, mode=ss.Mode.SNN), 1))
+    same = direct.Dense(NEURON, 12, 7, delay_shift=False)
+    same.load_state_dict(here.state_dict())
+    assert torch.equal(same(x), here(x, mode=ss.Mode.SNN))
+
+
+def test_event_rate():
+    block = cuba.Dense(NEURON, 12, 7, 4, count_log=True)
+    y, rate = block(spikes(5, 12, 8), mode=ss.Mode.SNN)
+    assert rate.item() == pytest.approx(y.mean().item())
+    y, rate = cuba.Flatten(count_log=True)(spikes(5, 3, 2, 2, 8))
+    assert y.shape == (5, 12, 8)
+    assert rate is None
+
+
+def test_float_weights_where_asked_for():
+    block = cuba.Dense(NEURON, 12, 7, pre_hook_fx=None)
+    assert isinstance(block.neuron, ss.neuron.CUBA)
+    block(spikes(5, 12, 8), mode=ss.Mode.SNN)
+    with h5py.File.in_memory() as file, pytest.raises(ss.SpikestrapError, match="of floats"):
+        block.export_hdf5(file)
+    with pytest.raises(ss.SpikestrapError, match="pre_hook_fx"):
+        cuba.Dense(NEURON, 12, 7, pre_hook_fx=torch.round)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: cuba.Dense({**NEURON, "persistent_state": True}, 2, 2), "persistent_state=True"),
+        (lambda: cuba.Dense({**NEURON, "shared_param": False}, 2, 2), "one value a channel"),
+        (lambda: cuba.Dense({**NEURON, "norm": torch.nn.BatchNorm1d}, 2, 2), "norm must be None"),
+        (lambda: cuba.Dense({**NEURON, "dropout": torch.nn.ReLU()}, 2, 2), "dropout must be"),
+        (lambda: cuba.Dense({**NEURON, "treshold": 1}, 2, 2), "did you mean 'threshold'"),
+        (lambda: cuba.Dense(None, 2, 2), "expected a dict of neuron parameters, got NoneType"),
+        (lambda: cuba.Dense(NEURON, (2, 2, 1), 2), "in_neurons must be a whole number"),
+        (lambda: cuba.Dense(NEURON, 2, 2, delay=True), "delay=True is not carried over"),
+        (lambda: cuba.Pool(NEURON, 2, dilation=2), "dilation and weight_norm"),
+        (lambda: cuba.Pool(NEURON, 2)(torch.zeros(1, 1, 3, 4, 5)), "do not tile"),
+        (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2)), "time last; got shape"),
+        (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2, 1)), "ANN mode before any fit"),
+        (lambda: cuba.Input(NEURON).shape, "at the first forward"),
+        (lambda: cuba.Conv(NEURON, 1, 1, 3).export_hdf5(None), "run one batch first"),
+        (lambda: to_network([torch.nn.Linear(1, 1)]), "layer 0: expected a block"),
+    ],
+)
+def test_what_is_not_there_says_so(make, message):
+    with pytest.raises(ss.SpikestrapError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)

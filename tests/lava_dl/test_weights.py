@@ -1,0 +1,38 @@
+"""Masks, and what scripts ask of weights."""
+
+import numpy as np
+import pytest
+import torch
+from tests.lava_dl.cases import NEURON, spikes
+
+import spikestrap as ss
+import spikestrap.lava_dl.bootstrap as bootstrap
+import spikestrap.lava_dl.slayer as slayer
+
+cuba, direct = bootstrap.block.cuba, slayer.block.cuba
+
+
+def test_mask_holds_weights_at_zero_also_through_training():
+    mask = torch.eye(7, 12).bool()
+    for weight_norm in (False, True):
+        block = direct.Dense(NEURON, 12, 7, 9, weight_norm, mask=mask, delay_shift=False)
+        optimizer = torch.optim.SGD(block.parameters(), lr=10.0)
+        block(spikes(5, 12, 8)).sum().backward()
+        optimizer.step()
+        assert block.synapse.weight_norm_enabled is weight_norm
+        assert block.synapse.grad_norm > 0
+        assert not block.synapse.weight[~mask].any()
+        assert block.synapse.weight[mask].any()
+    with pytest.raises(ss.SpikestrapError, match=r"mask of shape \(7, 12\)"):
+        cuba.Dense(NEURON, 12, 7, mask=mask.T)
+
+
+def test_gradient_norm_is_that_of_the_lengths_with_weight_norm():
+    for weight_norm in (False, True):
+        block = direct.Dense(NEURON, 12, 7, 4, weight_norm)
+        assert block.synapse.grad_norm == 0
+        block(spikes(5, 12, 8)).sum().backward()
+        layer = block.block.synapse.layer
+        trained = layer.parametrizations.weight.original0 if weight_norm else layer.weight
+        expected = np.linalg.norm(trained.grad.numpy()) / trained.numel()
+        assert block.synapse.grad_norm == pytest.approx(expected)
