@@ -1,5 +1,8 @@
 """lava-dl's blocks against those of spikestrap, time first."""
 
+import copy
+import pickle
+
 import h5py
 import pytest
 import torch
@@ -84,6 +87,12 @@ def test_slayer_shifts_by_a_step_and_runs_as_snn():
     assert torch.equal(same(x), here(x, mode=ss.Mode.SNN))
 
 
+def test_blocks_pickle_and_copy():
+    block, x = cuba.Dense(NEURON, 12, 7, 4), spikes(5, 12, 8)
+    for again in (pickle.loads(pickle.dumps(block)), copy.deepcopy(block)):
+        assert torch.equal(again(x, mode=ss.Mode.SNN), block(x, mode=ss.Mode.SNN))
+
+
 def test_event_rate():
     block = cuba.Dense(NEURON, 12, 7, 4, count_log=True)
     y, rate = block(spikes(5, 12, 8), mode=ss.Mode.SNN)
@@ -111,6 +120,8 @@ def test_float_weights_where_asked_for():
         (lambda: cuba.Dense({**NEURON, "norm": torch.nn.BatchNorm1d}, 2, 2), "norm must be None"),
         (lambda: cuba.Dense({**NEURON, "dropout": torch.nn.ReLU()}, 2, 2), "dropout must be"),
         (lambda: cuba.Dense({**NEURON, "treshold": 1}, 2, 2), "did you mean 'threshold'"),
+        (lambda: cuba.Dense({**NEURON, "threshold": float("nan")}, 2, 2), "threshold must be > 0"),
+        (lambda: cuba.Dense({**NEURON, "tau_grad": "a"}, 2, 2), "tau_grad must be a number > 0"),
         (lambda: cuba.Dense(None, 2, 2), "expected a dict of neuron parameters, got NoneType"),
         (lambda: cuba.Dense(NEURON, (2, 2, 1), 2), "in_neurons must be a whole number"),
         (lambda: cuba.Dense(NEURON, 2, 2, delay=True), "delay=True is not carried over"),

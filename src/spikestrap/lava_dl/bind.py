@@ -6,6 +6,7 @@ and with a delay of one step.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ def bind(
     direct: as in slayer, else as in bootstrap.
     """
     names = {"family": family, "direct": direct, "__module__": module}
-    return tuple(
-        type(surface.__name__, (surface,), {**names, "__doc__": surface.__doc__})
-        for surface in surfaces
-    )
+    made = []
+    for surface in surfaces:
+        example_free = (inspect.getdoc(surface) or "").partition(">>>")[0].rstrip()
+        made.append(type(surface.__name__, (surface,), {**names, "__doc__": example_free}))
+    return tuple(made)

@@ -20,6 +20,13 @@ class Input(WithNeuron):
 
     weight, bias: both learnable; None and None leave them out. The current is rounded to whole
     1/64, as the chip's input layer does.
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> x = torch.rand(8, 784, 16)                                    # (N, C, T)
+    >>> block.cuba.Input(neuron, weight=1, bias=0)(x, mode=Mode.SNN).shape
+    torch.Size([8, 784, 16])
     """
 
     def __init__(
@@ -89,6 +96,12 @@ class Dense(WithSynapse):
     weight_scale multiplies torch's initial weights. mask (out_neurons, in_neurons): which to keep.
     pre_hook_fx: left out for 8-bit weights, None for float ones. delay_shift: spikes go on one
     step late. count_log: gives (output, event rate).
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> block.cuba.Dense(neuron, 784, 10)(torch.rand(8, 784, 16), mode=Mode.SNN).shape
+    torch.Size([8, 10, 16])
     """
 
     def __init__(
@@ -121,6 +134,13 @@ class Conv(WithSynapse):
     """2-d convolution: (N, in_features, H, W, T) to (N, out_features, H', W', T).
 
     The options are those of `Dense`.
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> conv = block.cuba.Conv(neuron, 2, 4, kernel_size=3, padding=1)
+    >>> conv(torch.rand(8, 2, 12, 12, 16), mode=Mode.SNN).shape
+    torch.Size([8, 4, 12, 12, 16])
     """
 
     def __init__(
@@ -162,6 +182,12 @@ class Pool(WithNeuron):
 
     Windows must tile the image. A norm in neuron_params is left out, as there; the options are
     those of `Dense`.
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> block.cuba.Pool(neuron, 2)(torch.rand(8, 2, 12, 12, 16), mode=Mode.SNN).shape
+    torch.Size([8, 2, 6, 6, 16])
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,10 +60,11 @@ def translate(
                 f"{where}: {key}={params[key]!r} is not carried over, only {neutral!r}: {instead}"
             )
     for key in _TRUNCATED:
-        if key in made:
+        if _is_number(made.get(key)):
             made[key] = int(made[key] * SCALE) / SCALE  # as lava-dl does, toward zero
-    made["tau_grad"] = TAU_GRAD * made.get("tau_grad", 1)
-    made["scale_grad"] = SCALE_GRAD * made.get("scale_grad", 1)
+    for key, factor in (("tau_grad", TAU_GRAD), ("scale_grad", SCALE_GRAD)):
+        if _is_number(made.setdefault(key, 1)):
+            made[key] *= factor
     if made.pop("requires_grad", False):
         made["learnable"] = tuple(learnable)
     if callable(made.get("activation")):
@@ -72,6 +74,11 @@ def translate(
     if isinstance(made.get("dropout"), nn.Module):
         made["dropout"] = _probability(made["dropout"], where)
     return made
+
+
+def _is_number(value: Any) -> bool:
+    """What is none goes on as it is, to be refused by name."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _norm(norm: Any, where: str) -> str:

@@ -19,7 +19,14 @@ from .weights import SynapseView, keep_only
 
 
 class Flatten(TimeLast):
-    """Images to vectors: (N, C, H, W, T) to (N, C H W, T)."""
+    """Images to vectors: (N, C, H, W, T) to (N, C H W, T).
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> block.cuba.Flatten()(torch.rand(8, 2, 12, 12, 16), mode=Mode.SNN).shape
+    torch.Size([8, 288, 16])
+    """
 
     def __init__(self, count_log: bool = False) -> None:
         super().__init__(blocks.Flatten(), (), count_log)
@@ -31,6 +38,15 @@ class Affine(TimeLast):
     In slayer with dynamics=True the output is the voltage of a neuron that never resets, else
     the weighted input; in bootstrap, as there, always the latter. The options are those of
     `Dense`.
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> affine = block.cuba.Affine(neuron, 512, 10)
+    >>> affine(torch.rand(8, 512, 16), mode=Mode.SNN).shape
+    torch.Size([8, 10, 16])
+    >>> affine(torch.rand(8, 512, 1), mode=Mode.ANN).shape
+    torch.Size([8, 10, 1])
     """
 
     block: blocks.Affine
@@ -80,7 +96,13 @@ class Affine(TimeLast):
 
 
 class Output(TimeLast):
-    """The readout of sigma-delta layers, summed up over time: (N, in_neurons, T) to (N, out, T)."""
+    """The readout of sigma-delta layers, summed up over time: (N, in_neurons, T) to (N, out, T).
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.slayer.block import sigma_delta
+    >>> sigma_delta.Output(dict(threshold=0.1, activation="relu"), 2, 3)(torch.rand(8, 2, 4)).shape
+    torch.Size([8, 3, 4])
+    """
 
     block: blocks.Affine
 
@@ -114,7 +136,14 @@ class Output(TimeLast):
 
 
 class Average(TimeLast):
-    """Means of num_outputs groups of neurons, in order: (N, ..., T) to (N, num_outputs, T)."""
+    """Means of num_outputs groups of neurons, in order: (N, ..., T) to (N, num_outputs, T).
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.bootstrap import Mode, block
+    >>> neuron = dict(threshold=1.25, current_decay=1, voltage_decay=0.03)
+    >>> block.cuba.Average(2)(torch.rand(8, 6, 16), mode=Mode.SNN).shape
+    torch.Size([8, 2, 16])
+    """
 
     def __init__(self, num_outputs: int, count_log: bool = False) -> None:
         super().__init__(

@@ -15,7 +15,12 @@ from ..synapse import Synapse
 
 
 class SynapseView:
-    """What scripts ask of a block's synapse."""
+    """What scripts ask of a block's synapse.
+
+    >>> from spikestrap.synapse import linear
+    >>> SynapseView(linear(4, 3, False, 1.0, True)).weight_norm_enabled
+    True
+    """
 
     def __init__(self, synapse: Synapse) -> None:
         self._synapse = synapse
