@@ -107,7 +107,7 @@ def train(data, options):
 
     net = Network(data.train.x[0].numel(), data.classes, HIDDEN, TIME_STEPS)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.002)
-    scheduler = bootstrap.routine.Scheduler(num_sample_iter=10, sample_period=2)
+    scheduler = bootstrap.routine.Scheduler(num_sample_iter=10, sample_period=1)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
     stats = slayer.utils.LearningStats()
 
