@@ -91,6 +91,7 @@ def main(arguments=None):
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--sample-period", type=int, default=1, help="epochs from curve to curve")
     parser.add_argument("--out", type=Path, default=Path("Trained"))
     options = parser.parse_args(arguments)
     return train(mnist(options.data), options)
@@ -107,7 +108,7 @@ def train(data, options):
 
     net = Network(data.train.x[0].numel(), data.classes, HIDDEN, TIME_STEPS)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.002)
-    scheduler = bootstrap.routine.Scheduler(num_sample_iter=10, sample_period=1)
+    scheduler = bootstrap.routine.Scheduler(10, options.sample_period)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
     stats = slayer.utils.LearningStats()
 

@@ -17,7 +17,7 @@ def test_trains_and_exports(tmp_path, capsys):
     script = runpy.run_path(str(EXAMPLE))
     data = digits()
     data = replace(data, test=Arrays(data.test.x[:200], data.test.y[:200]))
-    options = argparse.Namespace(seed=0, out=tmp_path, batch_size=32, epochs=4)
+    options = argparse.Namespace(seed=0, out=tmp_path, batch_size=32, epochs=4, sample_period=1)
     script["train"].__globals__["HIDDEN"] = 128
     accuracy, agree = script["train"](data, options)
     assert accuracy > 0.8
