@@ -26,7 +26,7 @@ def write_report(path: Path, net: nn.Module, history: History, result: Mapping[s
         result: the final numbers.
     """
     write_file(path / _ACCURACY, _accuracy_figure(history))
-    write_file(path / _CURVES, _curve_figure(list(units_of(net))))
+    write_file(path / _CURVES, _png(curve_figure(list(units_of(net)))))
     write_file(path / _REPORT, _text(history, result).encode())
 
 
@@ -78,7 +78,8 @@ def _accuracy_figure(history: History) -> bytes:
     return _png(figure)
 
 
-def _curve_figure(units: list[tuple[str, Curved]]) -> bytes:
+def curve_figure(units: list[tuple[str, Curved]]) -> Any:
+    """A matplotlib figure of each unit's sampled points and curve."""
     columns = min(3, max(1, len(units)))
     rows = max(1, math.ceil(len(units) / columns))
     figure, all_axes = _figure(rows, columns, width=4.0 * columns, height=3.2 * rows)
@@ -90,7 +91,7 @@ def _curve_figure(units: list[tuple[str, Curved]]) -> bytes:
         else:
             axes.text(0.5, 0.5, "never sampled", ha="center", transform=axes.transAxes)
         axes.set_title(name)
-    return _png(figure)
+    return figure
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
