@@ -28,6 +28,17 @@ def test_by_hand(reset, spikes, x, y):
     assert [s.item() for s in state] == pytest.approx([x, y], abs=1e-5)
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
+def test_fires_for_a_swing_about_a_negative_mean_too(reset):
+    """So on rhythmic inputs its rate is no monotone function of the mean."""
+    swing = 1 + torch.cos(2 * math.pi / 8 * torch.arange(16.0)).view(16, 1, 1)
+    values = torch.tensor([-2.0, 0.0, 2.0])
+    neuron = RFIzhikevich(1.0, 8.0, 0.1, reset=reset)
+    below, none, above = neuron(values * swing).mean(0)[0]
+    assert 0 == none < below < above
+    assert neuron(values.expand(16, 1, 3))[:, 0, 0].sum() == 0  # which a constant one does not
+
+
 def test_an_imaginary_input_fires_it_at_once():
     z = torch.tensor([1.5j, 0.25j, 1j]).view(3, 1, 1)
     # y = 1.5 fires and falls to 1; 0.5 + 0.25 does not; x = -0.5, so (0.75 - 0.5) / 2 + 1 does.
