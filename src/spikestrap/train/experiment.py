@@ -24,7 +24,6 @@ from .evaluate import EventRate, default_device, evaluate
 from .loop import Progress, fit
 from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
-from .report import write_report
 from .run import count_parameters, load_run, prepare_run, save_run
 
 _MAX_SEED = 2**32 - 1
@@ -44,7 +43,7 @@ def train(
     out: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
-    """Train a recipe and write its run directory, a small report included.
+    """Train a recipe and write its run directory.
 
     Args:
         name: the recipe.
@@ -90,7 +89,6 @@ def train(
         "out": str(path),
     }
     save_run(path, made_by, options, steps, seed, data, net, history, result)
-    write_report(path, net, history, result)
     return result
 
 

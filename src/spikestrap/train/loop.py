@@ -17,6 +17,7 @@ from .batches import Batches
 from .clock import Clock
 from .data import Arrays, Splits
 from .evaluate import device_of, evaluate
+from .history import CurveHistory, FittedCurve
 from .options import Options
 
 _WARMUP = 0.2  # the part of all steps in which the learning rate rises
@@ -34,6 +35,7 @@ class Epoch:
         seconds: of the whole epoch, validation included.
         snn_accuracy, ann_accuracy: of the validation part, in percent; None where not validated,
             or, as an ANN, where no curve is fitted yet.
+        seconds_by_mode: as those of the `History`, of this epoch alone and in no order.
     """
 
     epoch: int
@@ -43,6 +45,7 @@ class Epoch:
     seconds: float
     snn_accuracy: float | None = None
     ann_accuracy: float | None = None
+    seconds_by_mode: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,11 +57,13 @@ class History:
         best_epoch: the one with the highest SNN validation accuracy, the last of equals.
         seconds: by mode as ``snn``, ``sample``, ``fit``, ``ann``, then ``evaluation``, and
             ``total``, which also holds what lies between.
+        curves: as fitted over the epochs.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = -1
     seconds: dict[str, float] = field(default_factory=dict)
+    curves: list[FittedCurve] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The history in plain values, for JSON."""
@@ -120,6 +125,7 @@ def fit(
     )
     step = _Step(net, options, total=options.epochs * len(batches))
     clock, history, best = Clock(device), History(), _Best()
+    curves = CurveHistory(net)
     start = time.perf_counter()
     for epoch in range(options.epochs):
         epoch_start = time.perf_counter()
@@ -140,9 +146,11 @@ def fit(
                 record.ann_accuracy, record.snn_accuracy = _validate(net, validation)
             best.offer(epoch, record.snn_accuracy, net)
         record.seconds = time.perf_counter() - epoch_start
+        record.seconds_by_mode = clock.lap()
+        curves.record(epoch)
         history.epochs.append(record)
         on_progress(replace(progress, finished=record))
-    history.best_epoch = best.epoch
+    history.best_epoch, history.curves = best.epoch, curves.curves
     net.load_state_dict(best.state)
     history.seconds = {**clock.seconds, "total": time.perf_counter() - start}
     return history
