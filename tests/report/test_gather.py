@@ -53,7 +53,7 @@ def test_a_timeline_that_was_not_recorded_is_worked_out_from_the_steps():
         Epoch(0, 1.0, 0.1, {"sample": 4, "ann": 4}, 5.0),
         Epoch(1, 1.0, 0.1, {"ann": 8}, 6.0, 90.0, 90.0),
     ]
-    result = Result(90.0, 90.0, 0.1, {"sample": 2.0, "ann": 6.0, "total": 11.0}, None)
+    result = Result(90.0, 90.0, 0.1, {"sample": 2.0, "ann": 6.0, "total": 11.0})
     line = timeline(Records(result, epochs, 1, []))
     assert not line.exact
     assert [(span.mode, span.start, span.end) for span in line.spans] == [

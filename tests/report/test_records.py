@@ -4,7 +4,7 @@ import re
 import pytest
 
 import spikestrap as ss
-from spikestrap.report.records import read_records
+from spikestrap.report.records import read_records, read_speed_up
 from spikestrap.train.history import FittedCurve
 
 
@@ -16,7 +16,6 @@ def test_a_training_is_read_as_it_was_written(trained):
     assert records.result.snn_accuracy == result["snn_accuracy"]
     assert records.result.gap == pytest.approx(result["gap"])
     assert records.result.seconds == result["seconds"]
-    assert records.result.speed_up is None
     assert [epoch.loss for epoch in records.epochs] == [e["loss"] for e in history["epochs"]]
     assert [epoch.seconds_by_mode for epoch in records.epochs] == [
         e["seconds_by_mode"] for e in history["epochs"]
@@ -34,9 +33,21 @@ def test_a_run_of_an_early_version(run, edit):
     assert [epoch.seconds_by_mode for epoch in records.epochs] == [{}, {}]
 
 
-def test_a_comparison_with_direct_training(run, edit):
-    edit(run / "result.json", lambda result: result.update(speedup_over_direct=3.5))
-    assert read_records(run).result.speed_up == 3.5
+@pytest.mark.parametrize("folder", ["run", "compare-digits-mlp-T4-s0"])
+def test_the_speed_up_of_a_comparison(run, folder):
+    """Direct training was at its best after 7 s, bootstrap as good after 2 s."""
+    assert read_speed_up(run, "digits-mlp-T4-s0") is None
+    methods = {"direct": {"seconds_to_direct": 7.0}, "bootstrap": {"seconds_to_direct": 2.0}}
+    (run.parent / folder).mkdir(exist_ok=True)
+    file = run.parent / folder / "compare.json"
+    file.write_text(json.dumps({"methods": methods}))
+    assert read_speed_up(run, "digits-mlp-T4-s0") == 3.5
+    methods["bootstrap"]["seconds_to_direct"] = None
+    file.write_text(json.dumps({"methods": methods}))
+    assert read_speed_up(run, "digits-mlp-T4-s0") is None
+    file.write_text("{}")
+    with pytest.raises(ss.SpikestrapError, match="methods: expected an object, got null"):
+        read_speed_up(run, "digits-mlp-T4-s0")
 
 
 def test_a_network_without_curves(run, edit):

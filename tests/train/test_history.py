@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import spikestrap as ss
-from spikestrap.train.history import MOST_FITS, CurveHistory, mean_curve
+from spikestrap.train.history import MOST_EPOCHS, mean_curve, record_curves
 
 NEURON = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "subtract", "v_init": 0.5}
 
@@ -33,18 +33,17 @@ def fit(net):
 
 
 def test_takes_down_every_unit_that_was_fitted():
-    net = network()
-    history = CurveHistory(net)
-    history.record(0)
-    assert history.curves == []
+    net, curves = network(), []
+    record_curves(curves, net, 0)
+    assert curves == []
     rates = fit(net)
-    history.record(3)
-    history.record(4)
-    assert [(curve.epoch, curve.unit) for curve in history.curves] == [
-        (3, "blocks.0.unit"),
-        (3, "blocks.1.unit"),
+    record_curves(curves, net, 3)
+    record_curves(curves, net, 4)
+    assert [(curve.epoch, curve.unit, curve.fits) for curve in curves] == [
+        (3, "blocks.0.unit", 1),
+        (3, "blocks.1.unit", 1),
     ]
-    for curve, block, rate in zip(history.curves, net.blocks, rates, strict=False):
+    for curve, block, rate in zip(curves, net.blocks, rates, strict=False):
         sampler = block.unit.sampler
         assert curve.origin == pytest.approx(float(sampler.origin))
         assert curve.width == pytest.approx(float(sampler.width))
@@ -53,18 +52,17 @@ def test_takes_down_every_unit_that_was_fitted():
         assert curve.event_rate == pytest.approx(rate)
 
 
-def test_is_thinned_evenly_when_a_training_is_long():
-    net = network()
-    history = CurveHistory(net)
+def test_is_thinned_where_it_is_densest_when_a_training_is_long():
+    net, curves = network(), []
     sampler = net.blocks[0].unit.sampler
     fit(net)
-    for epoch in range(5 * MOST_FITS):
+    for epoch in range(5 * MOST_EPOCHS):
         sampler.fitted += 1  # as if fitted again
-        history.record(epoch)
-    epochs = [curve.epoch for curve in history.curves if curve.unit == "blocks.0.unit"]
-    assert MOST_FITS / 2 <= len(epochs) <= MOST_FITS
-    assert epochs[0] == 0
-    assert len(set(np.diff(epochs))) == 1
+        record_curves(curves, net, epoch)
+    epochs = [curve.epoch for curve in curves if curve.unit == "blocks.0.unit"]
+    assert len(epochs) == MOST_EPOCHS
+    assert (epochs[0], epochs[-1]) == (0, 5 * MOST_EPOCHS - 1)
+    assert max(np.diff(epochs)) <= 2 * 5 + 1
 
 
 def test_curves_of_channels_are_averaged():

@@ -165,10 +165,13 @@ def over_time_steps(sweep: Sweep, trained: int) -> str:
     if steps <= 64:
         parts.append(svg.dots(points, "snn"))
     value = sweep.accuracy[trained - 1]
-    below = [(max(y(value) + 18, y(ann or value) + 18), f"SNN {value:.1f} %", "snn")]
+    lines = [y(value)] if ann is None else [y(value), y(ann)]
+    # Below both lines, or above them where there is no room.
+    place = max(lines) + 18 if max(lines) + 36 < y.start else min(lines) - 30
+    told = [(place, f"SNN {value:.1f} %", "snn")]
     if ann is not None:
-        below.append((below[0][0] + 14, f"ANN {ann:.1f} %, dashed", "ann"))
-    parts.append(svg.labels(below, at + 6))
+        told.append((place + 14, f"ANN {ann:.1f} %, dashed", "ann"))
+    parts.append(svg.labels(told, at + 6))
     alt = (
         f"Accuracy of the SNN: {sweep.accuracy[0]:.1f} % after 1 step, {value:.1f} % after "
         f"{trained}, {sweep.accuracy[-1]:.1f} % after {steps}"
@@ -220,31 +223,30 @@ def confusion(counts: Array) -> str:
 def operations(cost: Cost) -> str:
     """The energy of the arithmetic of one inference, as an SNN and as an ANN, in nJ."""
     rows = {
-        "snn": [
-            ("synaptic additions", ADDITION_PJ * cost.synaptic_operations),
-            ("neuron updates", MAC_PJ * cost.neuron_updates),
-            ("first layer", MAC_PJ * cost.macs),
-        ],
-        "ann": [("multiply-adds", cost.ann_energy)],
+        "snn": {
+            "additions": ADDITION_PJ * cost.synaptic_operations,
+            "updates": MAC_PJ * cost.neuron_updates,
+            "first layer": MAC_PJ * cost.macs,
+        },
+        "ann": {"multiply-adds": cost.ann_energy},
     }
-    most = max(sum(energy for _, energy in row) for row in rows.values())
-    height = 132.0
-    x = Scale(0, most / 1000 or 1.0, 44, WIDTH - RIGHT)
-    parts = [svg.text(2, 126, "energy of the arithmetic (nJ an image)", "name")]
+    totals = {kind: sum(row.values()) for kind, row in rows.items()}
+    height = 158.0
+    x = Scale(0, max(totals.values()) or 1.0, 2, WIDTH - RIGHT)
+    parts = [svg.text(2, 14, "energy of the arithmetic, an image", "name")]
     for number, (kind, row) in enumerate(rows.items()):
-        top, start = 18 + 54 * number, 0.0
-        parts.append(svg.text(2, top + 17, kind.upper(), f"label {kind}"))
-        for shade, (_, energy) in zip((8, 5, 3), row, strict=False):
-            end = start + energy / 1000
-            box = (x(start), float(top), x(end) - x(start), 24.0)
+        top, start = 42 + 66 * number, 0.0
+        total = f"{kind.upper()} {totals[kind] / 1000:,.1f} nJ"
+        parts.append(svg.text(2, top - 6, total, f"label {kind}"))
+        for shade, energy in zip((8, 5, 3), row.values(), strict=False):
+            box = (x(start), float(top), x(start + energy) - x(start), 22.0)
             parts.append(svg.boxes([box], f"cell {kind} level{shade}"))
-            start = end
-        said = " + ".join(f"{name} {energy / 1000:,.0f}" for name, energy in row)
-        total = f" = {start:,.0f}" if len(row) > 1 else ""
-        parts.append(svg.text(x.start, top - 5, said + total, "note"))
+            start += energy
+        told = ", ".join(f"{name} {energy / 1000:,.1f}" for name, energy in row.items())
+        parts.append(svg.text(2, top + 37, told, "note"))
     alt = (
-        f"Energy of the arithmetic: SNN {cost.snn_energy / 1000:,.1f} nJ, "
-        f"ANN {cost.ann_energy / 1000:,.1f} nJ an image."
+        f"Energy of the arithmetic: SNN {totals['snn'] / 1000:,.1f} nJ, "
+        f"ANN {totals['ann'] / 1000:,.1f} nJ an image."
     )
     return svg.document(height, alt, parts)
 

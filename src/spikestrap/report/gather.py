@@ -16,7 +16,7 @@ from ..train.history import FittedCurve, mean_curve
 from ..train.run import Run, count_parameters, load_run
 from ..unit import units_of
 from .measure import Density, Measured, measure
-from .records import Records, read_records
+from .records import Records, read_records, read_speed_up
 
 ORDER = ("sample", "fit", "snn", "ann", "evaluation")  # of the modes within an epoch
 
@@ -86,7 +86,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page shows. measured: None where it was to do without test images."""
+    """All that the page shows.
+
+    speed_up: over direct training, where that was compared. measured: None where it was to do
+    without test images.
+    """
 
     name: str
     time_steps: int
@@ -95,6 +99,7 @@ class Report:
     parameters: int
     config: Mapping[str, Any]
     records: Records
+    speed_up: float | None
     timeline: Timeline
     layers: list[Layer]
     measured: Measured | None
@@ -120,6 +125,7 @@ def gather(path: Path, data: Path | None = None, evaluate: bool = True) -> Repor
         count_parameters(run.net),
         run.config,
         records,
+        read_speed_up(path, f"{run.recipe.name}-T{run.time_steps}-s{run.seed}"),
         timeline(records),
         _layers(run, records, measured),
         measured,

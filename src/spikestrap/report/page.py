@@ -9,6 +9,7 @@ from typing import Any
 
 from ..cost import ADDITION_PJ, MAC_PJ
 from ..train.extras import require
+from ..train.recipes import recipe
 from . import figures
 from .example import example
 from .gather import ORDER, Report
@@ -95,7 +96,9 @@ def command(report: Report) -> str:
     for key in ("epochs", "batch_size"):
         if isinstance(options, dict) and isinstance(options.get(key), int):
             words += [f"--{key.replace('_', '-')}", options[key]]
-    words += ["--precision", report.precision, "--seed", report.seed]
+    if report.precision != recipe(report.name).precision:
+        words += ["--precision", report.precision]
+    words += ["--seed", report.seed]
     if report.config.get("data") is not None:
         words += ["--data", "DIR"]
     return " ".join(map(str, words))

@@ -16,6 +16,7 @@ from ..train.run import CURVES, HISTORY, RESULT, read_json
 
 _LARGEST = 1e15  # of any number: more is damage
 _PERCENT = (0.0, 100.0)
+COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,13 @@ class Result:
     """The final numbers, on the test part.
 
     snn_accuracy, ann_accuracy: in percent. event_rate: spikes a neuron and time step.
-    seconds: total and by mode. speed_up: how many times faster than direct training, where
-    that was compared.
+    seconds: total and by mode.
     """
 
     snn_accuracy: float
     ann_accuracy: float | None
     event_rate: float
     seconds: dict[str, float]
-    speed_up: float | None
 
     @property
     def gap(self) -> float | None:
@@ -65,7 +64,6 @@ def read_records(path: Path) -> Records:
         found.number_or_none("ann_accuracy", *_PERCENT),
         found.number("event_rate", 0.0, 1.0),
         found.numbers("seconds"),
-        found.number_or_none("speedup_over_direct", 0.0, _LARGEST),
     )
     history = _Entry(read_json(path / HISTORY), str(path / HISTORY))
     epochs = [_epoch(entry) for entry in history.entries("epochs")]
@@ -75,6 +73,27 @@ def read_records(path: Path) -> Records:
         entry = _Entry(read_json(path / CURVES), str(path / CURVES))
         curves = [_curve(curve) for curve in entry.entries("curves")]
     return Records(result, epochs, best_epoch, curves)
+
+
+def read_speed_up(run: Path, name: str) -> float | None:
+    """How many times sooner bootstrap was as accurate as direct training at its best.
+
+    From the comparison in the run's folder, or in the folder beside it that `compare` makes by
+    default for the same training; None where there is none, or bootstrap never was.
+
+    run: the run's folder. name: what the run would be called by default, "<recipe>-T<T>-s<seed>".
+    """
+    for folder in (run, run.resolve().parent / f"compare-{name}"):
+        path = folder / COMPARISON
+        if path.exists():
+            methods = _Entry(read_json(path), str(path)).entry("methods")
+            seconds = [
+                methods.entry(method).number_or_none("seconds_to_direct", 0.0, _LARGEST)
+                for method in ("direct", "bootstrap")
+            ]
+            direct, bootstrap = seconds
+            return direct / bootstrap if direct and bootstrap else None
+    return None
 
 
 def _epoch(entry: _Entry) -> Epoch:
@@ -98,6 +117,7 @@ def _curve(entry: _Entry) -> FittedCurve:
     return FittedCurve(
         int(entry.number("epoch", 0, _LARGEST)),
         entry.text("unit"),
+        int(entry.number("fits", 1, _LARGEST)),
         entry.number("origin", -_LARGEST, _LARGEST),
         entry.number("width", 0.0, _LARGEST),
         [entry.checked("values", value, 0.0, 1.0) for value in values],
@@ -136,6 +156,12 @@ class _Entry:
         if not isinstance(value, dict):
             raise self.error(key, "an object of numbers")
         return {name: self.checked(f"{key}, {name}", n, 0, _LARGEST) for name, n in value.items()}
+
+    def entry(self, key: str) -> _Entry:
+        value = self.value.get(key)
+        if not isinstance(value, dict):
+            raise self.error(key, "an object")
+        return _Entry(value, f"{self._where}: {key}")
 
     def entries(self, key: str) -> list[_Entry]:
         value = self.value.get(key)

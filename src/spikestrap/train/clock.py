@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,13 +16,12 @@ class Clock:
     ...     pass
     >>> list(clock.seconds), clock.seconds["work"] < 1
     (['work'], True)
-    >>> list(clock.lap()), clock.lap()
+    >>> list(clock.since({})), clock.since(clock.seconds)
     (['work'], {})
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._lap: dict[str, float] = {}
         self._cuda = device if device is not None and device.type == "cuda" else None
 
     @contextmanager
@@ -34,11 +33,10 @@ class Clock:
         finally:
             self.seconds[name] += self._now() - start
 
-    def lap(self) -> dict[str, float]:
-        """The seconds under each name since the last lap, or the start; only what has any."""
-        last, self._lap = self._lap, dict(self.seconds)
-        since = {name: total - last.get(name, 0.0) for name, total in self._lap.items()}
-        return {name: seconds for name, seconds in since.items() if seconds > 0}
+    def since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """What has been added to earlier `seconds`; only names to which anything was."""
+        added = {name: total - before.get(name, 0.0) for name, total in self.seconds.items()}
+        return {name: seconds for name, seconds in added.items() if seconds > 0}
 
     def _now(self) -> float:
         if self._cuda is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +11,23 @@ from torch import nn
 from ..ann_sampler import AnnSampler
 from ..unit import units_of
 
-MOST_FITS = 64  # of one unit that are kept: what a training leaves does not grow with its length
+MOST_EPOCHS = 64  # that are kept: what a training leaves does not grow with its length
 
 
 @dataclass(frozen=True)
 class FittedCurve:
     """A unit's curve as it was at the end of an epoch that fitted it.
 
-    epoch: from 0. unit: its path in the network. origin, width, values: the curve's knots, rate
-    values[i] at the mean input origin + i * width; of several curves (one a channel) the mean.
-    event_rate: spikes a neuron and time step, in the samples. residual: root mean square distance
-    of the samples from the curve, the largest of any channel.
+    epoch: from 0. unit: its path in the network. fits: how often it had been fitted by then.
+    origin, width, values: the curve's knots, rate values[i] at the mean input origin + i * width;
+    of several curves (one a channel) the mean. event_rate: spikes a neuron and time step, in the
+    samples. residual: root mean square distance of the samples from the curve, the largest of any
+    channel.
     """
 
     epoch: int
     unit: str
+    fits: int
     origin: float
     width: float
     values: list[float]
@@ -32,49 +35,37 @@ class FittedCurve:
     residual: float
 
 
-class CurveHistory:
-    """Keeps what each epoch's fits gave, thinned evenly where there are more than `MOST_FITS`.
+def record_curves(curves: list[FittedCurve], net: nn.Module, epoch: int) -> None:
+    """At the end of an epoch: add the curves that were fitted since the last in the list.
+
+    Where there are more epochs than `MOST_EPOCHS`, the one goes whose neighbours are closest; the
+    first and the last stay.
 
     >>> import torch, spikestrap as ss
     >>> neuron = dict(threshold=1.0)
     >>> net = ss.Network(ss.block.cuba.Input(neuron), ss.block.cuba.Affine(neuron, 3, 2),
     ...     time_steps=4)
-    >>> history = CurveHistory(net)
+    >>> curves = []
     >>> for mode in (ss.Mode.SAMPLE, ss.Mode.FIT):
     ...     _ = net(2 * torch.rand(50, 3), mode)
-    >>> history.record(epoch=0)
-    >>> history.record(epoch=1)                             # nothing was fitted since
-    >>> [(curve.epoch, curve.unit, len(curve.values)) for curve in history.curves]
+    >>> record_curves(curves, net, epoch=0)
+    >>> record_curves(curves, net, epoch=1)                 # nothing was fitted since
+    >>> [(curve.epoch, curve.unit, len(curve.values)) for curve in curves]
     [(0, 'blocks.0.unit', 65)]
     """
+    known = {curve.unit: curve.fits for curve in curves}
+    for name, unit in units_of(net):
+        if int(unit.sampler.fitted) > known.get(name, 0):
+            curves.append(_read(epoch, name, unit.sampler))
+    epochs = list(dict.fromkeys(curve.epoch for curve in curves))
+    if len(epochs) > MOST_EPOCHS:
+        crowded = _most_crowded(epochs)
+        curves[:] = [curve for curve in curves if curve.epoch != crowded]
 
-    def __init__(self, net: nn.Module) -> None:
-        self._samplers = {name: unit.sampler for name, unit in units_of(net)}
-        self._fits = self._count()
-        self._epochs: list[list[FittedCurve]] = []
-        self._stride, self._seen = 1, 0
 
-    @property
-    def curves(self) -> list[FittedCurve]:
-        """All that were kept, by epoch."""
-        return [curve for epoch in self._epochs for curve in epoch]
-
-    def record(self, epoch: int) -> None:
-        """At the end of an epoch: take down the curves that were fitted in it."""
-        fits = self._count()
-        new = [name for name, count in fits.items() if count != self._fits[name]]
-        self._fits = fits
-        if not new:
-            return
-        if self._seen % self._stride == 0:
-            self._epochs.append([_read(epoch, name, self._samplers[name]) for name in new])
-        self._seen += 1
-        if len(self._epochs) > MOST_FITS:
-            self._epochs = self._epochs[::2]
-            self._stride *= 2
-
-    def _count(self) -> dict[str, int]:
-        return {name: int(sampler.fitted) for name, sampler in self._samplers.items()}
+def _most_crowded(epochs: Sequence[int]) -> int:
+    room = [after - before for before, after in zip(epochs, epochs[2:], strict=False)]
+    return epochs[1 + room.index(min(room))]
 
 
 def _read(epoch: int, name: str, sampler: AnnSampler) -> FittedCurve:
@@ -83,6 +74,7 @@ def _read(epoch: int, name: str, sampler: AnnSampler) -> FittedCurve:
     return FittedCurve(
         epoch,
         name,
+        int(sampler.fitted),
         origin,
         width,
         [round(float(value), 4) for value in values],

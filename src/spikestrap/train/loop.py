@@ -17,7 +17,7 @@ from .batches import Batches
 from .clock import Clock
 from .data import Arrays, Splits
 from .evaluate import device_of, evaluate
-from .history import CurveHistory, FittedCurve
+from .history import FittedCurve, record_curves
 from .options import Options
 
 _WARMUP = 0.2  # the part of all steps in which the learning rate rises
@@ -125,10 +125,9 @@ def fit(
     )
     step = _Step(net, options, total=options.epochs * len(batches))
     clock, history, best = Clock(device), History(), _Best()
-    curves = CurveHistory(net)
     start = time.perf_counter()
     for epoch in range(options.epochs):
-        epoch_start = time.perf_counter()
+        epoch_start, before = time.perf_counter(), dict(clock.seconds)
         losses: list[float] = []
         steps: Counter[str] = Counter()
         net.train()
@@ -146,11 +145,11 @@ def fit(
                 record.ann_accuracy, record.snn_accuracy = _validate(net, validation)
             best.offer(epoch, record.snn_accuracy, net)
         record.seconds = time.perf_counter() - epoch_start
-        record.seconds_by_mode = clock.lap()
-        curves.record(epoch)
+        record.seconds_by_mode = clock.since(before)
+        record_curves(history.curves, net, epoch)
         history.epochs.append(record)
         on_progress(replace(progress, finished=record))
-    history.best_epoch, history.curves = best.epoch, curves.curves
+    history.best_epoch = best.epoch
     net.load_state_dict(best.state)
     history.seconds = {**clock.seconds, "total": time.perf_counter() - start}
     return history
