@@ -111,7 +111,7 @@ def test_every_figure_is_there_and_can_be_read(seen, width):
     assert all(wide >= 250 and high >= 80 for wide, high in found["figures"])
     assert found["smallest"] >= 10  # pixels
     assert found["cut"] == []
-    assert found["overlaps"] == []
+    assert found["overlaps"] == [], found["overlaps"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -51,7 +51,7 @@ def _evidence(shown: Example, left: float, top: float, width: float, height: flo
     x = Scale(1, max(steps, 2), left, left + width)
     y = Scale(float(pair.min()), float(pair.max()) + 1e-6, top + height, top)
     parts = [
-        svg.text(left - 4, top - 8, "evidence (logit) after each time step", "name"),
+        svg.text(left - 4, top - 8, "logit after each time step", "name"),
         svg.line([(left, top + height), (left + width, top + height)], "axis"),
         svg.text(left, top + height + 14, "1", "tick", "middle"),
         svg.text(left + width, top + height + 14, str(steps), "tick", "middle"),

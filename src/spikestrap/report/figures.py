@@ -36,11 +36,11 @@ def training(epochs: Sequence[Epoch], best: int, timeline: Timeline) -> str:
         ]
         if points:
             lines.append((kind, points))
-    height, ribbon = 240.0, 9.0
+    height, ribbon = 250.0, 9.0
     x = Scale(0, timeline.ends[-1] / unit or 1.0, LEFT, WIDTH - 104)
     values = [value for _, points in lines for _, value in points] or [0.0, 100.0]
-    y = Scale(*_up_to_100(*svg.around(values, 0.5)), height - BOTTOM - ribbon, TOP + 14)
-    base = Scale(y.low, y.high, height - BOTTOM, TOP + 14)
+    y = Scale(*_up_to_100(*svg.around(values, 0.5)), height - BOTTOM - ribbon, TOP)
+    base = Scale(y.low, y.high, height - BOTTOM, TOP)
     parts = []
     for mode in dict.fromkeys(span.mode for span in timeline.spans):
         places = _merged(
@@ -62,9 +62,8 @@ def training(epochs: Sequence[Epoch], best: int, timeline: Timeline) -> str:
         parts += [svg.line(drawn, kind), svg.dots(drawn[-1:], kind, 3)]
         ends.append((drawn[-1][1], f"{kind.upper()} {points[-1][1]:.2f} %", kind))
     if 0 <= best < len(timeline.ends):
-        at = x(timeline.ends[best] / unit)
-        parts.append(svg.line([(at, y.start), (at, y.end)], "mark"))
-        parts.append(svg.text(at - 4, y.end - 3, f"kept: epoch {best + 1}", "note", "end"))
+        kept = f"kept: epoch {best + 1}"
+        parts.append(svg.upright(x, y, timeline.ends[best] / unit, kept))
     parts.append(svg.labels(ends, x.end + 6))
     said = "; ".join(
         f"{kind.upper()} from {points[0][1]:.1f} to {points[-1][1]:.1f} %" for kind, points in lines
@@ -81,7 +80,7 @@ def transfer_curve(layer: Layer, time_steps: int) -> str:
     height = 250.0
     low, high = _view(layer)
     x = Scale(low, high, LEFT, WIDTH - RIGHT)
-    y = Scale(-0.06, 1.06, height - BOTTOM, TOP + 10)
+    y = Scale(-0.06, 1.06, height - BOTTOM, TOP)
     parts = [svg.axes(x, y, "mean input", "firing rate (spikes a step)", y_ticks=_QUARTERS)]
     if layer.density is not None:
         parts.append(_density(layer.density, x, y))
@@ -104,7 +103,7 @@ def curve_history(layer: Layer) -> str:
     kept = svg.thinned(layer.history, _CURVES)
     curves = [Curve(c.origin, c.width, np.asarray(c.values)) for c in kept]
     x = Scale(*_view(layer), LEFT, WIDTH - RIGHT)
-    y = Scale(-0.06, 1.06, height - BOTTOM, TOP + 10)
+    y = Scale(-0.06, 1.06, height - BOTTOM, TOP)
     parts = [svg.axes(x, y, "mean input", "fitted rate (spikes a step)", y_ticks=_QUARTERS)]
     for k, curve in enumerate(curves):
         shade = 3 + round(4 * k / max(len(curves) - 1, 1))
@@ -128,7 +127,7 @@ def event_rates(layers: Sequence[Layer]) -> str:
     top = max(curve.event_rate for layer in shown for curve in layer.history)
     height = 230.0
     x = Scale(0, max(last, 1), LEFT, WIDTH - 112)
-    y = Scale(0, svg.around([0, top], 0.01)[1], height - BOTTOM, TOP + 10)
+    y = Scale(0, svg.around([0, top], 0.01)[1], height - BOTTOM, TOP)
     parts = [svg.axes(x, y, "epoch", "event rate (spikes a neuron and step)")]
     ends = []
     for number, layer in enumerate(shown):
@@ -152,12 +151,10 @@ def over_time_steps(sweep: Sweep, trained: int) -> str:
     height, steps, ann = 240.0, len(sweep.accuracy), sweep.ann
     x = Scale(1, max(steps, 2), LEFT, WIDTH - RIGHT)
     low, high = svg.around([*sweep.accuracy, *([] if ann is None else [ann])], 1.0)
-    y = Scale(*_up_to_100(low, high), height - BOTTOM, TOP + 14)
+    y = Scale(*_up_to_100(low, high), height - BOTTOM, TOP)
     whole = [1.0, *(t for t in x.ticks(8) if t == round(t) and t > 1)]
     parts = [svg.axes(x, y, "time steps T", "test accuracy (%)", x_ticks=whole)]
-    at = x(trained)
-    parts.append(svg.line([(at, y.start), (at, y.end)], "mark"))
-    parts.append(svg.text(at, y.end - 3, f"trained at T = {trained}", "note", "middle"))
+    parts.append(svg.upright(x, y, trained, f"trained at T = {trained}"))
     if ann is not None:
         parts.append(svg.line([(x.start, y(ann)), (x.end, y(ann))], "ann dashed"))
     points = [(x(t + 1), y(value)) for t, value in enumerate(sweep.accuracy)]
@@ -171,7 +168,7 @@ def over_time_steps(sweep: Sweep, trained: int) -> str:
     told = [(place, f"SNN {value:.1f} %", "snn")]
     if ann is not None:
         told.append((place + 14, f"ANN {ann:.1f} %, dashed", "ann"))
-    parts.append(svg.labels(told, at + 6))
+    parts.append(svg.labels(told, x(trained) + 6))
     alt = (
         f"Accuracy of the SNN: {sweep.accuracy[0]:.1f} % after 1 step, {value:.1f} % after "
         f"{trained}, {sweep.accuracy[-1]:.1f} % after {steps}"

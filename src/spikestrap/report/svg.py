@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x, y, width, height
 WIDTH = 400.0  # of every figure; on a phone that is nearly one pixel a unit
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 16.0, 14.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 16.0, 34.0, 40.0
 POINTS = 500  # of a line, at most
 LEVELS = 8  # shades of a grid of cells
 _LINE = 14.0  # height of a line of text
@@ -43,6 +43,14 @@ class Scale:
     def ticks(self, most: int = 6) -> list[float]:
         """Round values within the scale."""
         return ticks(self.low, self.high, most)
+
+
+def upright(x: Scale, y: Scale, value: float, content: str) -> str:
+    """A vertical line across the plot, and above it what it marks."""
+    at = x(value)
+    third = (x.end - x.start) / 3
+    anchor = "start" if at < x.start + third else "end" if at > x.end - third else "middle"
+    return line([(at, y.start), (at, y.end)], "mark") + text(at, y.end - 5, content, "note", anchor)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -170,7 +178,7 @@ def axes(
         parts.append(text(at, y.start + 16, plain(value), "tick", "middle"))
     parts.append(line([(x.start, y.start), (x.end, y.start)], "axis"))
     parts.append(text((x.start + x.end) / 2, y.start + 33, x_label, "name", "middle"))
-    parts.append(text(2, y.end - 8, y_label, "name"))
+    parts.append(text(2, y.end - 22, y_label, "name"))
     return "".join(parts)
 
 
