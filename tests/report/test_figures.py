@@ -133,7 +133,7 @@ def test_example(report):
         tree = parsed(example(shown, report.layers))
         assert f"Test image {shown.index}: a {shown.true}, " in tree.get("aria-label")
         assert {f"{shown.true} (right)", f"{shown.rival} (rival)"} <= set(texts(tree))
-        assert "64 of 256 neurons" in texts(tree)
+        assert "64 of 256" in texts(tree)
         spikes = sum(e.get("d").count("M") for e in of_class(tree, "spike"))
         assert spikes == sum(int(raster.spikes.sum()) for raster in shown.rasters)
 

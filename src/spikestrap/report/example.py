@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,17 +12,22 @@ from .gather import Layer
 from .measure import Array, Example, Raster
 from .svg import WIDTH, Scale
 
+_PER_ROW = 3  # rasters
+
 
 def example(shown: Example, layers: Sequence[Layer]) -> str:
     """An image, the evidence for its class over time, and the spikes that it set off."""
-    size, height = 96.0, 262.0
+    size, gap, top, high = 96.0, 14.0, 158.0, 88.0
     parts = [_image(shown.image, 4, 18, size), _evidence(shown, 150, 22, 168, 88)]
     blocks = {layer.unit: layer.block for layer in layers}
-    gap = 14.0
-    width = (WIDTH - 8 - gap * (len(shown.rasters) - 1)) / max(len(shown.rasters), 1)
+    width = (WIDTH - 8 - gap * (_PER_ROW - 1)) / _PER_ROW
     for number, raster in enumerate(shown.rasters):
-        left = 4 + number * (width + gap)
-        parts.append(_raster(raster, left, 158, width, 88, blocks[raster.unit], number + 1))
+        row, column = divmod(number, _PER_ROW)
+        name = f"{number + 1} {blocks[raster.unit]}"
+        left = 4 + column * (width + gap)
+        parts.append(_raster(raster, left, top + row * (high + 34), width, high, name))
+    rows = math.ceil(len(shown.rasters) / _PER_ROW)
+    height = top + rows * (high + 34) - 18
     verdict = (
         f"read as {shown.rival}" if shown.margin > 0 else f"read right, but near {shown.rival}"
     )
@@ -54,20 +60,19 @@ def _evidence(shown: Example, left: float, top: float, width: float, height: flo
         svg.text(left - 4, top - 8, "logit after each time step", "name"),
         svg.line([(left, top + height), (left + width, top + height)], "axis"),
         svg.text(left, top + height + 14, "1", "tick", "middle"),
-        svg.text(left + width, top + height + 14, str(steps), "tick", "middle"),
     ]
+    if steps > 1:
+        parts.append(svg.text(left + width, top + height + 14, str(steps), "tick", "end"))
     ends = []
     for column, (number, kind) in enumerate(((shown.true, "right"), (shown.rival, "rival"))):
         points = [(x(t + 1), y(float(value))) for t, value in enumerate(pair[:, column])]
-        parts.append(svg.line(points, kind))
+        parts += [svg.line(points, kind), svg.dots(points[-1:], kind)]
         ends.append((points[-1][1], f"{number} ({kind})", kind))
     parts.append(svg.labels(ends, left + width + 6))
     return "".join(parts)
 
 
-def _raster(
-    raster: Raster, left: float, top: float, width: float, height: float, block: str, place: int
-) -> str:
+def _raster(raster: Raster, left: float, top: float, width: float, height: float, name: str) -> str:
     """Neurons upwards, time steps to the right; a mark a spike."""
     neurons, steps = raster.spikes.shape
     wide, tall = width / steps, height / neurons
@@ -75,10 +80,10 @@ def _raster(
         (left + wide * (step + 0.12), top + tall * (neuron + 0.1), wide * 0.76, tall * 0.8)
         for neuron, step in np.argwhere(raster.spikes)
     ]
-    share = f"{neurons} of {raster.total:,}" if neurons < raster.total else f"{neurons}"
+    share = f"{neurons} of {raster.total:,}" if neurons < raster.total else f"all {neurons}"
     return (
         svg.boxes([(left, top, width, height)], "plate")
         + svg.boxes(marks, "spike snn")
-        + svg.text(left, top - 5, f"{place} {block}", "name")
-        + svg.text(left, top + height + 13, f"{share} neurons", "tick")
+        + svg.text(left, top - 5, name, "name")
+        + svg.text(left, top + height + 13, share, "tick")
     )

@@ -128,7 +128,8 @@ def event_rates(layers: Sequence[Layer]) -> str:
     height = 230.0
     x = Scale(0, max(last, 1), LEFT, WIDTH - 112)
     y = Scale(0, svg.around([0, top], 0.01)[1], height - BOTTOM, TOP)
-    parts = [svg.axes(x, y, "epoch", "event rate (spikes a neuron and step)")]
+    whole = [tick for tick in x.ticks() if tick == round(tick)]
+    parts = [svg.axes(x, y, "epoch", "event rate (spikes a neuron and step)", x_ticks=whole)]
     ends = []
     for number, layer in enumerate(shown):
         points = [(x(c.epoch + 1), y(c.event_rate)) for c in layer.history]

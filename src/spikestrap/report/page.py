@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from ..train.recipes import recipe
 from . import figures
 from .example import example
 from .gather import ORDER, Report
+from .measure import RASTER_STEPS
 from .svg import thinned
 
 _TEMPLATE = "page.html.jinja"
@@ -21,7 +23,10 @@ _ROWS = 200  # of the table of epochs, at most
 
 @dataclass(frozen=True)
 class ModeRow:
-    """What a mode took: steps, seconds, milliseconds a step, and its share of the longest."""
+    """What a mode took: steps, seconds, and as a share of the longest.
+
+    milliseconds: a step's, the median of the epochs; their mean where that was not recorded.
+    """
 
     mode: str
     steps: int
@@ -56,6 +61,7 @@ def render(report: Report) -> str:
         options=json.dumps(report.config.get("options"), indent=2),
         versions=_versions(report),
         has_history=any(layer.history for layer in report.layers),
+        raster_steps=RASTER_STEPS,
         addition_pj=ADDITION_PJ,
         mac_pj=MAC_PJ,
     )
@@ -64,22 +70,22 @@ def render(report: Report) -> str:
 
 def mode_rows(report: Report) -> list[ModeRow]:
     """Where the time went, by mode, the most first."""
-    steps: dict[str, int] = {}
-    for epoch in report.records.epochs:
-        for mode, count in epoch.steps.items():
-            steps[mode] = steps.get(mode, 0) + count
     seconds = {k: v for k, v in report.records.result.seconds.items() if k != "total"}
     most = max(seconds.values(), default=0.0) or 1.0
-    return [
-        ModeRow(
-            mode,
-            steps.get(mode, 0),
-            spent,
-            1000 * spent / steps[mode] if steps.get(mode) else None,
-            spent / most,
-        )
-        for mode, spent in sorted(seconds.items(), key=lambda item: -item[1])
-    ]
+    rows = []
+    for mode, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        epochs = [epoch for epoch in report.records.epochs if epoch.steps.get(mode)]
+        steps = sum(epoch.steps[mode] for epoch in epochs)
+        # The first steps also wait for compilers, hence the median.
+        paces = [
+            epoch.seconds_by_mode[mode] / epoch.steps[mode]
+            for epoch in epochs
+            if mode in epoch.seconds_by_mode
+        ]
+        pace = statistics.median(paces) if paces else spent / steps if steps else None
+        milliseconds = None if pace is None else 1000 * pace
+        rows.append(ModeRow(mode, steps, spent, milliseconds, spent / most))
+    return rows
 
 
 def _sample_over_ann(modes: Sequence[ModeRow]) -> float | None:

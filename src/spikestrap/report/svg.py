@@ -65,19 +65,19 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def around(values: Iterable[float], least: float = 0.0) -> tuple[float, float]:
-    """A range with round ends that holds the values and spans at least so much.
+    """A range with round ends that holds the values, in its middle where they span too little.
+
+    least: what it spans at least.
 
     >>> around([97.4, 99.1])
     (97.0, 99.5)
     """
     listed = list(values)
     low, high = min(listed), max(listed)
-    spread = max(high - low, least, 1e-9)
-    step = _round_step(spread / 5)
-    return (
-        round(math.floor(low / step) * step, 12),
-        round(math.ceil(max(high, low + spread) / step) * step, 12),
-    )
+    missing = max(least - (high - low), 1e-9 if high == low else 0.0)
+    low, high = low - missing / 2, high + missing / 2
+    step = _round_step((high - low) / 5)
+    return round(math.floor(low / step) * step, 12), round(math.ceil(high / step) * step, 12)
 
 
 def _round_step(least: float) -> float:
@@ -104,7 +104,7 @@ def number(value: float, digits: int = 1) -> str:
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
     """A line of text on the baseline y."""
-    extra = f' class="{kind}"' if kind else ""
+    extra = f' class="{escape(kind)}"' if kind else ""
     extra += f' text-anchor="{anchor}"' if anchor != "start" else ""
     return f'<text x="{number(x)}" y="{number(y)}"{extra}>{escape(content)}</text>'
 
@@ -112,15 +112,13 @@ def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start"
 def line(points: Sequence[Point], kind: str) -> str:
     """A line through points in the drawing."""
     path = "L".join(f"{number(x)} {number(y)}" for x, y in thinned(points, POINTS))
-    return f'<path class="line {kind}" d="M{path}"/>'
+    return f'<path class="line {escape(kind)}" d="M{path}"/>'
 
 
 def dots(points: Iterable[Point], kind: str, radius: float = 2.5) -> str:
     """A dot at each point."""
-    return "".join(
-        f'<circle class="dot {kind}" cx="{number(x)}" cy="{number(y)}" r="{number(radius)}"/>'
-        for x, y in points
-    )
+    start = f'<circle class="dot {escape(kind)}" r="{number(radius)}"'
+    return "".join(f'{start} cx="{number(x)}" cy="{number(y)}"/>' for x, y in points)
 
 
 def boxes(rectangles: Iterable[Box], kind: str) -> str:
@@ -130,7 +128,7 @@ def boxes(rectangles: Iterable[Box], kind: str) -> str:
         f"M{number(x, 2)} {number(y, 2)}h{number(w, 2)}v{number(h, 2)}h{number(-w, 2)}z"
         for x, y, w, h in rectangles
     )
-    return f'<path class="{kind}" d="{path}"/>' if path else ""
+    return f'<path class="{escape(kind)}" d="{path}"/>' if path else ""
 
 
 def cells(shade: np.ndarray[Any, Any], box: Callable[[int, int], Box], kind: str) -> str:
