@@ -93,10 +93,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Measured:
-    """All of it. images: how many of the `test_images` the confusion and densities rest on.
+    """All of it. images: how many of the `test_images` the confusion rests on.
 
     confusion: (classes, classes), rows the right class, columns what the SNN said.
-    diagnosed, counted: images behind `layers` and behind `cost`.
+    diagnosed, counted: images behind `densities` and `layers`, and behind `cost`.
     """
 
     images: int
@@ -122,15 +122,16 @@ def measure(net: Network, splits: Splits) -> Measured:
     swept = _some(splits.test, SWEEP_IMAGE_STEPS // (2 * steps)).arrays
     net.eval()
     try:
-        logits, densities = _run(net, images.arrays)
-        layers = diagnose(net, images.arrays.x[:DIAGNOSED].split(_BATCH), batches=DIAGNOSED)
+        logits = _logits(net, images.arrays.x)
+        few = images.arrays.x[:DIAGNOSED]
+        layers = diagnose(net, few.split(_BATCH), batches=DIAGNOSED)
         return Measured(
             len(images.arrays),
             len(splits.test),
             _confusion(images.arrays.y, logits.argmax(1), splits.classes),
-            densities,
+            _densities(net, few),
             {layer.name: layer for layer in layers},
-            min(DIAGNOSED, len(images.arrays)),
+            len(few),
             _sweep(net, swept, 2 * steps),
             _examples(net, images, logits),
             cost(net, images.arrays.x[:COUNTED].to(device_of(net))),
@@ -160,15 +161,17 @@ def _some(test: Arrays, most: int) -> _Images:
 
 
 @torch.no_grad()
-def _run(net: Network, images: Arrays) -> tuple[Tensor, dict[str, Density]]:
-    """Logits (N, classes) as an SNN, and the density of every unit."""
+def _logits(net: Network, x: Tensor) -> Tensor:
+    """Logits (N, classes) as an SNN."""
     device = device_of(net)
+    return torch.cat([net(part.to(device), Mode.SNN).cpu() for part in x.split(_BATCH)])
+
+
+def _densities(net: Network, x: Tensor) -> dict[str, Density]:
     seen = {name: _DensityCounter(unit.sampler) for name, unit in units_of(net)}
-    logits = []
     with _watching(net, lambda name, z, spikes: seen[name].add(z, spikes)):
-        for x in images.x.split(_BATCH):
-            logits.append(net(x.to(device), Mode.SNN).cpu())
-    return torch.cat(logits), {name: counter.result() for name, counter in seen.items()}
+        _logits(net, x)
+    return {name: counter.result() for name, counter in seen.items()}
 
 
 @contextmanager
