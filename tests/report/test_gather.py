@@ -1,5 +1,8 @@
+import math
+
 import numpy as np
 import pytest
+import torch
 
 import spikestrap as ss
 from spikestrap.report.gather import gather, timeline
@@ -63,6 +66,15 @@ def test_a_timeline_that_was_not_recorded_is_worked_out_from_the_steps():
         ("evaluation", 9.0, 11.0),
     ]
     assert line.ends == [5.0, 11.0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("origin", math.inf), ("width", 0.0)])
+def test_a_curve_that_is_none(run, name, value):
+    state = torch.load(run / "best.pt", weights_only=True)
+    state[f"blocks.2.unit.sampler.{name}"].fill_(value)
+    torch.save(state, run / "best.pt")
+    with pytest.raises(ss.SpikestrapError, match=r"best.pt: blocks.2.unit: expected a curve on"):
+        gather(run)
 
 
 def test_data_that_are_not_there(trained, tmp_path):

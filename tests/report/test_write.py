@@ -1,6 +1,10 @@
+import json
+import math
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import spikestrap as ss
 from spikestrap.report import write_report
@@ -37,6 +41,34 @@ def test_a_file_that_cannot_be_written_is_told_before_the_work(run, tmp_path, ou
     target = tmp_path / out
     with pytest.raises(ss.SpikestrapError, match=f"--out: .*{re.escape(str(target))}"):
         write_report(run, out=target)
+
+
+ODD = st.sampled_from([None, True, -1, 0, 1e300, math.nan, "x", "<b>", [], {}, [[]], {"x": 1}])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(["config", "result", "history", "curves"]), odd=ODD, data=st.data())
+def test_whatever_a_file_says_the_page_is_whole_or_the_error_is_ours(run, name, odd, data):
+    path = run / f"{name}.json"
+    whole = path.read_text()
+    value = json.loads(whole)
+    # One value, somewhere in the file, becomes an odd one.
+    inner = value
+    while True:
+        keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+        key = data.draw(st.sampled_from(keys))
+        if not (isinstance(inner[key], dict | list) and inner[key] and data.draw(st.booleans())):
+            break
+        inner = inner[key]
+    inner[key] = odd
+    path.write_text(json.dumps(value))
+    try:
+        write_report(run, evaluate=False)
+        assert (run / "report.html").read_text().endswith("</html>\n")
+    except ss.SpikestrapError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    finally:
+        path.write_text(whole)
 
 
 def test_no_such_run(tmp_path):

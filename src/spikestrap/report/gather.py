@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..ann_sampler import AnnSampler
+from ..errors import SpikestrapError
 from ..train.data import load
 from ..train.evaluate import default_device
 from ..train.history import FittedCurve, mean_curve
-from ..train.run import Run, count_parameters, load_run
+from ..train.run import WEIGHTS, Run, count_parameters, load_run
 from ..unit import units_of
 from .measure import Density, Measured, measure
 from .records import Records, read_records, read_speed_up
@@ -59,7 +60,7 @@ class Layer:
     curve: Curve | None
     samples: Samples | None
     history: list[FittedCurve]
-    density: Density | None
+    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,14 @@ def gather(path: Path, data: Path | None = None, evaluate: bool = True) -> Repor
     """
     run = load_run(path)
     records = read_records(path)
+    name = f"{run.recipe.name}-T{run.time_steps}-s{run.seed}"
+    speed_up = read_speed_up(path, name)
+    layers = _layers(run, records)
     measured = None
     if evaluate:
         splits = load(run.recipe.data, data or run.data, run.seed)
         measured = measure(run.net.to(default_device()), splits)
+        layers = [replace(layer, density=measured.densities[layer.unit]) for layer in layers]
     return Report(
         run.recipe.name,
         run.time_steps,
@@ -125,9 +130,9 @@ def gather(path: Path, data: Path | None = None, evaluate: bool = True) -> Repor
         count_parameters(run.net),
         run.config,
         records,
-        read_speed_up(path, f"{run.recipe.name}-T{run.time_steps}-s{run.seed}"),
+        speed_up,
         timeline(records),
-        _layers(run, records, measured),
+        layers,
         measured,
     )
 
@@ -163,23 +168,30 @@ def _place(mode: str) -> int:
     return ORDER.index(mode) if mode in ORDER else len(ORDER)
 
 
-def _layers(run: Run, records: Records, measured: Measured | None) -> list[Layer]:
+def _layers(run: Run, records: Records) -> list[Layer]:
     return [
         Layer(
             name,
             type(run.net.get_submodule(name.rpartition(".")[0])).__name__,
             type(unit.neuron).__name__,
-            _curve(unit.sampler),
+            _curve(unit.sampler, f"{run.path / WEIGHTS}: {name}"),
             _samples(unit.sampler),
             [curve for curve in records.curves if curve.unit == name],
-            None if measured is None else measured.densities[name],
         )
         for name, unit in units_of(run.net)
     ]
 
 
-def _curve(sampler: AnnSampler) -> Curve | None:
-    return Curve(*mean_curve(sampler)) if int(sampler.fitted) else None
+def _curve(sampler: AnnSampler, where: str) -> Curve | None:
+    if not int(sampler.fitted):
+        return None
+    curve = Curve(*mean_curve(sampler))
+    if not (np.isfinite(curve.inputs).all() and curve.width > 0):
+        raise SpikestrapError(
+            f"{where}: expected a curve on finite mean inputs, got its first at {curve.origin} "
+            f"and the others {curve.width} apart"
+        )
+    return curve
 
 
 def _samples(sampler: AnnSampler) -> Samples | None:

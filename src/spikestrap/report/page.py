@@ -42,6 +42,7 @@ def render(report: Report) -> str:
         loader=jinja2.PackageLoader("spikestrap", "report"),
         autoescape=True,  # what a run's files say comes from anywhere
         undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

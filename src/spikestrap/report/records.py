@@ -59,14 +59,19 @@ def read_records(path: Path) -> Records:
         SpikestrapError: a file is missing or is not what a training writes.
     """
     found = _Entry(read_json(path / RESULT), str(path / RESULT))
+    seconds = found.numbers("seconds")
+    if "total" not in seconds:
+        raise found.error("seconds", "a total among them")
     result = Result(
         found.number("snn_accuracy", *_PERCENT),
         found.number_or_none("ann_accuracy", *_PERCENT),
         found.number("event_rate", 0.0, 1.0),
-        found.numbers("seconds"),
+        seconds,
     )
     history = _Entry(read_json(path / HISTORY), str(path / HISTORY))
     epochs = [_epoch(entry) for entry in history.entries("epochs")]
+    if not epochs:
+        raise history.error("epochs", "at least one")
     best_epoch = int(history.number("best_epoch", -1, len(epochs) - 1))
     curves: list[FittedCurve] = []
     if (path / CURVES).exists():  # a run of an early version has none
