@@ -41,17 +41,7 @@ def training(epochs: Sequence[Epoch], best: int, timeline: Timeline) -> str:
     values = [value for _, points in lines for _, value in points] or [0.0, 100.0]
     y = Scale(*_up_to_100(*svg.around(values, 0.5)), height - BOTTOM - ribbon, TOP)
     base = Scale(y.low, y.high, height - BOTTOM, TOP)
-    parts = []
-    for mode in dict.fromkeys(span.mode for span in timeline.spans):
-        places = _merged(
-            [(x(s.start / unit), x(s.end / unit)) for s in timeline.spans if s.mode == mode]
-        )
-        for kind, low, high in (
-            ("band", y.end, y.start),
-            ("ribbon", y.start, base.start),
-        ):
-            rectangles = [(start, low, end - start, high - low) for start, end in places]
-            parts.append(svg.boxes(rectangles, f"{kind} {mode}"))
+    parts = [_bands(timeline, unit, x, y, base)]
     parts.append(
         svg.axes(x, base, f"training time ({name})", "validation accuracy (%)", y_ticks=[])
     )
@@ -254,6 +244,19 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def _up_to_100(low: float, high: float) -> tuple[float, float]:
     return max(low, 0.0), min(high, 100.0)
+
+
+def _bands(timeline: Timeline, unit: float, x: Scale, y: Scale, base: Scale) -> str:
+    """What ran when: faint behind the plot, strong in a ribbon below it."""
+    parts = []
+    for mode in dict.fromkeys(span.mode for span in timeline.spans):
+        places = _merged(
+            [(x(s.start / unit), x(s.end / unit)) for s in timeline.spans if s.mode == mode]
+        )
+        for kind, top, bottom in (("band", y.end, y.start), ("ribbon", y.start, base.start)):
+            rectangles = [(start, top, end - start, bottom - top) for start, end in places]
+            parts.append(svg.boxes(rectangles, f"{kind} {mode}"))
+    return "".join(parts)
 
 
 def _level(y: Scale, value: float, x: Scale) -> str:

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # The work is bounded by images times time steps: all of MNIST's test part for T <= 20.
 IMAGE_STEPS = 200_000
-SWEEP_IMAGE_STEPS = 20_000
+SWEEP_IMAGE_STEPS = 40_000
 DIAGNOSED, COUNTED = 1024, 256
 EXAMPLES = 6
 RASTER_NEURONS, RASTER_STEPS = 64, 64
