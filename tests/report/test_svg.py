@@ -12,7 +12,7 @@ from spikestrap.report import svg
 numbers = st.floats(-1e6, 1e6)
 
 
-@given(numbers, st.floats(1e-3, 1e6), st.integers(2, 12))
+@given(numbers, st.floats(1e-3, 1e6), st.integers(3, 12))
 def test_ticks_lie_within_are_few_and_evenly_spaced(low, span, most):
     values = svg.ticks(low, low + span, most)
     assert 1 <= len(values) <= most + 1

@@ -74,7 +74,8 @@ def around(values: Iterable[float], least: float = 0.0) -> tuple[float, float]:
     """
     listed = list(values)
     low, high = min(listed), max(listed)
-    missing = max(least - (high - low), 1e-9 if high == low else 0.0)
+    least = max(least, 1e-6 * max(abs(low), abs(high), 1e-3))  # as exactly as can be written
+    missing = max(least - (high - low), 0.0)
     low, high = low - missing / 2, high + missing / 2
     step = _round_step((high - low) / 5)
     return round(math.floor(low / step) * step, 12), round(math.ceil(high / step) * step, 12)
