@@ -11,6 +11,12 @@ import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RATIOS = {
+    "compiled": {
+        f"{neuron}_{surrogate}_{what}"
+        for neuron in ("lif", "cuba")
+        for surrogate in ("arctan", "exponential")
+        for what in ("over_hand_written", "speedup_over_reference")
+    },
     "neuron": {
         "speedup_over_spikingjelly", "speedup_over_snntorch", "speedup_over_norse",
         "over_copy_limit", "over_six_tensor_copy",
@@ -27,6 +33,7 @@ RATIOS = {
     },
 }  # fmt: skip
 FACTS = {
+    "compiled": {"shape", "activity"},
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
@@ -53,11 +60,12 @@ def test_json_is_the_last_line(name):
     for key in RATIOS[name]:
         low, high = result["spread"][key]
         assert 0 < low <= result[key] <= high < math.inf
-    assert "spikestrap" in " ".join(result["milliseconds"])
+    assert ("compiled" if name == "compiled" else "spikestrap") in " ".join(result["milliseconds"])
     for spread in result["milliseconds"].values():
         assert 0 < spread["min"] <= spread["median"] <= spread["max"]
     assert result["rounds"] == 2
-    assert {"torch", "spikestrap", "spikingjelly", "snntorch"} <= set(result["versions"])
+    peers = set() if name == "compiled" else {"spikingjelly", "snntorch"}
+    assert {"torch", "spikestrap"} | peers <= set(result["versions"])
 
 
 def test_neurons_fills_in_its_page(tmp_path):
@@ -74,7 +82,7 @@ def test_neurons_fills_in_its_page(tmp_path):
     assert {row["reset"] for row in rows} == {"zero", "subtract", "none"}
     assert all(0 <= row["rounded"] <= 1 and 0 <= row["rate"] <= 1 for row in rows)
     written = page.read_text()
-    assert "<!-- LIF -->\n| input, reset | T = 2" in written
+    assert "<!-- LIF -->\n| reset | T = 2" in written
     for row in rows:
         assert f"<!-- {row['neuron']} -->" in written
     assert list(tmp_path.iterdir()) == [page]

@@ -73,6 +73,7 @@ def test_train_leaves_a_run_directory(trained):
     names = {path.name for path in (folder / "runs" / "digits-mlp-T4-s1").iterdir()}
     assert names == {
         "config.json", "history.json", "curves.json", "best.pt", "result.json", "report.html",
+        "last.ckpt", "previous.ckpt",
     }  # fmt: skip
 
 
@@ -223,7 +224,11 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
     [
         (["evaluate", "file.onnx"], "expected the folder of a run, or a .net file, got file.onnx"),
         (["evaluate", "none.net"], "none.net: cannot be read: No such file"),
-        (["train", "--precision", "int"], "precision must be one of float, loihi; got 'int'"),
+        (["train", "--chip", "int"], "--chip: expected loihi or none, got 'int'"),
+        (["train", "--precision", "loihi"], "--precision: expected one of 32-true.*--chip loihi"),
+        (["train", "--strategy", "fsdp"], "--strategy: expected one of auto, ddp, got .fsdp."),
+        (["train", "--logger", "x"], "--logger: expected one of tensorboard, csv, got .x."),
+        (["train", "mnist-mlp", "--resume", "x"], "--resume: takes recipe from the run"),
         (["train", "digit-mlp"], "recipe: expected one of digits-mlp.*did you mean 'digits-mlp'?"),
         (["train", "--time-steps", "0"], "time_steps: expected an integer from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs: expected an integer >= 1, got -1"),

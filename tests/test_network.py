@@ -151,10 +151,10 @@ class TestCrossover:
         x = draw(features)
         net = fit(make(), x)
         samplers = [unit.sampler for _, unit in ss.unit.units_of(net)]
-        before = copy.deepcopy([dict(s.named_buffers()) for s in samplers])
+        before = copy.deepcopy([s.state_dict() for s in samplers])
         net(2 * x, LayerMode(base, crossover))
         for number, (sampler, old) in enumerate(zip(samplers, before, strict=True)):
-            same = all(torch.equal(b, old[name]) for name, b in sampler.named_buffers())
+            same = all(torch.equal(b, old[name]) for name, b in sampler.state_dict().items())
             assert same == (number < crossover or base is ANN)
 
     def test_unfitted_units_below_do_no_harm(self):

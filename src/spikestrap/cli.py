@@ -46,6 +46,18 @@ Data = Annotated[
 TimeSteps = Annotated[
     int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
 ]
+Devices = Annotated[
+    int, typer.Option("--devices", metavar="N", help="Processes: GPUs, or all on the CPU.")
+]
+Nodes = Annotated[
+    int, typer.Option("--nodes", metavar="N", help="Machines with so many each; see docs/scaling.")
+]
+Strategy = Annotated[
+    str, typer.Option("--strategy", metavar="S", help="auto, or ddp: a copy of it a process.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="End standard output with the result as one JSON object.")
 ]
@@ -85,41 +97,84 @@ def _common(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE]", help="What to train; see `spikestrap recipes`.")
-    ] = "digits-mlp",
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="What to train; see `spikestrap recipes`."),
+    ] = None,
     data: Data = None,
     time_steps: TimeSteps = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training images.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="P", help="float, or loihi: train on what the chip will hold."),
+    patience: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Stop after N validations without a better SNN accuracy."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")] = 0,
+    chip: Annotated[
+        str | None,
+        typer.Option(metavar="C", help="loihi: train on what the chip will hold; or none."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", help="Seed of everything random.  [default: 0]")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Run directory.  [default: runs/<recipe>-T<T>-s<seed>]"),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was cut off, as if it was not."),
+    ] = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+    logger: Annotated[
+        str | None, typer.Option(metavar="L", help="tensorboard or csv: log into <run>/logs.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe; with nothing given, on scikit-learn's bundled handwritten digits."""
-    from .train import train as train_recipe
+    from . import train as training
+    from .processes import is_first
 
+    on = training.Hardware(devices, nodes, strategy, precision)
+    what = {
+        "recipe": recipe,
+        "--time-steps": time_steps,
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--patience": patience,
+        "--chip": chip,
+        "--seed": seed,
+        "--out": out,
+    }
+    if resume is not None:
+        for name, value in what.items():
+            if value is not None:
+                raise SpikestrapError(f"--resume: takes {name} from the run, got {value} as well")
     with _progress() as on_progress:
-        result = train_recipe(
-            recipe,
-            data=data,
-            time_steps=time_steps,
-            epochs=epochs,
-            batch_size=batch_size,
-            precision=precision,
-            seed=seed,
-            out=out,
-            on_progress=on_progress,
-        )
-    result["report"] = _report_on(Path(result["out"]), data)
+        if resume is not None:
+            result = training.resume(
+                resume, data=data, hardware=on, logger=logger, on_progress=on_progress
+            )
+        else:
+            result = training.train(
+                recipe or "digits-mlp",
+                data=data,
+                time_steps=time_steps,
+                epochs=epochs,
+                batch_size=batch_size,
+                patience=patience,
+                precision=_of_chip(chip),
+                seed=seed or 0,
+                out=out,
+                hardware=on,
+                logger=logger,
+                on_progress=on_progress,
+            )
+    if is_first():
+        result["report"] = _report_on(Path(result["out"]), data)
     _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
 
 
@@ -142,16 +197,21 @@ def evaluate(
     ],
     data: Data = None,
     time_steps: TimeSteps = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
     as_json: Json = False,
 ) -> None:
     """Evaluate a run or a .net file on test images, at its own T or another.
 
     A .net file runs in the integers of the chip.
     """
-    from .train import evaluate_file, evaluate_run
+    from .train import Hardware, evaluate_file, evaluate_run
 
     if run.is_dir() or not run.suffix:
-        result = evaluate_run(run, data=data, time_steps=time_steps)
+        on = Hardware(devices, nodes, strategy, precision)
+        result = evaluate_run(run, data=data, time_steps=time_steps, hardware=on)
         _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
     else:
         result = evaluate_file(run, data=data, time_steps=time_steps)
@@ -228,7 +288,19 @@ def recipes(as_json: Json = False) -> None:
     Console().print(table)
 
 
+def _of_chip(chip: str | None) -> str | None:
+    """The precision of the network that a chip means; None for the recipe's own."""
+    known = {None: None, "loihi": "loihi", "none": "float"}
+    if chip not in known:
+        raise SpikestrapError(f"--chip: expected loihi or none, got {chip!r}")
+    return known[chip]
+
+
 def _show(result: Mapping[str, Any], as_json: bool, title: str) -> None:
+    from .processes import is_first
+
+    if not is_first():
+        return
     if as_json:
         print(json.dumps(result))
         return
@@ -262,6 +334,11 @@ def _or_dash(value: float | None, unit: str) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[Step], None]]:
     """Show a training on standard error: a live bar on a terminal, else one line an epoch."""
+    from .processes import is_first
+
+    if not is_first():
+        yield lambda step: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _print_epoch

@@ -12,12 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import processes
 from .errors import SpikestrapError
 from .timeaxis import has_time, time_mean
 
 
 class Norm(nn.Module, ABC):
-    """Per channel, z to scale * z + shift; z is (T, N, C, ...) or (N, C, ...), shape kept."""
+    """Per channel, z to scale * z + shift; z is (T, N, C, ...) or (N, C, ...), shape kept.
+
+    synchronized: whether a batch is what all processes have of it; see `synchronize`.
+    """
+
+    synchronized = False
 
     @abstractmethod
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
@@ -54,13 +60,44 @@ class Norm(nn.Module, ABC):
         else:
             mean = time_mean(timed)
             mean = mean if mean.dtype is torch.float64 else mean.float()
-            if mean.numel() == mean.shape[1]:
+            if mean.numel() == mean.shape[1] and not self._shared:
                 raise SpikestrapError(
                     f"{type(self).__name__}: training needs more than one value a channel, got "
                     f"shape {tuple(z.shape)}: take a larger batch, or call eval()"
                 )
             y = self.by_batch(mean, timed)
         return y.view_as(z).to(z.dtype)
+
+    @property
+    def _shared(self) -> bool:
+        return self.synchronized and processes.count() > 1
+
+    def _mean(self, values: Tensor) -> tuple[Tensor, Tensor | int]:
+        """Mean (C,) of values (N, C, ...), and of how many, over the processes that count."""
+        if not self._shared:
+            return values.mean([0, *range(2, values.ndim)]), values.numel() // values.shape[1]
+        total = values.sum([0, *range(2, values.ndim)])
+        count = total.new_tensor([values.numel() // values.shape[1]])
+        sums = processes.sum_of_all(torch.cat([total, count]))
+        return sums[:-1] / sums[-1], sums[-1].detach()
+
+
+def synchronize(module: nn.Module, on: bool = True) -> None:
+    """Has the norms in a module take a batch's statistics over all processes, or not.
+
+    As torch's SyncBatchNorm does for its own: each then normalizes, and moves its running
+    statistics, as one process with the whole batch would. Costs a sum over the processes at each
+    call in training; worth it where a process's own share is small.
+
+    >>> import spikestrap as ss
+    >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0, norm="batch"), 8, 4), time_steps=2)
+    >>> synchronize(net)
+    >>> net.blocks[0].norm.synchronized
+    True
+    """
+    for norm in module.modules():
+        if isinstance(norm, Norm):
+            norm.synchronized = on
 
 
 def affine(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -108,7 +145,7 @@ class BatchNorm(Norm):
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
         """See `Norm.by_batch`."""
         running = (self.running_mean, self.running_var)
-        if z.shape[0] == 1:
+        if z.shape[0] == 1 and not self._shared:
             # Without time it is torch's own, which is fused.
             y = F.batch_norm(mean, *running, self.weight, self.bias, True, self.momentum, self.eps)
             return y.unsqueeze(0)
@@ -116,9 +153,13 @@ class BatchNorm(Norm):
 
     def of_batch(self, mean: Tensor) -> tuple[Tensor, Tensor]:
         """See `Norm.of_batch`."""
-        var, centre = torch.var_mean(mean, [0, *range(2, mean.ndim)], correction=0)
-        with torch.no_grad():
+        if self._shared:
+            centre, count = self._mean(mean)
+            var, _ = self._mean((mean - centre.view(-1, *[1] * (mean.ndim - 2))) ** 2)
+        else:
+            var, centre = torch.var_mean(mean, [0, *range(2, mean.ndim)], correction=0)
             count = mean.numel() // mean.shape[1]
+        with torch.no_grad():
             self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
             unbiased = (var * count / (count - 1)).to(self.running_var)
             self.running_var.lerp_(unbiased, self.momentum)
@@ -158,7 +199,7 @@ class MeanOnlyNorm(Norm):
 
     def of_batch(self, mean: Tensor) -> tuple[Tensor, Tensor]:
         """See `Norm.of_batch`."""
-        centre = mean.mean([0, *range(2, mean.ndim)])
+        centre, _ = self._mean(mean)
         with torch.no_grad():
             self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
         return torch.ones_like(centre), self.bias - centre

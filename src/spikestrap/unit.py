@@ -12,7 +12,16 @@ from .neuron import Neuron
 from .routine import Mode
 
 
-class Unit(nn.Module):
+class Curved(nn.Module):
+    """What `units_of` finds: a neuron's curve, in `sampler`.
+
+    Called in every pass, it returns spikes (T, N, ...) in a spiking one, else rates (N, ...).
+    """
+
+    sampler: AnnSampler
+
+
+class Unit(Curved):
     """Runs a neuron or its curve, by the mode.
 
     SNN: z (T, N, ...) to spikes (T, N, ...), by the neuron. SAMPLE: the same, and the
@@ -58,6 +67,9 @@ class Unit(nn.Module):
             )
 
 
-def units_of(module: nn.Module) -> Iterator[tuple[str, Unit]]:
-    """Name and unit of every bootstrap unit in a module, in order of definition."""
-    return ((name, m) for name, m in module.named_modules() if isinstance(m, Unit))
+def units_of(module: nn.Module) -> Iterator[tuple[str, Curved]]:
+    """Name and unit of every bootstrap unit in a module, in order of definition.
+
+    Those of another library's neurons, in what `spikestrap.bootstrap` returns, are among them.
+    """
+    return ((name, m) for name, m in module.named_modules() if isinstance(m, Curved))

@@ -49,6 +49,11 @@ def run(neuron, z, *args, **options):
     return neuron(z, *args, **options)
 
 
+def is_compiled(neuron_type, backend):
+    """Whether a kernel is compiled for it, one for each choice of reset and surrogate."""
+    return backend != "reference" and neuron_type not in FUSED
+
+
 def settings_for(neuron_type, settings):
     """Of the settings of `options`, those that the neuron has."""
     missing = ("reset", "detach_reset") if neuron_type in GRADED else ()

@@ -28,6 +28,23 @@ def test_by_hand(step, last, theta, r):
     assert [s.item() for s in state] == pytest.approx([3.5625, 1.6875, theta, r], abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("reset", "x", "y"),
+    [
+        # (0, 0) after the first spike; (-4, 0), (-2, -2), (6, -2), (4, 2): over 3.5, fires.
+        ("zero", 0.0, 0.0),
+        # (0.75, 1.25); (-4.25, 1), (-2.625, -1.625), (5.5, -2.125), (3.8125, 1.6875): fires,
+        # and falls by the threshold, by now 1.5.
+        ("subtract", 2.3125, 1.6875),
+    ],
+)
+def test_resets_by_hand(reset, x, y):
+    neuron = AdRF(1.0, 0.5, **HALF_TURN, threshold_decay=0.0, refractory_decay=0.0, reset=reset)
+    spikes, state = neuron(Z, return_state=True)
+    assert spikes.flatten().tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert [s.item() for s in state] == pytest.approx([x, y, 2.0, 5.0], abs=1e-4)
+
+
 @pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
 def test_without_adaptation_it_is_rf(reset):
     adaptive = AdRF(1.0, 0.0, **HALF_TURN, refractory_decay=1.0, reset=reset)

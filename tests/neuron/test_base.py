@@ -6,11 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import (
+    FUSED,
     GRADED,
     ZOO,
     draw_input,
     draw_parameters,
     every_neuron,
+    is_compiled,
     learnable_names,
     make,
     options,
@@ -22,7 +24,7 @@ from torch import nn
 
 from spikestrap import SpikestrapError
 from spikestrap.kernel import use_backend
-from spikestrap.neuron import Neuron, Surrogate
+from spikestrap.neuron import ALIF, Neuron, Surrogate
 from spikestrap.neuron import firing as firing_module
 from spikestrap.neuron.surrogate import SURROGATES, _Spike
 
@@ -153,6 +155,8 @@ def test_refuses_a_state_of_another_neuron(neuron_type):
 @every_neuron
 @BACKENDS
 def test_in_chunks_is_as_whole(neuron_type, backend, seed, chunks, per_channel, settings):
+    if is_compiled(neuron_type, backend):
+        settings, per_channel = {}, False
     parameters = draw_parameters(neuron_type, seed, 3 if per_channel else None)
     settings = settings_for(neuron_type, settings)
     neuron = neuron_type(**parameters, **settings, learnable=learnable_names(neuron_type))
@@ -264,7 +268,7 @@ def test_state_dict_carries_the_parameters(neuron_type):
     assert torch.equal(run(fresh, z), run(neuron, z))
 
 
-@every_neuron
+@pytest.mark.parametrize("neuron_type", [*FUSED, ALIF], ids=lambda kind: kind.__name__)
 @BACKENDS
 def test_a_step_of_ones_own_is_the_one_that_runs(neuron_type, backend):
     class Deaf(neuron_type):

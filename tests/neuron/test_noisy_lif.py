@@ -7,6 +7,28 @@ from spikestrap.neuron import LIF, NoisyLIF
 DISTRIBUTIONS = pytest.mark.parametrize("distribution", ["gaussian", "logistic"])
 
 
+@pytest.mark.parametrize(
+    ("reset", "spikes", "v"),
+    [
+        # Fires over 0.5, 1.5 and 1. v: 1.25 fires; 1.25 does not; 1.875 fires.
+        ("zero", [1, 0, 1], 0.0),
+        # 1.25 fires, 0.25; 1.375 does not; 1.9375 fires.
+        ("subtract", [1, 0, 1], 0.9375),
+        # 1.25, 1.875 and 2.1875 fire.
+        ("none", [1, 1, 1], 2.1875),
+    ],
+)
+def test_by_hand(reset, spikes, v):
+    neuron = NoisyLIF(1.0, 0.5, 0.5, reset=reset)
+    z = torch.full((1, 1), 1.25)
+    state, out = neuron.init_state(z), []
+    for noise in (-1.0, 1.0, 0.0):
+        fired, state = neuron.step(z, state, torch.full((1, 1), noise))
+        out.append(fired.item())
+    assert out == spikes
+    assert state[0].item() == v
+
+
 @DISTRIBUTIONS
 @pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
 def test_without_noise_it_is_lif(distribution, reset):

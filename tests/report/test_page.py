@@ -112,8 +112,8 @@ def test_its_command_trains_the_same_again(report, tmp_path):
 
 
 def test_a_precision_other_than_the_recipes_is_named(report):
-    assert "--precision" not in command(report)
-    assert "--precision loihi" in command(dataclasses.replace(report, precision="loihi"))
+    assert "--chip" not in command(report)
+    assert "--chip loihi" in command(dataclasses.replace(report, precision="loihi"))
 
 
 def test_without_test_images_and_without_a_history(run):
@@ -127,7 +127,7 @@ def test_without_test_images_and_without_a_history(run):
 
 def test_what_a_run_says_is_text_not_html(run, edit):
     evil = "<script>alert(1)</script>"
-    edit(run / "config.json", lambda c: c.update(versions={evil: evil}, options={"epochs": evil}))
+    edit(run / "config.json", lambda c: c.update(versions={evil: evil}, options={evil: evil}))
     edit(run / "history.json", lambda h: h["epochs"][0].update(steps={evil: 3}))
     edit(run / "history.json", lambda h: h["epochs"][0]["seconds_by_mode"].update({evil: 1.0}))
     edit(run / "result.json", lambda r: r["seconds"].update({evil: 1.0}))

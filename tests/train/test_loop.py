@@ -6,7 +6,8 @@ from torch import nn
 
 import spikestrap as ss
 from spikestrap.train.data import Arrays, Splits
-from spikestrap.train.loop import fit, one_cycle
+from spikestrap.train.loop import fit
+from spikestrap.train.module import one_cycle
 from spikestrap.train.options import Options
 
 OPTIONS = Options(

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 import spikestrap as ss
 from spikestrap import LayerMode, Mode, SpikestrapError
+from spikestrap.train.evaluate import EventRate
+from spikestrap.unit import units_of
 
 SNN, ANN, SAMPLE, FIT = Mode.SNN, Mode.ANN, Mode.SAMPLE, Mode.FIT
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -359,3 +361,34 @@ def test_no_warning_of_torch():
         warnings.simplefilter("error")
         net = ss.bootstrap(SpikingJelly("m"), time_steps=4)
         fit(net, draw())
+
+
+@every_model
+def test_units_are_found_and_their_spikes_counted(name):
+    net, x = fit(ss.bootstrap(MODELS[name](), time_steps=4), draw()), draw()
+    found = list(units_of(net))
+    assert [unit for _, unit in found] == list(net.units)
+    seen = []
+    hooks = [
+        unit.register_forward_hook(lambda unit, args, spikes: seen.append(spikes.detach()))
+        for unit in net.units
+    ]
+    with torch.no_grad(), EventRate(net) as rate:
+        net(x, SNN)
+    for hook in hooks:
+        hook.remove()
+    spikes = sum(float(s.sum()) for s in seen)
+    assert {s.shape[1] for s in seen} == {len(x)}
+    assert rate.value == pytest.approx(spikes / sum(s.numel() for s in seen))
+    assert 0 < rate.value < 1
+
+
+def test_event_rate_of_another_librarys_model_by_hand():
+    model = nn.Sequential(nn.Linear(1, 2, bias=False), snn.Leaky(0.5, init_hidden=True))
+    model[0].weight.data = torch.tensor([[1.5], [0.0]])
+    net = ss.bootstrap(model, time_steps=4)
+    with torch.no_grad(), EventRate(net) as rate:
+        net(torch.ones(3, 1), SNN)
+    # v = 1.5 fires, 0.5 * 1.5 + 1.5 - 1 = 1.25 fires, 1.125 fires, 1.0625 fires: one of the
+    # two neurons at every step.
+    assert rate.value == 0.5

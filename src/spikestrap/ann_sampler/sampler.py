@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import processes
 from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from ..kernel.curve import curve
 from . import fit as fitting
@@ -33,9 +34,12 @@ class AnnSampler(nn.Module):
     memory: share of the old statistics that stays when sampling starts again after a fit.
     cells: resolution of the curve, 4 to 250.
 
-    Statistics and curve are buffers of fixed size: saved, loaded, moved and copied with the
-    module; sums, so that they can be added over processes. Raises SpikestrapError for settings
-    out of range.
+    Statistics and curve have a fixed size and are saved, loaded, moved and copied with the
+    module. The curve is in buffers; the statistics are not, since each process of a
+    `torch.distributed` training has its own, which `DistributedDataParallel` must not overwrite.
+    They are sums: a fit adds them up over all processes, so that all get the same curve, to the
+    bit. So all of them must sample and fit together, with however many samples, also none.
+    Raises SpikestrapError for settings out of range.
 
     >>> import spikestrap as ss
     >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
@@ -48,8 +52,6 @@ class AnnSampler(nn.Module):
     (True, True)
     """
 
-    statistics: Tensor
-    count: Tensor
     levels: Tensor
     fitted: Tensor
     origin: Tensor
@@ -89,32 +91,47 @@ class AnnSampler(nn.Module):
         self.fine = 5 if per == "layer" else 3
         bins = num_bins(self.fine)
         zeros = torch.zeros
-        self.register_buffer(
-            "statistics", zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
-        )
-        # Pairs sampled since the last fit; time steps of the sampled spikes; fits so far.
-        for name in ("count", "levels", "fitted"):
+        self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
+        self.count = 0  # pairs sampled since the last fit
+        self._pending = False
+        # Time steps of the sampled spikes; fits so far.
+        for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
         self.register_buffer("origin", zeros(self.channels))
         self.register_buffer("width", torch.ones(self.channels))
         self.register_buffer("values", zeros(self.channels, cells + 1))
         self.register_buffer("slopes", zeros(self.channels, cells + 2))
         self.register_buffer("residual", zeros(self.channels))
-        # What the forward pass asks at every call, without a transfer from the device.
-        # Truths, not counts: a compiled graph holds for one value of each.
-        self._pending = self._is_fitted = False
-        self._time_steps = 0
-        self.register_load_state_dict_post_hook(_recall)
+        self._recall()
 
     @property
     def pending(self) -> bool:
-        """Whether there are samples that no fit has used."""
+        """Whether there are samples that no fit has used, here or in another process."""
         return self._pending
 
     @property
     def time_steps(self) -> int:
         """T of the sampled spikes; 0 before any."""
+        self._follow()
         return self._time_steps
+
+    def _recall(self) -> None:
+        """Notes what the forward pass asks at every call: no transfer from the device there.
+
+        A truth and no count of fits: a compiled graph holds for one value of each.
+        """
+        self._is_fitted = bool(self.fitted > 0)
+        self._time_steps = int(self.levels)
+        self._seen = self._versions()
+
+    def _follow(self) -> None:
+        """Recalls where a buffer was written from outside: a broadcast, an averaged copy."""
+        if not torch.compiler.is_compiling() and self._seen != self._versions():
+            self._recall()
+
+    def _versions(self) -> list[int]:
+        # torch counts the writes to a tensor, but for those made in inference mode.
+        return [-1 if b.is_inference() else b._version for b in (self.levels, self.fitted)]
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -137,6 +154,9 @@ class AnnSampler(nn.Module):
             )
         rate, mean = a.float().mean(0), z.float().mean(0)
         if rate.numel() == 0:
+            if processes.count() > 1:  # others may have samples, and all fit together
+                self._resume(a.shape[0])
+                self._pending = True
             return
         if not bool(torch.isfinite(mean).all()):
             raise SpikestrapError(
@@ -150,6 +170,7 @@ class AnnSampler(nn.Module):
                 "a transfer curve needs a neuron that fires 0 or 1"
             )
         self._resume(a.shape[0])
+        self.statistics = self.statistics.to(mean.device)  # not every mover moves what is no buffer
         self.statistics += histogram(mean, rate, self.channels, self.fine)
         self.count += rate.numel()
         self._pending = True
@@ -166,7 +187,7 @@ class AnnSampler(nn.Module):
         True
         """
         if other.statistics.shape != self.statistics.shape or (
-            self._time_steps and other._time_steps and self._time_steps != other._time_steps
+            self.time_steps and other.time_steps and self.time_steps != other.time_steps
         ):
             raise SpikestrapError(
                 "AnnSampler: only statistics of the same form and T can be merged; got "
@@ -177,32 +198,58 @@ class AnnSampler(nn.Module):
             return
         self._resume(other._time_steps)
         self.statistics += other.statistics.to(self.statistics.device)
-        self.count += other.count.to(self.count.device)
+        self.count += other.count
         self._pending = True
 
     def _resume(self, time_steps: int) -> None:
         """Before new samples: forgets what is of another T, or fades what was fitted."""
-        if self._time_steps != time_steps:
+        if self.time_steps != time_steps:
             self.clear()
             self.levels.fill_(time_steps)
-            self._time_steps = time_steps
+            self._recall()
         elif not self.pending:
-            self.statistics *= self.memory
+            # After a fit every process holds the sums of all: each keeps its share of them.
+            self.statistics *= self.memory / processes.count()
 
     def clear(self) -> None:
         """Forgets what was sampled; the curve stays."""
         self.statistics.zero_()
-        self.count.zero_()
+        self.count = 0
         self._pending = False
 
+    def _gather(self) -> None:
+        """Adds up what all processes sampled since the last fit; each then holds the sums."""
+        if processes.count() == 1:
+            return
+        steps = self.time_steps if self.pending else 0
+        # The largest and the smallest T of those that sampled.
+        ends = torch.tensor([steps, -steps or -torch.iinfo(torch.int64).max])
+        most, least = processes.largest(ends.to(self.levels.device)).tolist()
+        if most == 0:
+            return  # nothing new anywhere: all hold the same sums already
+        if most != -least:
+            raise SpikestrapError(
+                "AnnSampler: expected samples of one T in all processes, got "
+                f"T = {-least} to {most}"
+            )
+        if not self.pending:
+            self._resume(most)  # one without samples
+        count = torch.tensor(self.count, device=self.levels.device)
+        self.statistics = processes.add_up(self.statistics.to(self.levels.device))
+        self.count = int(processes.add_up(count))
+        self._pending = True
+
     @torch.compiler.disable
+    @torch.inference_mode(False)  # what is made in inference mode cannot be trained with
     @torch.no_grad()
     def fit(self) -> None:
         """Fits the curve to what was sampled. The statistics stay until sampling resumes.
 
+        With several processes all must call it: they fit what all of them sampled.
         Warns where a layer never spikes or always does. Raises NotFittedError where nothing
         was sampled.
         """
+        self._gather()
         if not self._time_steps or not bool(self.statistics[:, 0].any()):
             raise NotFittedError(
                 "nothing to fit: no samples; run some batches in Mode.SAMPLE first"
@@ -225,13 +272,16 @@ class AnnSampler(nn.Module):
         self.values = self._tensor([fit.values for fit in fits])
         self.slopes = self._tensor([self._slopes(fit) for fit in fits])
         self.residual = self._tensor([fit.residual for fit in fits])
-        self.count.zero_()
+        self.count, self._pending = 0, False
         self.fitted += 1
-        self._pending, self._is_fitted = False, True
-        self._warn_if_constant(everything)
+        self._recall()
+        if processes.rank() == 0:
+            self._warn_if_constant(everything)
 
     def _tensor(self, rows: Any) -> Tensor:
-        return torch.from_numpy(np.array(rows, np.float32)).to(self.values.device)
+        """On the device, and the same in all processes, also where their CPUs round otherwise."""
+        tensor = torch.from_numpy(np.array(rows, np.float32)).to(self.values.device)
+        return processes.copy_of_first(tensor)
 
     def _slopes(self, fit: fitting.Fit) -> np.ndarray:
         if np.ptp(fit.values) < 1e-6:
@@ -247,7 +297,35 @@ class AnnSampler(nn.Module):
             moved: Tensor = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
+        self.statistics = move(self.statistics)
         return super()._apply(move, recurse)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Statistics and count as well, though they are no buffers."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "statistics"] = self.statistics
+        destination[prefix + "count"] = torch.tensor(self.count)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
+    ) -> None:
+        missing, _, errors = lists
+        own = {}
+        for name, shape in (("statistics", self.statistics.shape), ("count", torch.Size())):
+            tensor = state_dict.pop(prefix + name, None)
+            if tensor is not None and tensor.shape == shape:
+                own[name] = tensor
+            elif tensor is not None:
+                errors.append(f"{prefix}{name}: expected {tuple(shape)}, got {tuple(tensor.shape)}")
+            elif strict:
+                missing.append(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+        if len(own) == 2:
+            # A copy, whatever was loaded: it is added to in place.
+            self.statistics = own["statistics"].to(self.statistics, copy=True)
+            self.count = int(own["count"])
+            self._pending = self.count > 0
+        self._recall()
 
     def _warn_if_constant(self, sums: np.ndarray) -> None:
         layer = f"layer {self.name!r}" if self.name else "a layer"
@@ -260,14 +338,14 @@ class AnnSampler(nn.Module):
                 f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
                 "v_init, or take more time steps",
                 SpikestrapWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         elif spikes == pairs:
             warnings.warn(
                 f"{layer} spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
                 "samples: raise the threshold or lower the weights",
                 SpikestrapWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -275,6 +353,7 @@ class AnnSampler(nn.Module):
 
         Raises NotFittedError before any fit.
         """
+        self._follow()
         if not self._is_fitted:
             raise NotFittedError(
                 "ANN mode before any fit: run some batches in Mode.SAMPLE, then one in Mode.FIT"
@@ -318,14 +397,6 @@ class AnnSampler(nn.Module):
 
     def extra_repr(self) -> str:
         return f"slope={self.slope!r}, rounding={self.rounding}, per={self.per!r}"
-
-
-def _recall(sampler: nn.Module, _: Any) -> None:
-    """After a load: the counts that are asked at every call."""
-    assert isinstance(sampler, AnnSampler)
-    sampler._pending = bool(sampler.count > 0)
-    sampler._is_fitted = bool(sampler.fitted > 0)
-    sampler._time_steps = int(sampler.levels)
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

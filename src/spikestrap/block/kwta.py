@@ -18,9 +18,9 @@ class Competition(nn.Module):
     .. math::
         c_i = \vartheta \Big( a\, s_i - \sum_{j \neq i} s_j + K - \frac{1 + a}{2} \Big)
 
-    (Majani, Erlanson and Abu-Mostafa, On the k-winners-take-all network, NIPS 1988, whose
-    neurons are -1 or 1, for spikes of 0 or 1.) Where K neurons fire, each of them gets
-    (1 + a) / 2 thresholds, each other neuron -(1 + a) / 2: the winners stay.
+    (After Majani, Erlanson and Abu-Mostafa, On the k-winners-take-all network, NIPS 1988, whose
+    continuous neurons go to -1 or 1; here they are spikes of 0 or 1.) Where K neurons fire, each
+    of them gets (1 + a) / 2 thresholds, each other neuron -(1 + a) / 2: the winners stay.
 
     num_winners is K; self_excitation is a, in [0, 1], learnable; the threshold is the neuron's.
 

@@ -1,57 +1,13 @@
 """Neuron dynamics over time: a plain reference and fused kernels.
 
-`reference.scan` runs any neuron anywhere. A fused kernel runs one kind of neuron in
-float32 on the devices it is written for, and gives the reference's spikes to the bit.
+`reference.scan` runs any neuron anywhere. A fused kernel runs one kind of neuron in float32
+on the devices it is written for, and gives the reference's spikes to the bit. Some are
+written by hand (`cuba`); for others one is compiled from the neuron's `step` (`automatic`).
 `use_backend` forces the choice, which is otherwise made by itself: fused where it can.
+`explain` says what it came to.
 """
 
-from __future__ import annotations
+from .automatic import Explanation, explain
+from .backend import BACKENDS, fused_wanted, use_backend
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-from torch import Tensor
-
-from ..errors import SpikestrapError
-
-BACKENDS = ("auto", "reference", "fused")
-_FUSED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_backend = "auto"
-
-
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Within it, neurons run on that backend: "reference", "fused" or "auto".
-
-    "fused" raises where no fused kernel exists; "auto" falls back to the reference.
-
-    >>> import torch, spikestrap as ss
-    >>> z = torch.rand(4, 2, 3)
-    >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
-    >>> with use_backend("reference"):
-    ...     slow = lif(z)
-    >>> torch.equal(slow, lif(z))
-    True
-    """
-    if name not in BACKENDS:
-        raise SpikestrapError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
-    global _backend
-    before, _backend = _backend, name
-    try:
-        yield
-    finally:
-        _backend = before
-
-
-def fused_wanted(z: Tensor, exists: bool, neuron: str) -> bool:
-    """Whether to take the fused kernel for the input z, by the backend in force."""
-    if _backend == "reference":
-        return False
-    usable = exists and z.device.type == "cpu" and z.dtype in _FUSED_DTYPES
-    if _backend == "fused" and not usable:
-        raise SpikestrapError(
-            f"{neuron}: no fused kernel for {z.dtype} on {z.device.type}; "
-            "expected float32 or half precision on cpu"
-        )
-    return usable
+__all__ = ["BACKENDS", "Explanation", "explain", "fused_wanted", "use_backend"]

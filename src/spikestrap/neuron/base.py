@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel import fused_wanted
-from ..kernel.reference import State, scan
+from ..kernel import automatic, dynamo, fused_wanted
+from ..kernel.reference import State
 from .parameter import Bounds
 
 Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
@@ -21,7 +21,8 @@ class Neuron(nn.Module, ABC):
     """A spiking neuron: input z (T, N, ...) to spikes (T, N, ...).
 
     A neuron implements `init_state` and `step` in plain torch arithmetic, for one time
-    step. `kernel`, where a neuron has one, is the same dynamics fused over all steps.
+    step. `kernel`, where a neuron has one, is the same dynamics fused over all steps, written
+    by hand; for others one is compiled from `step` where that can be traced.
 
     >>> class Parrot(Neuron):
     ...     "Fires whenever its input is positive."
@@ -98,13 +99,18 @@ class Neuron(nn.Module, ABC):
             fresh = self.init_state(z[0])
             state = fresh if state is None else self._check_state(state, fresh)
             kernel = type(self).kernel
-            if fused_wanted(z, kernel is not None, type(self).__name__) and kernel is not None:
+            if kernel is not None and fused_wanted(z, type(self).__name__):
                 spikes, state = kernel(self, z, state, time_steps)
             else:
                 inputs = (z, *self.extra(z, time_steps), *imag)
-                spikes, state = scan(self.step, inputs, state, time_steps)
+                spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
+
+    @torch.compiler.assume_constant_result
+    def _registered(self, axes: int) -> tuple[int, str]:
+        # A method, since torch.compile hands itself to nothing else.
+        return dynamo.register(self, axes)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
         name = type(self).__name__

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ..errors import SpikestrapError
 
@@ -90,6 +91,15 @@ class _Spike(torch.autograd.Function):
         return grads[0] * slope, None, None, None
 
 
+def fire(over: Tensor, tau: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
+    """1 where over > 0, else 0; overridable, so that a step can be traced through it."""
+    if has_torch_function((over, tau)):
+        spikes: Tensor = handle_torch_function(fire, (over, tau), over, tau, surrogate, scale)
+        return spikes
+    spikes = _Spike.apply(over, tau, surrogate, scale)
+    return spikes
+
+
 def spike(
     v: Tensor,
     threshold: Tensor,
@@ -109,5 +119,4 @@ def spike(
     0.5
     """
     tau = tau_grad * threshold.detach()
-    spikes: Tensor = _Spike.apply(v - threshold, tau, surrogate, scale_grad)
-    return spikes
+    return fire(v - threshold, tau, surrogate, scale_grad)

@@ -104,7 +104,7 @@ def command(report: Report) -> str:
         if isinstance(options, dict) and isinstance(options.get(key), int):
             words += [f"--{key.replace('_', '-')}", options[key]]
     if report.precision != recipe(report.name).precision:
-        words += ["--precision", report.precision]
+        words += ["--chip", "none" if report.precision == "float" else report.precision]
     words += ["--seed", report.seed]
     if report.config.get("data") is not None:
         words += ["--data", "DIR"]

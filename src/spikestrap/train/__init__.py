@@ -1,9 +1,16 @@
-"""Ready-made trainings: data, recipes, the loop, evaluation and the run directory."""
+"""Ready-made trainings: data, recipes, the loop, evaluation and the run directory.
+
+`BootstrapCallback` and `BootstrapModule` are for a Lightning training of one's own.
+"""
+
+from typing import Any
 
 from .augment import RandomAffine
 from .data import Arrays, Splits, digits, mnist
 from .evaluate import EventRate, evaluate
-from .experiment import evaluate_file, evaluate_run, export_run, train
+from .experiment import evaluate_file, evaluate_run, export_run, resume, train
+from .extras import require
+from .hardware import Hardware
 from .loop import Epoch, History, Progress, fit
 from .options import Options
 from .recipes import RECIPES, Recipe, recipe
@@ -12,8 +19,12 @@ from .run import Run, load_run, save_run
 __all__ = [
     "RECIPES",
     "Arrays",
+    "BootstrapCallback",
+    "BootstrapModule",
+    "Checkpoints",
     "Epoch",
     "EventRate",
+    "Hardware",
     "History",
     "Options",
     "Progress",
@@ -21,6 +32,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Splits",
+    "WholeFiles",
     "digits",
     "evaluate",
     "evaluate_file",
@@ -30,6 +42,22 @@ __all__ = [
     "load_run",
     "mnist",
     "recipe",
+    "resume",
     "save_run",
     "train",
 ]
+
+# Lightning takes a second to import: only where these are asked for.
+_ON_LIGHTNING = {
+    "BootstrapCallback": "callback",
+    "BootstrapModule": "module",
+    "Checkpoints": "checkpoint",
+    "WholeFiles": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_LIGHTNING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("lightning.pytorch", name)
+    return getattr(require(f"{__name__}.{_ON_LIGHTNING[name]}", name), name)

@@ -41,26 +41,33 @@ class RandomAffine:
         Returns:
             (N, C, H, W), within the range of ``x`` and 0.
         """
+        return self.apply(x, self.draw(len(x), generator))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """The draws (n, 5) in [-1, 1] of n images: turn, scale, shear, shift along x and y."""
+        return 2 * torch.rand(n, 5, generator=generator) - 1
+
+    def apply(self, x: Tensor, draw: Tensor) -> Tensor:
+        """Transform x (N, C, H, W) by what was drawn (N, 5)."""
         n, _, height, width = x.shape
-        maps = self._maps(n, height, width, generator).to(x)
+        maps = self._maps(draw, height, width).to(x)
         # All grids in one matrix product: some ten times faster than F.affine_grid, which
         # multiplies one small matrix an image.
         grid = (maps.view(2 * n, 3) @ _pixels(height, width).to(x)).view(n, 2, height, width)
         return F.grid_sample(x, grid.permute(0, 2, 3, 1), align_corners=False)
 
-    def _maps(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    def _maps(self, draw: Tensor, height: int, width: int) -> Tensor:
         """Affine maps (N, 2, 3) from the target's coordinates in [-1, 1] to the source's."""
         strength = torch.tensor(
             (math.radians(self.degrees), self.scale, math.radians(self.shear), *2 * (self.shift,))
         )
-        draw = (2 * torch.rand(n, 5, generator=generator) - 1) * strength
-        turn, scale, shear, shift_x, shift_y = draw.unbind(1)
+        turn, scale, shear, shift_x, shift_y = (draw * strength).unbind(1)
         cos, sin, tan = turn.cos(), turn.sin(), shear.tan()
         aspect = height / width  # the coordinates span [-1, 1] on both axes, the pixels need not
         to_x = (cos, (cos * tan - sin) * aspect, 2 * shift_x / width)
         to_y = (sin / aspect, sin * tan + cos, 2 * shift_y / height)
-        maps = torch.stack((*to_x, *to_y), dim=1).view(n, 2, 3)
-        maps[:, :, :2] /= (1 + scale).view(n, 1, 1)
+        maps = torch.stack((*to_x, *to_y), dim=1).view(-1, 2, 3)
+        maps[:, :, :2] /= (1 + scale).view(-1, 1, 1)
         return maps
 
 

@@ -1,10 +1,14 @@
 """The batches of an epoch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from .. import processes
+from ..errors import SpikestrapError
 from .augment import RandomAffine
 from .data import Arrays
 
@@ -14,11 +18,12 @@ class Batches:
 
     All batches are full: what is left over at the end of a pass is dropped (another rest each
     time), so that no batch is too small for batch statistics. Fewer images than ``batch_size``
-    make one batch.
+    make one batch. Of several processes each gets its share of every batch; order and
+    augmentation are what a single process would see.
 
     Args:
         arrays: the images, in memory.
-        batch_size: images a batch.
+        batch_size: images a batch, over all processes.
         augment: transform of the images, None for none.
         seed: of order and augmentation, which have a generator of their own.
 
@@ -32,18 +37,32 @@ class Batches:
         self, arrays: Arrays, batch_size: int, augment: RandomAffine | None, seed: int
     ) -> None:
         self._arrays = arrays
-        self._batch_size = min(batch_size, len(arrays))
+        self.batch_size = min(batch_size, len(arrays))
         self._augment = augment
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def to(self, device: torch.device) -> Batches:
+        """The same batches, in the same order, on ``device``."""
+        self._arrays = self._arrays.to(device)
+        return self
 
     def __len__(self) -> int:
-        return len(self._arrays) // self._batch_size
+        return len(self._arrays) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        count = processes.count()
+        if count > self.batch_size:
+            raise SpikestrapError(
+                f"batch_size: expected an image or more for each of the {count} processes, "
+                f"got {self.batch_size}"
+            )
+        share = slice(processes.rank(), None, count)
         x, y = self._arrays.x, self._arrays.y
-        order = torch.randperm(len(y), generator=self._generator).to(y.device)
-        for indices in order.split(self._batch_size)[: len(self)]:
+        order = torch.randperm(len(y), generator=self.generator).to(y.device)
+        for whole in order.split(self.batch_size)[: len(self)]:
+            indices = whole[share]
             images = x[indices]
             if self._augment is not None:
-                images = self._augment(images, self._generator)
+                draw = self._augment.draw(len(whole), self.generator)
+                images = self._augment.apply(images, draw[share])
             yield images, y[indices]

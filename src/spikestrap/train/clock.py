@@ -11,6 +11,8 @@ import torch
 class Clock:
     """Adds up the seconds spent under each name; waits for a GPU to finish before it reads.
 
+    device: the GPU to wait for, if it is one. seconds: what the dials begin with.
+
     >>> clock = Clock()
     >>> with clock("work"):
     ...     pass
@@ -20,18 +22,29 @@ class Clock:
     (['work'], {})
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+    def __init__(
+        self, device: torch.device | None = None, seconds: Mapping[str, float] | None = None
+    ) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
         self._cuda = device if device is not None and device.type == "cuda" else None
+        self._started = 0.0
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time what runs within the ``with`` block."""
-        start = self._now()
+        self.start()
         try:
             yield
         finally:
-            self.seconds[name] += self._now() - start
+            self.stop(name)
+
+    def start(self) -> None:
+        """Time what runs from here to `stop`."""
+        self._started = self._now()
+
+    def stop(self, name: str) -> None:
+        """Add the time since `start` to a dial."""
+        self.seconds[name] += self._now() - self._started
 
     def since(self, before: Mapping[str, float]) -> dict[str, float]:
         """What has been added to earlier `seconds`; only names to which anything was."""

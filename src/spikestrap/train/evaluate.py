@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 
 import torch
@@ -57,18 +58,27 @@ class EventRate:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self._units = [unit for _, unit in units_of(net)]
+        self._units = dict(units_of(net))
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._events = 0.0
-        self._neuron_steps = 0
+        self._spikes = dict.fromkeys(self._units, 0)
+        self._places = dict.fromkeys(self._units, 0)
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """By unit: its spikes, and how many there could have been, neurons times time steps."""
+        return {name: (self._spikes[name], self._places[name]) for name in self._units}
 
     @property
     def value(self) -> float:
         """Spikes a neuron and time step, the mean over all neurons of all units; 0 before any."""
-        return self._events / self._neuron_steps if self._neuron_steps else 0.0
+        places = sum(self._places.values())
+        return sum(self._spikes.values()) / places if places else 0.0
 
     def __enter__(self) -> EventRate:
-        self._hooks = [unit.register_forward_hook(self._count) for unit in self._units]
+        self._hooks = [
+            unit.register_forward_hook(partial(self._count, name))
+            for name, unit in self._units.items()
+        ]
         return self
 
     def __exit__(
@@ -80,7 +90,7 @@ class EventRate:
         for hook in self._hooks:
             hook.remove()
 
-    def _count(self, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
+    def _count(self, name: str, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
         # Each unit puts in as many values as it has neurons: the mean is weighted by them.
-        self._events += float(spikes.detach().count_nonzero())
-        self._neuron_steps += spikes.numel()
+        self._spikes[name] += int(spikes.detach().count_nonzero())
+        self._places[name] += spikes.numel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -11,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from .. import exchange, fixed
+from .. import exchange, fixed, processes
 from ..cost import cost
-from ..errors import NotFittedError, SpikestrapError
+from ..errors import SpikestrapError
 from ..exchange import netx
-from ..routine import Mode
-from .clock import Clock
-from .data import SHAPES, Arrays, load
-from .evaluate import EventRate, default_device, evaluate
-from .loop import Progress, fit
+from .data import SHAPES, load
+from .evaluate import default_device
+from .hardware import Hardware
+from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
-from .run import count_parameters, load_run, prepare_run, save_run
+from .run import (
+    Run,
+    count_parameters,
+    load_config,
+    load_run,
+    prepare_run,
+    save_config,
+    save_run,
+)
 
 _MAX_SEED = 2**32 - 1
 EXPORTS = ("net", "nir")
@@ -39,8 +44,11 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     precision: str | None = None,
+    patience: int | None = None,
     seed: int = 0,
     out: Path | None = None,
+    hardware: Hardware | None = None,
+    logger: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Train a recipe and write its run directory.
@@ -49,8 +57,11 @@ def train(
         name: the recipe.
         data: the folder of the data set; None for the bundled or downloaded one.
         time_steps, epochs, batch_size, precision: None for the recipe's own.
+        patience: stop early after so many validations without a better SNN accuracy.
         seed: of everything random.
         out: the run directory; None for ``runs/<recipe>-T<time_steps>-s<seed>``.
+        hardware: on what; None for one process, on the GPU if there is one.
+        logger: ``"tensorboard"`` or ``"csv"`` to log the training into ``logs`` in the run.
         on_progress: called after every step and every epoch.
 
     Returns:
@@ -68,32 +79,93 @@ def train(
         own,
         epochs=own.epochs if epochs is None else epochs,
         batch_size=own.batch_size if batch_size is None else batch_size,
+        patience=own.patience if patience is None else patience,
     )
     whole_number("seed", seed, 0, _MAX_SEED)
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)
     net = made_by.network(steps, precision)
-    splits = load(made_by.data, data, seed)
-    path = prepare_run(Path("runs") / f"{name}-T{steps}-s{seed}" if out is None else out)
-    net.to(default_device())
+    path = Path("runs") / f"{name}-T{steps}-s{seed}" if out is None else out
+    run = Run(path, made_by, options, steps, seed, data, net)
+    return _train(run, hardware, logger, on_progress, fresh=True)
 
-    history = fit(net, splits, options, seed, on_progress)
+
+def resume(
+    path: Path,
+    *,
+    data: Path | None = None,
+    hardware: Hardware | None = None,
+    logger: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Go on with a training that was cut off; it ends as if it had not been.
+
+    Args:
+        path: the run directory.
+        data, hardware, logger, on_progress: as for `train`; the result is the same to the bit on
+            the same hardware only.
+
+    Returns:
+        What `train` would have.
+
+    Raises:
+        SpikestrapError: there is no such run, or none of its checkpoints is whole.
+    """
+    run = load_config(path)
+    if data is not None:
+        run = replace(run, data=data)
+    return _train(run, hardware, logger, on_progress, fresh=False)
+
+
+def _train(
+    run: Run,
+    hardware: Hardware | None,
+    logger: str | None,
+    on_progress: Callable[[Progress], None],
+    fresh: bool,
+) -> dict[str, Any]:
+    if logger is not None and logger not in LOGGERS:
+        raise SpikestrapError(f"--logger: expected one of {', '.join(LOGGERS)}, got {logger!r}")
+    splits = load(run.recipe.data, run.data, run.seed)
+    path, net = prepare_run(run.path), run.net
+    what = (run.recipe, run.options, run.time_steps, run.seed, run.data, net)
+    net.to(default_device())
+    if processes.is_first() and fresh:
+        for old in path.glob("*.ckpt"):  # of an earlier run
+            old.unlink()
+        save_config(path, *what)
+    history = fit(
+        net,
+        splits,
+        run.options,
+        run.seed,
+        on_progress,
+        hardware=hardware,
+        logger=logger and make_logger(logger, path / "logs"),
+        checkpoints=path,
+    )
+    numbers, _ = measure(net, splits.test)
     result = {
-        "recipe": name,
-        "time_steps": steps,
-        "epochs": options.epochs,
-        "seed": seed,
-        **_measure(net, splits.test, as_ann=True, clock=Clock()),
+        "recipe": run.recipe.name,
+        "time_steps": run.time_steps,
+        "epochs": run.options.epochs,
+        "seed": run.seed,
+        **numbers,
         "seconds": history.seconds,
         "parameters": count_parameters(net),
         "out": str(path),
     }
-    save_run(path, made_by, options, steps, seed, data, net, history, result)
+    if processes.is_first():
+        save_run(path, *what, history, result)
     return result
 
 
 def evaluate_run(
-    path: Path, *, data: Path | None = None, time_steps: int | None = None
+    path: Path,
+    *,
+    data: Path | None = None,
+    time_steps: int | None = None,
+    hardware: Hardware | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run on its test part, at the T it was trained for or at another.
 
@@ -101,24 +173,26 @@ def evaluate_run(
         path: the run directory.
         data: the folder of the data set; None for the one it was trained with.
         time_steps: None for the run's own.
+        hardware: on what; None for one process, on the GPU if there is one.
 
     Returns:
         recipe, time_steps, snn_accuracy, ann_accuracy and gap (None at another T than the
         trained one: the curves hold for that one only), event_rate, samples, seconds
         (total and by mode), run.
     """
-    start, clock = time.perf_counter(), Clock(default_device())
+    start = time.perf_counter()
     run = load_run(path)
     steps = run.time_steps if time_steps is None else time_steps
     run.net.time_steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
     test = load(run.recipe.data, data or run.data, run.seed).test
     run.net.to(default_device())
+    numbers, seconds = measure(run.net, test, as_ann=steps == run.time_steps, hardware=hardware)
     return {
         "recipe": run.recipe.name,
         "time_steps": steps,
-        **_measure(run.net, test, as_ann=steps == run.time_steps, clock=clock),
+        **numbers,
         "samples": len(test),
-        "seconds": {**clock.seconds, "total": time.perf_counter() - start},
+        "seconds": {**seconds, "total": time.perf_counter() - start},
         "run": str(path),
     }
 
@@ -198,15 +272,3 @@ def _fitting_data(path: Path, net: fixed.Network) -> str:
             return name
     wanted = ", ".join(f"{size} ({name})" for name, size in sizes.items())
     raise SpikestrapError(f"{path}: takes {features} values; expected {wanted}")
-
-
-def _measure(net: nn.Module, test: Arrays, as_ann: bool, clock: Clock) -> dict[str, float | None]:
-    with EventRate(net) as rate, clock("snn"):
-        snn = evaluate(net, test, Mode.SNN)
-    ann = None
-    if as_ann:
-        # A network that was trained as an SNN throughout has no curves.
-        with clock("ann"), contextlib.suppress(NotFittedError):
-            ann = evaluate(net, test, Mode.ANN)
-    gap = None if ann is None else ann - snn
-    return {"snn_accuracy": snn, "ann_accuracy": ann, "gap": gap, "event_rate": rate.value}

@@ -1,26 +1,31 @@
-"""The training loop: bootstrap training of a classifier, with its clock and its history."""
+"""The training loop: bootstrap training of a classifier, on Lightning, with its history."""
 
-import math
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import NotFittedError, SpikestrapError
-from ..routine import LayerMode, Mode, Scheduler
+from .. import processes
+from ..routine import Scheduler
+from ..unit import units_of
 from .batches import Batches
-from .clock import Clock
 from .data import Arrays, Splits
-from .evaluate import device_of, evaluate
-from .history import FittedCurve, record_curves
+from .evaluate import device_of
+from .extras import require
+from .hardware import Hardware
+from .history import FittedCurve
 from .options import Options
 
-_WARMUP = 0.2  # the part of all steps in which the learning rate rises
+LOGGERS = ("tensorboard", "csv")
+_EVALUATION_BATCH = 256
 
 
 @dataclass
@@ -69,6 +74,13 @@ class History:
         """The history in plain values, for JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> History:
+        """The history that `as_dict` gave."""
+        epochs = [Epoch(**epoch) for epoch in values["epochs"]]
+        curves = [FittedCurve(**curve) for curve in values["curves"]]
+        return cls(epochs, values["best_epoch"], dict(values["seconds"]), curves)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -97,6 +109,10 @@ def fit(
     options: Options,
     seed: int = 0,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    *,
+    hardware: Hardware | None = None,
+    logger: Any = None,
+    checkpoints: Path | None = None,
 ) -> History:
     """Train a network; it ends with the weights and curves that validated best as an SNN.
 
@@ -109,126 +125,141 @@ def fit(
         options: how to train.
         seed: of everything random here, >= 0.
         on_progress: called after every step and every epoch.
+        hardware: on what; None for one process where the network is.
+        logger: of Lightning, for what `BootstrapCallback` logs, loss and learning rate.
+        checkpoints: folder for checkpoints. A training that was cut off goes on from the newest
+            whole one in it, and ends as if it had not been.
 
     Raises:
-        SpikestrapError: the loss is no longer finite.
+        SpikestrapError: the loss is no longer finite, or a checkpoint is another training's.
     """
+    pl = require("lightning.pytorch", "training")
+    from .callback import BootstrapCallback
+    from .checkpoint import Checkpoints, WholeFiles
+    from .module import BootstrapModule
+    from .recorder import Recorder
+
     torch.manual_seed(seed)
     device = device_of(net)
-    validation = splits.validation.to(device)
-    batches = Batches(splits.train.to(device), options.batch_size, options.augment, seed)
     scheduler = Scheduler(
         num_sample_iter=options.num_sample_iter,
         sample_period=options.sample_period,
         crossover_epochs=options.crossover_epochs,
         snn_from=max(0, options.epochs - options.snn_epochs),
     )
-    step = _Step(net, options, total=options.epochs * len(batches))
-    clock, history, best = Clock(device), History(), _Best()
-    start = time.perf_counter()
-    for epoch in range(options.epochs):
-        epoch_start, before = time.perf_counter(), dict(clock.seconds)
-        losses: list[float] = []
-        steps: Counter[str] = Counter()
-        net.train()
-        for i, (x, y) in enumerate(batches):
-            mode = scheduler.mode(epoch, i, train=True)
-            kind = mode.base_mode.name.lower()
-            with clock(kind):
-                losses.append(step(x, y, mode))
-            steps[kind] += 1
-            progress = Progress(epoch, options.epochs, i, len(batches), str(mode), losses[-1])
-            on_progress(progress)
-        record = Epoch(epoch, sum(losses) / len(losses), step.learning_rate, dict(steps), 0.0)
-        if (epoch + 1) % options.validate_every == 0 or epoch + 1 == options.epochs:
-            with clock("evaluation"):
-                record.ann_accuracy, record.snn_accuracy = _validate(net, validation)
-            best.offer(epoch, record.snn_accuracy, net)
-        record.seconds = time.perf_counter() - epoch_start
-        record.seconds_by_mode = clock.since(before)
-        record_curves(history.curves, net, epoch)
-        history.epochs.append(record)
-        on_progress(replace(progress, finished=record))
-    history.best_epoch = best.epoch
-    net.load_state_dict(best.state)
-    history.seconds = {**clock.seconds, "total": time.perf_counter() - start}
-    return history
-
-
-class _Step:
-    """One step of AdamW on the cross entropy, under a one-cycle learning rate."""
-
-    def __init__(self, net: nn.Module, options: Options, total: int) -> None:
-        weights = [p for p in net.parameters() if p.ndim > 1]
-        others = [p for p in net.parameters() if p.ndim <= 1]
-        self._net = net
-        self._smoothing = options.label_smoothing
-        groups: list[dict[str, Any]] = [
-            {"params": weights},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(
-            groups,
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=True,  # on a CPU, where it is not the default, less than half the time
+    learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())
+    bootstrap = BootstrapCallback(scheduler)
+    recorder = Recorder(bootstrap, on_progress)
+    callbacks = [bootstrap, recorder]
+    batches = Batches(splits.train, options.batch_size, options.augment, seed)
+    newest = None
+    if checkpoints is not None:
+        keeper = Checkpoints(checkpoints, batches)
+        newest = keeper.newest()
+        callbacks.append(keeper)
+    if options.patience is not None:
+        callbacks.append(
+            pl.callbacks.EarlyStopping("snn_accuracy", mode="max", patience=options.patience)
         )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: one_cycle(step, total)
+    with quiet():
+        trainer = pl.Trainer(
+            **(hardware or Hardware()).trainer_options(device, learnable),
+            max_epochs=options.epochs,
+            check_val_every_n_epoch=options.validate_every,
+            logger=logger or False,
+            callbacks=callbacks,
+            plugins=[WholeFiles()],
+            enable_checkpointing=checkpoints is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
         )
-
-    @property
-    def learning_rate(self) -> float:
-        return float(self._schedule.get_last_lr()[0])
-
-    def __call__(self, x: Tensor, y: Tensor, mode: LayerMode) -> float:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self._net(x, mode), y, label_smoothing=self._smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise SpikestrapError(
-                f"training: expected a finite loss, got {value} in mode {mode}; "
-                f"a smaller learning rate may help"
-            )
-        loss.backward()
-        self._optimizer.step()
-        self._schedule.step()
-        return value
+        device = trainer.strategy.root_device
+        validation = _Chunks(splits.validation.to(device))
+        trainer.fit(BootstrapModule(net, options), batches.to(device), validation, ckpt_path=newest)
+    net.load_state_dict(recorder.best_state)
+    net.to(device)
+    return recorder.history
 
 
-class _Best:
-    """The state of the epoch that validated best, the last of equals: it trained longest."""
+def measure(
+    net: nn.Module, arrays: Arrays, *, as_ann: bool = True, hardware: Hardware | None = None
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Accuracy of a network as an SNN and as an ANN, gap, and event rate; and seconds by mode.
 
-    def __init__(self) -> None:
-        self.epoch = -1
-        self.accuracy = -math.inf
-        self.state: dict[str, Any] = {}
-
-    def offer(self, epoch: int, accuracy: float, net: nn.Module) -> None:
-        if accuracy >= self.accuracy:
-            self.epoch, self.accuracy = epoch, accuracy
-            self.state = {name: value.clone() for name, value in net.state_dict().items()}
-
-
-def _validate(net: nn.Module, validation: Arrays) -> tuple[float | None, float]:
-    """ANN and SNN accuracy, in percent.
-
-    The ANN first: it fits its curves where samples are pending, and they are part of the state.
+    Args:
+        net: called as ``net(x, mode)``.
+        arrays: at least one image.
+        as_ann: whether its curves hold; without, ann_accuracy and gap are None.
+        hardware: on what; None for one process where the network is.
     """
-    try:
-        ann = evaluate(net, validation, Mode.ANN)
-    except NotFittedError:
-        ann = None
-    return ann, evaluate(net, validation, Mode.SNN)
+    pl = require("lightning.pytorch", "evaluation")
+    from .callback import BootstrapCallback
+    from .module import BootstrapModule
+
+    callback = BootstrapCallback(as_ann=as_ann, plots=False)
+    device = device_of(net)
+    with quiet():
+        trainer = pl.Trainer(
+            **(hardware or Hardware()).trainer_options(device, unused=False),
+            logger=False,
+            callbacks=[callback],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        device = trainer.strategy.root_device
+        trainer.test(BootstrapModule(net, Options()), _Chunks(arrays.to(device)), verbose=False)
+    net.to(device)
+    keys = ("snn_accuracy", "ann_accuracy", "gap")
+    found: dict[str, Any] = {key: callback.measured.get(key) for key in keys}
+    found["event_rate"] = callback.measured.get("event_rate", 0.0)
+    return found, dict(callback.clock.seconds)
 
 
-def one_cycle(step: int, total: int) -> float:
-    """The learning rate of a step, relative to its peak: a linear rise, then a cosine to 0.
+def make_logger(kind: str, folder: Path) -> Any:
+    """Lightning's logger of that kind, which writes into a folder."""
+    if kind == "tensorboard":
+        require("tensorboard", "--logger tensorboard")
+    loggers = require("lightning.pytorch.loggers", "--logger")
+    made = {"tensorboard": loggers.TensorBoardLogger, "csv": loggers.CSVLogger}[kind]
+    return made(str(folder), name="", version="")
 
-    >>> [round(one_cycle(step, 10), 2) for step in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
+
+class _Chunks:
+    """Images for evaluation, a bounded number at a time; of several processes each has its share.
+
+    Processes may have one chunk more or less than others, or none.
     """
-    rise = _WARMUP * total
-    if step < rise:
-        return min(1.0, (step + 1) / rise)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return -(-len(self._mine(self._arrays.y)) // _EVALUATION_BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self._mine(self._arrays.x), self._mine(self._arrays.y)
+        return zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True)
+
+    def _mine(self, tensor: Tensor) -> Tensor:
+        return tensor[processes.rank() :: processes.count()]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's remarks on hardware, workers and what it thinks is worth a tip."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

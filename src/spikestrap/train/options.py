@@ -22,6 +22,7 @@ class Options:
         num_sample_iter, sample_period, crossover_epochs: the scheduler's.
         snn_epochs: so many epochs at the end train as an SNN throughout.
         validate_every: epochs from one validation to the next; the last epoch is always validated.
+        patience: stop early after so many validations without a better SNN accuracy; None for not.
 
     Raises:
         SpikestrapError: an option is out of range.
@@ -43,11 +44,14 @@ class Options:
     crossover_epochs: Collection[int] | None = None
     snn_epochs: int = 0
     validate_every: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every"):
             whole_number(name, getattr(self, name), 1)
         whole_number("snn_epochs", self.snn_epochs, 0)
+        if self.patience is not None:
+            whole_number("patience", self.patience, 1)
         for name in ("learning_rate", "weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):

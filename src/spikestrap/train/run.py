@@ -13,7 +13,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from .recipes import MAX_TIME_STEPS, Recipe, recipe
 
 CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"
 CURVES = "curves.json"
+# The options that a run may have other than its recipe.
+OWN_OPTIONS = ("epochs", "batch_size", "patience")
 _MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
 
 
@@ -39,19 +41,20 @@ class Run:
 
     Attributes:
         path: the directory.
-        recipe, time_steps, seed: what was trained.
+        recipe, options, time_steps, seed: what was trained, and how.
         data: the folder of the data set, None for the bundled or downloaded one.
         net: the trained network, at ``time_steps``.
-        config: all of ``config.json``, as it was read.
+        config: all of ``config.json``, where it was read from there.
     """
 
     path: Path
     recipe: Recipe
+    options: Options
     time_steps: int
     seed: int
     data: Path | None
     net: Network
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare_run(path: Path) -> Path:
@@ -83,6 +86,28 @@ def save_run(
     result: Mapping[str, Any],
 ) -> None:
     """Write a run; a file of an earlier one is replaced, never left half new and half old."""
+    save_config(path, made_by, options, time_steps, seed, data, net)
+    weights = io.BytesIO()
+    torch.save(net.state_dict(), weights)
+    epochs = history.as_dict()
+    # Long rows of numbers, which are no reading matter: a file and a line of their own.
+    curves = {"curves": epochs.pop("curves")}
+    write_file(path / HISTORY, _json(epochs))
+    write_file(path / CURVES, json.dumps(curves).encode())
+    write_file(path / WEIGHTS, weights.getvalue())
+    write_file(path / RESULT, _json(dict(result)))
+
+
+def save_config(
+    path: Path,
+    made_by: Recipe,
+    options: Options,
+    time_steps: int,
+    seed: int,
+    data: Path | None,
+    net: Network,
+) -> None:
+    """Write what is trained and how; all that a training which was cut off needs to go on."""
     config = {
         "recipe": made_by.name,
         "time_steps": time_steps,
@@ -97,16 +122,7 @@ def save_run(
             "python": platform.python_version(),
         },
     }
-    weights = io.BytesIO()
-    torch.save(net.state_dict(), weights)
     write_file(path / CONFIG, _json(config))
-    epochs = history.as_dict()
-    # Long rows of numbers, which are no reading matter: a file and a line of their own.
-    curves = {"curves": epochs.pop("curves")}
-    write_file(path / HISTORY, _json(epochs))
-    write_file(path / CURVES, json.dumps(curves).encode())
-    write_file(path / WEIGHTS, weights.getvalue())
-    write_file(path / RESULT, _json(dict(result)))
 
 
 def load_run(path: Path) -> Run:
@@ -118,6 +134,23 @@ def load_run(path: Path) -> Run:
     Raises:
         SpikestrapError: a file is missing, or is not what ``save_run`` writes.
     """
+    run = load_config(path)
+    weights_path = path / WEIGHTS
+    if not weights_path.exists() and any(path.glob("*.ckpt")):
+        raise SpikestrapError(f"{path}: the training was cut off: spikestrap train --resume {path}")
+    state = read_weights(weights_path, 2 * _size(run.net.state_dict()) + 2**20)
+    with _naming(weights_path):
+        _check_state(state, run.net.state_dict())
+    run.net.load_state_dict(state)
+    return run
+
+
+def load_config(path: Path) -> Run:
+    """Read what a run trains and how, also of one that was cut off; the network is a new one.
+
+    Raises:
+        SpikestrapError: there is no such file, or it is not what ``save_config`` writes.
+    """
     if not path.is_dir():
         raise SpikestrapError(f"run: expected the folder of a run, got {path}")
     config_path = path / CONFIG
@@ -128,13 +161,16 @@ def load_run(path: Path) -> Run:
         seed = whole_number("seed", config.get("seed"), 0)
         data = None if config.get("data") is None else Path(_text(config, "data"))
         precision = _text({"precision": made_by.precision, **config}, "precision")
-        net = made_by.network(time_steps, precision)
-    weights_path = path / WEIGHTS
-    state = read_weights(weights_path, 2 * _size(net.state_dict()) + 2**20)
-    with _naming(weights_path):
-        _check_state(state, net.state_dict())
-    net.load_state_dict(state)
-    return Run(path, made_by, time_steps, seed, data, net, config)
+        given = config.get("options")
+        if not isinstance(given, dict):
+            raise SpikestrapError(f"options: expected an object, got {given!r}")
+        options = replace(
+            made_by.options, **{key: given[key] for key in OWN_OPTIONS if key in given}
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # the weights that the training began with
+            net = made_by.network(time_steps, precision)
+    return Run(path, made_by, options, time_steps, seed, data, net, config)
 
 
 def count_parameters(net: nn.Module) -> int:

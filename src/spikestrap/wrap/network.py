@@ -104,9 +104,9 @@ class Wrapped(nn.Module):
             unit.name: Trace(keep=m is Mode.SAMPLE)
             for unit, m in zip(self._units, modes, strict=True)
         }
-        steps = sequence.shape[0]
+        steps, units = sequence.shape[0], self._by_name()
         calls = {
-            name: watching(neuron, adapter, traces[name], steps)
+            name: watching(units[name], neuron, adapter, traces[name], steps)
             for name, neuron, adapter in self._found()
         }
         with self._checked(True, calls) as commutes, self._norms(sequence):
@@ -128,10 +128,10 @@ class Wrapped(nn.Module):
         lower = {unit.name: traces[unit.name] for unit in self._units[:below]}
         # What comes after them is not needed, unless the model must finish its step.
         stops = self.layout != OWN and not takes_state(self.model)
-        calls = {}
+        calls, units = {}, self._by_name()
         for name, neuron, adapter in self._found():
             if name in lower:
-                calls[name] = watching(neuron, adapter, traces[name], steps)
+                calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
                 calls[name] = silent(name, neuron, adapter, lower, steps, stops)
         with self._norms(sequence, moving=False):
@@ -148,7 +148,7 @@ class Wrapped(nn.Module):
     def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
         """The model once, on time means (N, ...), as if held for so many steps."""
         traces = {unit.name: Trace() for unit in self._units}
-        units = {unit.name: unit for unit in self._units}
+        units = self._by_name()
         calls = {
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
             for name, neuron, adapter in self._found()
@@ -247,6 +247,9 @@ class Wrapped(nn.Module):
     @property
     def _units(self) -> list[WrappedUnit]:
         return [cast(WrappedUnit, unit) for unit in self.units]
+
+    def _by_name(self) -> dict[str, WrappedUnit]:
+        return {unit.name: unit for unit in self._units}
 
     def _run(self, sequence: Tensor, calls: Mapping[str, Call]) -> Any:
         """The model's output, averaged over time, with these calls for its neurons'."""

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 from ..timeaxis import hold, time_mean
+from ..unit import Curved
 from .adapter import Adapter
 from .layout import from_time_first, to_time_first
 
 Call = Callable[..., Any]
 
 
-class WrappedUnit(nn.Module):
-    """The curve of the neuron at `name` in the model."""
+class WrappedUnit(Curved):
+    """The curve of the neuron at `name` in the model; the neuron's spikes go through it."""
 
     def __init__(self, name: str, sampler: AnnSampler) -> None:
         super().__init__()
@@ -30,8 +31,12 @@ class WrappedUnit(nn.Module):
         self.sampler = sampler
         sampler.name = name
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Mean inputs (N, ...) to rates, by the curve."""
+    def forward(self, z: Tensor, spikes: Tensor | None = None) -> Tensor:
+        """Mean inputs z (N, ...) to rates, by the curve; or the neuron's spikes (t, N, ...) at
+        z (t, N, ...), as they are.
+        """
+        if spikes is not None:
+            return spikes
         rates: Tensor = self.sampler(z)
         return rates
 
@@ -88,7 +93,9 @@ class Trace:
         unit.sampler.append(spikes, torch.cat(self.inputs))
 
 
-def watching(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int) -> Call:
+def watching(
+    unit: WrappedUnit, neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int
+) -> Call:
     """The neuron's own forward, watched; `steps` of a call where time is folded."""
     original, layout = neuron.forward, adapter.layout(neuron)
 
@@ -97,7 +104,7 @@ def watching(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int) -> C
         spikes = output[0] if isinstance(output, tuple) else output
         own = adapter.steps(neuron, spikes.shape[0]) or steps
         z = to_time_first(_input(args, kwargs), layout, own)
-        trace.see(z, to_time_first(spikes, layout, own))
+        trace.see(z, unit(z, to_time_first(spikes, layout, own)))
         return output
 
     return forward

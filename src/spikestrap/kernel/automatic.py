@@ -1,0 +1,180 @@
+"""Runs a step on a kernel compiled from it where that can be, else on the reference.
+
+Before a kernel is trusted, it is held against the reference on a small random input: what a
+trace cannot see, such as arithmetic outside torch, shows there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import SpikestrapError, SpikestrapWarning
+from . import compiled, dynamo
+from .backend import forced, fused_wanted
+from .expression import Graph
+from .reference import State, scan
+from .trace import Structure, Trace, Untraceable, trace
+
+if TYPE_CHECKING:
+    from ..neuron import Neuron
+
+# Where torch rounds as it likes; all else is exact.
+_ROUGHLY = {"exp", "log", "sin", "cos", "tanh", "sigmoid", "pow"}
+_PROBE_STEPS, _PROBE_SIZE = 5, 3
+
+# What the comparison with the reference came to: None, or what differs.
+_checked: dict[tuple[type, int, tuple[bool, ...]], str | None] = {}
+
+
+class Explanation(NamedTuple):
+    """backend: "hand-written", "compiled" or "reference"; reason: why it is that one."""
+
+    backend: str
+    reason: str
+
+
+def explain(neuron: Neuron, z: Tensor) -> Explanation:
+    """What `neuron(z)` runs on, and why; z as for the neuron, (T, N, ...).
+
+    >>> import spikestrap as ss
+    >>> z = torch.rand(4, 2, 3)
+    >>> explain(ss.neuron.LIF(threshold=1.0, voltage_decay=0.1), z).backend
+    'hand-written'
+    >>> class Noisy(ss.neuron.Neuron):
+    ...     def init_state(self, z):
+    ...         return ()
+    ...     def step(self, z, state):
+    ...         return (z > torch.rand_like(z)).to(z.dtype), state
+    >>> explain(Noisy(), z)
+    Explanation(backend='reference', reason='rand_like, which is random: draw noise in `extra`')
+    """
+    name = type(neuron).__name__
+    z, *imag = (z.real, z.imag) if z.is_complex() else (z,)
+    if z.dtype in (torch.float16, torch.bfloat16):
+        z = z.float()
+    try:
+        if not fused_wanted(z, name):
+            why = f"forced, or no kernels for {z.dtype} on {z.device.type}"
+            return Explanation("reference", why)
+    except SpikestrapError as error:
+        return Explanation("reference", str(error))
+    if type(neuron).kernel is not None:
+        return Explanation("hand-written", f"{name} has a kernel of its own")
+    with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices=[]):
+        inputs = (z, *neuron.extra(z, z.shape[0]), *imag)
+        found = usable(neuron, inputs, neuron.init_state(z[0]))
+    if isinstance(found, str):
+        return Explanation("reference", found)
+    operations = len(found.structure.nodes)
+    return Explanation("compiled", f"the step was traced, {operations} values a neuron and step")
+
+
+def run(
+    neuron: Neuron, inputs: tuple[Tensor, ...], state: State, time_steps: int
+) -> tuple[Tensor, State]:
+    """`reference.scan` of the neuron's step, or the same compiled; arguments as there."""
+    name = type(neuron).__name__
+    if not fused_wanted(inputs[0], name):
+        return scan(neuron.step, inputs, state, time_steps)
+    if torch.compiler.is_compiling():
+        return dynamo.run(neuron, inputs, state, time_steps)
+    found = usable(neuron, inputs, state)
+    if isinstance(found, Trace):
+        return compiled.run(found, inputs, state, time_steps)
+    if forced():
+        raise SpikestrapError(f"{name}: no fused kernel: its step has {found}")
+    return scan(neuron.step, inputs, state, time_steps)
+
+
+def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | str:
+    """A trace that agrees with the reference, or why there is none."""
+    z, *extra = (x[0] for x in inputs)
+    try:
+        traced = trace(neuron.step, z, state, tuple(extra))
+    except Untraceable as reason:
+        return str(reason)
+    tensors = (*inputs, *state, *traced.scalars, *traced.channels)
+    wanted = tuple(x.requires_grad and torch.is_grad_enabled() for x in tensors)
+    key = (type(neuron), compiled.number_of(traced.structure), wanted)
+    if key not in _checked:
+        _checked[key] = _difference(neuron, traced.structure, inputs, len(state), wanted)
+        if _checked[key] is not None:
+            warnings.warn(
+                f"{type(neuron).__name__}: the kernel compiled from its step gives other "
+                f"{_checked[key]} than the step itself, so the step is run; is there "
+                "arithmetic in it that is not torch's?",
+                SpikestrapWarning,
+                stacklevel=4,
+            )
+    difference = _checked[key]
+    return traced if difference is None else f"a kernel that gives other {difference}"
+
+
+def _difference(
+    neuron: Neuron,
+    structure: Structure,
+    inputs: tuple[Tensor, ...],
+    states: int,
+    wanted: tuple[bool, ...],
+) -> str | None:
+    """In what kernel and reference differ on a small random input, or None."""
+    z = inputs[0]
+    shape = tuple(
+        size if axis == 2 else min(size, _PROBE_SIZE) or 1 for axis, size in enumerate(z.shape)
+    )[1:]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(steps: int) -> Tensor:
+        return torch.rand((steps, *shape), generator=generator)
+
+    scale = z.detach()[:1, :_PROBE_SIZE].abs().amax() if z.numel() else torch.ones(())
+    probe = [(4 * draw(_PROBE_STEPS) - 1) * (1 + torch.nan_to_num(scale))]
+    probe += [draw(1 if x.shape[0] == 1 else _PROBE_STEPS) for x in inputs[1:]]
+    leaves = [x.requires_grad_(want) for x, want in zip(probe, wanted, strict=False)]
+    outs, grads = [], []
+    for use_kernel in (True, False):
+        start = tuple(
+            s.detach().clone().requires_grad_(want)
+            for s, want in zip(neuron.init_state(probe[0][0]), wanted[len(inputs) :], strict=False)
+        )
+        if use_kernel:
+            again = trace(neuron.step, probe[0][0], start, tuple(x[0] for x in probe[1:]))
+            if again.structure != structure:
+                return "results by the input's size"
+            spikes, last = compiled.run(again, tuple(probe), start, _PROBE_STEPS)
+        else:
+            spikes, last = scan(neuron.step, tuple(probe), start, _PROBE_STEPS)
+        outs.append([spikes.float(), *last])
+        if any(wanted):
+            generator.manual_seed(1)
+            total = sum((x * torch.rand(x.shape, generator=generator)).sum() for x in outs[-1])
+            of = [x for x in (*leaves, *start, *neuron.parameters()) if x.requires_grad]
+            grads.append(_grad(total, of) if of else [])
+    exact = _ROUGHLY.isdisjoint(
+        structure.nodes[i].op
+        for i in Graph(structure.nodes).needed((structure.spikes, *structure.state))
+    )
+    if not all(_close(a, b, 0 if exact else 1e-4) for a, b in zip(*outs, strict=True)):
+        return "spikes or states"
+    if grads and not all(_close(a, b, 1e-3) for a, b in zip(*grads, strict=True)):
+        return "gradients"
+    return None
+
+
+def _grad(total: Tensor | float, leaves: list[Tensor]) -> list[Tensor]:
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        return [torch.zeros_like(x) for x in leaves]
+    found = torch.autograd.grad(total, leaves, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves, strict=True)]
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    if a.shape != b.shape or not torch.equal(a.isfinite(), b.isfinite()):
+        return False
+    a, b = torch.nan_to_num(a.detach()), torch.nan_to_num(b.detach())
+    largest = b.abs().max() if b.numel() else b.new_zeros(())
+    return bool(((a - b).abs() <= tolerance * largest).all())

@@ -1,0 +1,57 @@
+"""Which backend neurons run on: the choice, and a way to force it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..errors import SpikestrapError
+
+BACKENDS = ("auto", "reference", "fused")
+_FUSED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_backend = "auto"
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within it, neurons run on that backend: "reference", "fused" or "auto".
+
+    "fused" raises where no fused kernel can be had; "auto" falls back to the reference.
+
+    >>> import torch, spikestrap as ss
+    >>> z = torch.rand(4, 2, 3)
+    >>> lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
+    >>> with use_backend("reference"):
+    ...     slow = lif(z)
+    >>> torch.equal(slow, lif(z))
+    True
+    """
+    if name not in BACKENDS:
+        raise SpikestrapError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
+    global _backend
+    before, _backend = _backend, name
+    try:
+        yield
+    finally:
+        _backend = before
+
+
+def fused_wanted(z: Tensor, neuron: str) -> bool:
+    """Whether to look for a fused kernel for the input z, by the backend in force."""
+    if _backend == "reference":
+        return False
+    usable = z.device.type == "cpu" and z.dtype in _FUSED_DTYPES
+    if forced() and not usable:
+        raise SpikestrapError(
+            f"{neuron}: no fused kernel for {z.dtype} on {z.device.type}; "
+            "expected float32 or half precision on cpu"
+        )
+    return usable
+
+
+def forced() -> bool:
+    """Whether a fused kernel must be taken."""
+    return _backend == "fused"

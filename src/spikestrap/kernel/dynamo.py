@@ -1,0 +1,74 @@
+"""The same inside torch.compile: a compiled kernel in the compiler's graph.
+
+Dynamo, the compiler's first stage, cannot follow a trace, which goes by the identity of
+tensors. So for Dynamo a trace is one call; the stages behind it see the operator and what
+is computed from parameters. Dynamo runs the step as well, in vain but for its guards: where
+what the step reads changes, it must compile anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.utils.stateless import _reparametrize_module
+
+from ..errors import SpikestrapError
+from . import compiled
+from .backend import forced
+from .reference import State, scan
+from .trace import trace
+
+if TYPE_CHECKING:
+    from ..neuron import Neuron
+
+# By their id. They are kept, as are the graphs that call them.
+_neurons: dict[int, Neuron] = {}
+
+
+def run(
+    neuron: Neuron, inputs: tuple[Tensor, ...], state: State, time_steps: int
+) -> tuple[Tensor, State]:
+    """As `automatic.run`, while Dynamo traces."""
+    number, reason = neuron._registered(inputs[0].ndim)
+    if reason:
+        if forced():
+            raise SpikestrapError(
+                f"{type(neuron).__name__}: no fused kernel: its step has {reason}"
+            )
+        return scan(neuron.step, inputs, state, time_steps)
+    neuron.step(inputs[0][0, :1], tuple(s[:1] for s in state), *(x[0, :1] for x in inputs[1:]))
+    named = dict((*neuron.named_parameters(), *neuron.named_buffers()))
+    tensors = (*inputs, *state, *named.values())
+    spikes, *last = _run(number, time_steps, len(inputs), len(state), list(named), *tensors)
+    return spikes, tuple(last)
+
+
+def register(neuron: Neuron, axes: int) -> tuple[int, str]:
+    """The number by which `_run` knows the neuron, and why it cannot be compiled, if so.
+
+    axes: how many a z (T, N, ...) has.
+    """
+    from .automatic import usable
+
+    sizes = [p.numel() for p in (*neuron.parameters(), *neuron.buffers()) if p.ndim]
+    shape = (1, 1, max(sizes, default=1), *[1] * axes)[:axes]
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        z = torch.ones(shape, requires_grad=True)
+        found = usable(neuron, (z, *neuron.extra(z, 1)), neuron.init_state(z[0]))
+    _neurons[id(neuron)] = neuron
+    return id(neuron), found if isinstance(found, str) else ""
+
+
+@torch.compiler.allow_in_graph
+def _run(
+    number: int, time_steps: int, inputs: int, states: int, names: list[str], *tensors: Tensor
+) -> tuple[Tensor, ...]:
+    neuron = _neurons[number]
+    zs, state = tensors[:inputs], tensors[inputs : inputs + states]
+    values = dict(zip(names, tensors[inputs + states :], strict=True))
+    with _reparametrize_module(neuron, values):
+        traced = trace(neuron.step, zs[0][0], state, tuple(x[0] for x in zs[1:]))
+    spikes, last = compiled.run(traced, zs, state, time_steps)
+    return spikes, *last

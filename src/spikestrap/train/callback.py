@@ -1,0 +1,187 @@
+"""Bootstrap training for any LightningModule."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from .. import processes
+from ..ann_sampler import AnnSampler
+from ..errors import NotFittedError, SpikestrapError
+from ..routine import LayerMode, Mode, Scheduler
+from ..unit import units_of
+from .clock import Clock
+from .curves import curve_figure
+from .evaluate import EventRate
+from .modes import GivenModes
+from .module import BootstrapModule
+
+
+def classified(module: pl.LightningModule, batch: Any) -> Tensor:
+    """Which images of a batch (x, y) a classifier `module(x)` gets right: bool (N,)."""
+    x, y = batch
+    return module(x).argmax(1) == y
+
+
+class BootstrapCallback(pl.Callback):
+    """Makes a LightningModule with spikestrap units in it train by bootstrap.
+
+    The module needs no change: its networks, blocks and units get the mode of the schedule at
+    each training batch, SNN in validation and test, unless the module's own code names one. The
+    mode is also the module's attribute `bootstrap_mode`. An iteration of the schedule is a batch,
+    also where gradients are accumulated over several. Samples that the schedule has left pending
+    are fitted before each validation.
+
+    In validation and test it measures the module as an SNN and, once curves are fitted, as an
+    ANN, and logs, in percent and percentage points, ``snn_accuracy``, ``ann_accuracy``, ``gap``,
+    and as spikes a neuron and step ``event_rate`` and ``event_rate/<unit>``: sums over all
+    processes. `EarlyStopping` and `ModelCheckpoint` can monitor them.
+
+    Args:
+        scheduler: when to sample, fit, and cross over.
+        measure: gives for the module and a batch a score of each sample, (N,), whose mean times
+            100 is the accuracy; the default is right or wrong, for batches (x, y).
+        as_ann: whether to measure it as an ANN as well; its curves hold for one T only.
+        plots: whether to draw the curves after each new fit, for loggers that take figures
+            (TensorBoard).
+
+    Raises:
+        SpikestrapError: the module has no spikestrap units.
+
+    >>> import spikestrap as ss
+    >>> callback = BootstrapCallback(ss.Scheduler(num_sample_iter=5, sample_period=5))
+    >>> trainer = pl.Trainer(callbacks=callback, logger=False, enable_checkpointing=False,
+    ...                      accelerator="cpu", enable_progress_bar=False)
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler | None = None,
+        *,
+        measure: Callable[[pl.LightningModule, Any], Tensor] = classified,
+        as_ann: bool = True,
+        plots: bool = True,
+    ) -> None:
+        self.scheduler = scheduler or Scheduler()
+        self.measure = measure
+        self.as_ann = as_ann
+        self.plots = plots
+        self.clock = Clock()  # of validation and test: "snn" and "ann"
+        self.measured: dict[str, float] = {}  # what the last validation or test logged
+        self._modes: GivenModes | None = None
+        self._scores: defaultdict[str, float] = defaultdict(float)
+        self._rates: EventRate | None = None
+        self._drawn = -1
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._modes = GivenModes(pl_module)
+        if not self._modes.units and not isinstance(pl_module, BootstrapModule):
+            raise SpikestrapError(
+                f"BootstrapCallback: {type(pl_module).__name__} has no spikestrap units; expected "
+                "spikestrap blocks in it, or a model of another library in spikestrap.bootstrap"
+            )
+        self._set(pl_module, LayerMode(Mode.SNN))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._modes is not None:
+            self._modes.remove()
+
+    def _set(self, module: pl.LightningModule, mode: LayerMode) -> None:
+        assert self._modes is not None
+        self._modes.current = mode
+        module.bootstrap_mode = mode  # type: ignore[assignment]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._set(pl_module, self.scheduler.mode(trainer.current_epoch, batch_idx, train=True))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for sampler in _samplers(pl_module):
+            if sampler.pending:
+                sampler.fit()
+        self.clock = Clock(pl_module.device, self.clock.seconds)
+        self._scores.clear()
+        self._rates = EventRate(pl_module)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._set(pl_module, LayerMode(Mode.SNN))
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert self._rates is not None
+        with self._rates, self.clock("snn"):
+            scores = self.measure(pl_module, batch)
+        self._scores["snn"] += float(scores.sum())
+        self._scores["samples"] += len(scores)
+        if self.as_ann:
+            self._set(pl_module, LayerMode(Mode.ANN))
+            # Before the first fit, or trained as an SNN throughout, there are no curves.
+            with self.clock("ann"), suppress(NotFittedError):
+                self._scores["ann"] += float(self.measure(pl_module, batch).sum())
+                self._scores["as_ann"] += len(scores)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.measured = self._summary(pl_module)
+        pl_module.log_dict(self.measured)
+        if self.plots:
+            self._draw(trainer, pl_module)
+
+    on_test_start = on_validation_start
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _summary(self, module: pl.LightningModule) -> dict[str, float]:
+        assert self._rates is not None
+        ours = [self._scores[key] for key in ("snn", "samples", "ann", "as_ann")]
+        events = self._rates.counts  # unit: (spikes, neurons times steps)
+        flat = [*ours, *(value for pair in events.values() for value in pair)]
+        sums = torch.tensor(flat, dtype=torch.float64)
+        snn, samples, ann, as_ann, *rest = processes.add_up(sums.to(module.device)).tolist()
+        found = {"snn_accuracy": 100 * snn / samples}
+        if as_ann:
+            found["ann_accuracy"] = 100 * ann / as_ann
+            found["gap"] = found["ann_accuracy"] - found["snn_accuracy"]
+        spikes, places = rest[::2], rest[1::2]
+        if sum(places):
+            found["event_rate"] = sum(spikes) / sum(places)
+        for name, number, place in zip(events, spikes, places, strict=True):
+            if place:
+                found[f"event_rate/{name}"] = number / place
+        return found
+
+    def _draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        fits = sum(int(sampler.fitted) for sampler in _samplers(module))
+        if not trainer.is_global_zero or fits == self._drawn:
+            return
+        self._drawn = fits
+        for logger in trainer.loggers:
+            experiment = getattr(logger, "experiment", None)
+            if experiment is not None and hasattr(experiment, "add_figure"):
+                figure = curve_figure(list(units_of(module)))
+                experiment.add_figure("curves", figure, trainer.global_step)
+
+
+def _samplers(module: torch.nn.Module) -> list[AnnSampler]:
+    return [m for m in module.modules() if isinstance(m, AnnSampler)]

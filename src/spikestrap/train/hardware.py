@@ -1,0 +1,70 @@
+"""On what a training runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import SpikestrapError
+from .options import whole_number
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+STRATEGIES = ("auto", "ddp")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """On what a training runs; its numbers depend on it in rounding only.
+
+    Attributes:
+        devices: processes on this machine, each with a GPU of its own, or all on the CPU.
+        nodes: machines with so many each, started there by the same command, as Lightning wants.
+        strategy: "auto", or "ddp", one copy of the network a process; for more than one process
+            both are the same.
+        precision: Lightning's "32-true", "bf16-mixed" or "16-mixed" (with a loss scaler; on GPUs).
+            Neuron states, statistics and curves are float32 in all of them.
+
+    Raises:
+        SpikestrapError: one of them is none of these.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        whole_number("--devices", self.devices, 1)
+        whole_number("--nodes", self.nodes, 1)
+        if self.strategy not in STRATEGIES:
+            more = "; docs/scaling.md has sharded training" if "fsdp" in str(self.strategy) else ""
+            raise SpikestrapError(
+                f"--strategy: expected one of {', '.join(STRATEGIES)}, got {self.strategy!r}{more}"
+            )
+        if self.precision not in PRECISIONS:
+            hint = "; the chip's numbers are --chip loihi" if self.precision == "loihi" else ""
+            known = ", ".join(PRECISIONS)
+            raise SpikestrapError(
+                f"--precision: expected one of {known}, got {self.precision!r}{hint}"
+            )
+
+    def trainer_options(self, device: torch.device, unused: bool) -> dict[str, Any]:
+        """For `lightning.pytorch.Trainer`.
+
+        device: where the network is. unused: whether it has parameters that some modes do not
+        use, as those of neurons, which DDP must then look for.
+        """
+        from lightning.pytorch.strategies import DDPStrategy
+
+        if self.precision == "16-mixed" and device.type == "cpu":
+            raise SpikestrapError("--precision: 16-mixed needs a GPU; on a CPU take bf16-mixed")
+        several = self.devices * self.nodes > 1 or self.strategy == "ddp"
+        return {
+            "accelerator": "gpu" if device.type == "cuda" else device.type,
+            "devices": self.devices,
+            "num_nodes": self.nodes,
+            "strategy": DDPStrategy(find_unused_parameters=unused) if several else "auto",
+            "precision": self.precision,
+        }

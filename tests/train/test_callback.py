@@ -1,0 +1,248 @@
+import warnings
+from typing import ClassVar
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import spikestrap as ss
+from spikestrap.train import BootstrapCallback, BootstrapModule, Options
+
+NEURON = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "subtract", "v_init": 0.5}
+SCHEDULER = ss.Scheduler(num_sample_iter=2, sample_period=2)
+cuba = ss.block.cuba
+
+
+def network(**neuron):
+    torch.manual_seed(0)
+    return ss.Network(
+        cuba.Dense({**NEURON, **neuron}, 6, 16, weight_norm=True),
+        cuba.Dense(NEURON, 16, 8, weight_norm=True),
+        cuba.Affine(None, 8, 2),
+        time_steps=4,
+    )
+
+
+def loader(n=64, batch=8):
+    x = torch.rand(n, 6, generator=torch.Generator().manual_seed(1))
+    return DataLoader(TensorDataset(x, (x.sum(1) > 3).long()), batch)
+
+
+class Plain(pl.LightningModule):
+    """As one writes it for any network; notes the modes."""
+
+    def __init__(self, net=None):
+        super().__init__()
+        self.net = net or network()
+        self.modes = []
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.modes.append(str(self.bootstrap_mode))
+        return F.cross_entropy(self(x), y)
+
+    def validation_step(self, batch, batch_idx):
+        self.modes.append(f"validation {self.bootstrap_mode}")
+
+    test_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.02)
+
+
+def trained(module, callback=None, train=None, more=(), **options):
+    callback = callback or BootstrapCallback(SCHEDULER)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = pl.Trainer(
+            **{
+                "accelerator": "cpu",
+                "max_epochs": 2,
+                "logger": False,
+                "enable_checkpointing": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                "callbacks": [callback, *more],
+                **options,
+            }
+        )
+        trainer.fit(module, train or loader(), loader(32, 16))
+    return trainer
+
+
+def samplers(module):
+    return [unit.sampler for _, unit in ss.unit.units_of(module)]
+
+
+def test_a_module_that_knows_nothing_of_it_trains_by_bootstrap():
+    module = Plain()
+    trainer = trained(module)
+    sampled = ["SAMPLE", "SAMPLE", "FIT", *5 * ["ANN"]]
+    validated = 2 * ["validation SNN"]
+    assert module.modes == [*sampled, *validated, *8 * ["ANN"], *validated]
+    assert [int(s.fitted) for s in samplers(module)] == [1, 1]
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert set(logged) == {
+        "snn_accuracy", "ann_accuracy", "gap", "event_rate",
+        "event_rate/net.blocks.0.unit", "event_rate/net.blocks.1.unit",
+    }  # fmt: skip
+    assert logged["gap"] == pytest.approx(logged["ann_accuracy"] - logged["snn_accuracy"])
+    x, y = loader(32).dataset.tensors
+    net = module.net.eval()
+    for mode in ("snn", "ann"):
+        right = net(x, ss.Mode(mode)).argmax(1) == y
+        assert logged[f"{mode}_accuracy"] == pytest.approx(100 * float(right.float().mean()))
+    assert net(x).argmax(1).equal(net(x, ss.Mode.SNN).argmax(1))  # hooks are gone
+
+
+def test_it_is_the_hand_written_loop_to_the_bit():
+    module, net = Plain(), network()
+    trained(module)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.02)
+    for epoch in range(2):
+        for i, (x, y) in enumerate(loader()):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x, SCHEDULER.mode(epoch, i)), y).backward()
+            optimizer.step()
+    for name, value in net.state_dict().items():
+        assert value.equal(module.net.state_dict()[name]), name
+
+
+def test_what_a_short_loader_leaves_pending_is_fitted_and_can_be_trained_with():
+    module = Plain()
+    trained(module, train=loader(16))  # two batches: the schedule's FIT never comes
+    assert [int(s.fitted) for s in samplers(module)] == [1, 1]
+    assert not any(b.is_inference() for b in module.buffers())  # validation is in inference mode
+    assert module.modes[-3] == "ANN"
+
+
+def test_without_units_it_says_so():
+    with pytest.raises(ss.SpikestrapError, match="Plain has no spikestrap units"):
+        trained(Plain(nn.Linear(6, 2)))
+
+
+def test_as_snn_only_and_a_measure_of_ones_own():
+    asked = []
+
+    def measure(module, batch):
+        asked.append(str(module.bootstrap_mode))
+        return torch.full((len(batch[1]),), 0.25)
+
+    callback = BootstrapCallback(SCHEDULER, as_ann=False, measure=measure)
+    trainer = trained(Plain(), callback, max_epochs=1)
+    assert asked == ["SNN", "SNN"]
+    assert callback.measured == {"snn_accuracy": 25.0}
+    assert float(trainer.callback_metrics["snn_accuracy"]) == 25
+
+
+def test_test_measures_as_validation_does():
+    module, callback = Plain(), BootstrapCallback(SCHEDULER)
+    trainer = trained(module, callback)
+    expected = dict(callback.measured)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        (result,) = trainer.test(module, loader(32, 16), verbose=False)
+    assert result == pytest.approx(expected)
+
+
+def test_logs_and_draws(tmp_path):
+    class Drawing(CSVLogger):
+        figures: ClassVar[list] = []
+
+        @property
+        def experiment(self):
+            made = super().experiment
+            made.add_figure = lambda *what: self.figures.append(what)
+            return made
+
+    logger = Drawing(str(tmp_path), name="", version="")
+    trained(Plain(), max_epochs=3, logger=logger, log_every_n_steps=1)
+    assert [(name, step) for name, _, step in logger.figures] == [("curves", 8), ("curves", 24)]
+    assert len(logger.figures[0][1].axes) >= 2
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert {"snn_accuracy", "ann_accuracy", "gap", "event_rate"} <= set(header.split(","))
+
+
+class TestTogetherWith:
+    """What Lightning and torch offer, with the modes."""
+
+    def test_accumulation(self):
+        """Four batches of 8 are one of 32, where the loss is a mean."""
+        options = Options(learning_rate=0.02)
+        one, other = BootstrapModule(network(), options), BootstrapModule(network(), options)
+        ann = ss.Scheduler(num_sample_iter=1, sample_period=9, snn_from=0)
+        trained(one, BootstrapCallback(ann), accumulate_grad_batches=4)
+        trained(other, BootstrapCallback(ann), train=loader(64, 32))
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        module = Plain()
+        trained(module, accumulate_grad_batches=4)
+        assert module.modes[:4] == ["SAMPLE", "SAMPLE", "FIT", "ANN"]  # an iteration is a batch
+
+    def test_clipping(self):
+        norms = []
+
+        class Watching(Plain):
+            def on_before_optimizer_step(self, optimizer):
+                pass
+
+            def optimizer_step(self, epoch, batch_idx, optimizer, closure):
+                super().optimizer_step(epoch, batch_idx, optimizer, closure)
+                norms.append(float(nn.utils.get_total_norm([p.grad for p in self.parameters()])))
+
+        trained(Watching(), gradient_clip_val=1e-3)
+        assert len(norms) == 16
+        assert all(norm < 1.01e-3 for norm in norms)
+
+    def test_averaged_weights(self):
+        """The average has the curves of the network, and runs in every mode."""
+        kept = []
+
+        class Average(WeightAveraging):
+            def __init__(self):
+                super().__init__(use_buffers=False, avg_fn=lambda old, new, n: 0.5 * (old + new))
+
+            def on_train_end(self, trainer, pl_module):
+                kept.append(self._average_model.module)
+                super().on_train_end(trainer, pl_module)
+
+        module = Plain()
+        trained(module, more=[Average()])
+        (average,) = kept
+        x = torch.rand(5, 6)
+        for mode in (ss.Mode.SNN, ss.Mode.ANN):
+            assert average.net(x, mode).isfinite().all()
+
+    def test_early_stopping(self):
+        callback = BootstrapCallback(SCHEDULER, measure=lambda m, b: torch.zeros(len(b[1])))
+        stopping = EarlyStopping("snn_accuracy", mode="max", patience=2)
+        trainer = trained(Plain(), callback, more=[stopping], max_epochs=50)
+        assert trainer.current_epoch == 3
+
+    def test_half_precision_keeps_what_is_sampled_in_float32(self):
+        module = Plain(network(learnable=("threshold",)))
+        trainer = trained(module, precision="bf16-mixed")
+        for sampler in samplers(module):
+            assert sampler.statistics.dtype is torch.float64
+            assert {b.dtype for b in sampler.buffers()} == {torch.float32, torch.int64}
+            assert sampler.fitted == 1
+        assert float(trainer.callback_metrics["snn_accuracy"]) > 30
+
+    def test_compile(self, fresh_compiler):
+        """The same training; that ANN and SNN mode are one graph, test_network checks."""
+        plain, compiled = Plain(), Plain()
+        compiled.net.compile(backend="aot_eager")
+        for module in (plain, compiled):
+            trained(module)
+        for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        assert compiled.modes == plain.modes

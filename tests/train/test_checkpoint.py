@@ -1,0 +1,165 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tests.processes import environment
+
+import spikestrap as ss
+from spikestrap.train import Checkpoints, WholeFiles, load_run
+from spikestrap.train.checkpoint import BEFORE, NEWEST
+
+COMMAND = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
+ARGUMENTS = ["--epochs", "4", "--time-steps", "3", "--batch-size", "150", "--seed", "5"]
+
+
+def spikestrap_train(*arguments):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing cut off."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = spikestrap_train(*ARGUMENTS, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def killed_after(epochs, out):
+    """Killed once so many epochs were told; at which moment after that is for the machine."""
+    running = subprocess.Popen(
+        [*COMMAND, *ARGUMENTS, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    for _ in range(epochs):
+        assert running.stderr.readline().startswith("epoch")
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    running.stderr.close()
+
+
+def differing(one, other, where=""):
+    """Where two nested states are not the same; times aside."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [where]
+    if isinstance(one, dict | list):
+        assert type(one) is type(other)
+        assert len(one) == len(other)
+        pairs = one.items() if isinstance(one, dict) else enumerate(one)
+        return [
+            found
+            for key, value in pairs
+            if key != "seconds"
+            for found in differing(value, other[key], f"{where}/{key}")
+        ]
+    return [] if one == other else [where]
+
+
+def state(run):
+    return {
+        "last": torch.load(run / NEWEST, weights_only=True),
+        "best": torch.load(run / "best.pt", weights_only=True),
+        "history": json.loads((run / "history.json").read_text()),
+    }
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_killed_and_resumed_is_as_if_it_was_not(whole, tmp_path, epochs):
+    out = tmp_path / "run"
+    killed_after(epochs, out)
+    assert not (out / "best.pt").exists()
+    if epochs == 3:
+        with pytest.raises(ss.SpikestrapError, match=f"train --resume {out}"):
+            load_run(out)
+    done = spikestrap_train("--resume", out)
+    assert done.returncode == 0, done.stderr
+    assert differing(state(whole), state(out)) == []
+
+
+def test_a_damaged_newest_one_is_named_and_the_one_before_it_used(whole, tmp_path):
+    out = tmp_path / "run"
+    subprocess.run(["cp", "-r", whole, out], check=True)
+    newest = out / NEWEST
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    done = spikestrap_train("--resume", out)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {newest}: damaged (" in done.stderr
+    assert f"going on from the one before it, {out / BEFORE}" in done.stderr
+    assert differing(state(whole), state(out)) == []
+
+
+def test_a_finished_one_resumed_does_nothing_more(whole, tmp_path):
+    out = tmp_path / "run"
+    subprocess.run(["cp", "-r", whole, out], check=True)
+    done = spikestrap_train("--resume", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert differing(state(whole), state(out)) == []
+
+
+class TestChoice:
+    def write(self, folder, name, value=1.0):
+        WholeFiles().save_checkpoint({"x": torch.full((100,), value)}, folder / name)
+
+    def test_none_at_all(self, tmp_path):
+        assert Checkpoints(tmp_path).newest() is None
+
+    def test_the_newest(self, tmp_path):
+        self.write(tmp_path, BEFORE)
+        assert Checkpoints(tmp_path).newest() == tmp_path / BEFORE
+        self.write(tmp_path, NEWEST)
+        assert Checkpoints(tmp_path).newest() == tmp_path / NEWEST
+
+    @pytest.mark.parametrize("cut", [0, 10, -1])
+    def test_a_cut_off_one_is_not_taken(self, tmp_path, cut):
+        self.write(tmp_path, BEFORE)
+        self.write(tmp_path, NEWEST)
+        path = tmp_path / NEWEST
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.warns(ss.SpikestrapWarning, match=f"{NEWEST}: damaged"):
+            assert Checkpoints(tmp_path).newest() == tmp_path / BEFORE
+
+    def test_all_damaged(self, tmp_path):
+        for name in (NEWEST, BEFORE):
+            (tmp_path / name).write_bytes(b"no checkpoint")
+        with pytest.raises(ss.SpikestrapError, match=f"{NEWEST}: damaged.*{BEFORE}: damaged"):
+            Checkpoints(tmp_path).newest()
+
+
+class TestWholeFiles:
+    def test_a_failed_write_leaves_the_old_one_and_no_other(self, tmp_path, monkeypatch):
+        path = tmp_path / NEWEST
+        WholeFiles().save_checkpoint({"x": 1}, path)
+
+        def fail(checkpoint, file):
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(torch, "save", fail)
+        with pytest.raises(ss.SpikestrapError, match=f"{NEWEST}: cannot be written: No space"):
+            WholeFiles().save_checkpoint({"x": 2}, path)
+        assert list(tmp_path.iterdir()) == [path]
+        assert WholeFiles().load_checkpoint(path) == {"x": 1}
+
+    def test_runs_no_code(self, tmp_path):
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "ran"),)
+
+        torch.save({"x": Evil()}, tmp_path / NEWEST)
+        with pytest.raises(ss.SpikestrapError, match=f"{NEWEST}: expected a checkpoint, got what"):
+            WholeFiles().load_checkpoint(tmp_path / NEWEST)
+        assert not (tmp_path / "ran").exists()

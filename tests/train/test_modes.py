@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+import spikestrap as ss
+from spikestrap.train.modes import GivenModes
+
+NEURON = {"threshold": 0.05, "voltage_decay": 0.0, "v_init": 0.04}
+cuba = ss.block.cuba
+
+
+class Noting(nn.Module):
+    """A forward of one's own over two blocks; notes with how many axes each result comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = cuba.Dense(NEURON, 6, 5), cuba.Dense(NEURON, 5, 4)
+
+    def forward(self, x):
+        x = self.first(ss.hold(x, 3))
+        self.axes = [x.ndim]
+        x = self.second(x)
+        self.axes.append(x.ndim)
+        return x
+
+
+def test_each_block_gets_its_own():
+    net, x = Noting(), torch.rand(7, 6)
+    modes = GivenModes(net)
+    assert modes.units == 2
+    for mode, axes in (
+        (ss.LayerMode(ss.Mode.SAMPLE), [3, 3]),
+        (ss.LayerMode(ss.Mode.FIT), [2, 2]),
+        (ss.LayerMode(ss.Mode.ANN), [2, 2]),
+        (ss.LayerMode(ss.Mode.ANN, crossover=1), [3, 2]),
+        (ss.LayerMode(ss.Mode.SNN), [3, 3]),
+    ):
+        modes.current = mode
+        net(x)
+        assert net.axes == axes
+    modes.remove()
+    modes.current = ss.LayerMode(ss.Mode.ANN)
+    net(x)
+    assert net.axes == [3, 3]
+
+
+def test_a_named_mode_goes_before():
+    block = cuba.Dense(NEURON, 6, 5)
+    modes = GivenModes(nn.ModuleList([block]))
+    modes.current = ss.LayerMode(ss.Mode.ANN)
+    x = torch.rand(3, 7, 6)
+    assert block(x, ss.Mode.SNN).ndim == 3
+    assert block(x, mode=ss.Mode.SNN).ndim == 3
+    with pytest.raises(ss.NotFittedError):
+        block(x)
+
+
+def test_a_network_gets_the_modes_of_all_its_units():
+    net = ss.Network(cuba.Dense(NEURON, 6, 5), cuba.Dense(NEURON, 5, 4), time_steps=3)
+    inside = nn.ModuleDict({"net": net, "head": cuba.Dense(NEURON, 4, 2)})
+    modes, x = GivenModes(inside), torch.rand(7, 6)
+    assert modes.units == 3
+    modes.current = ss.LayerMode(ss.Mode.SAMPLE)
+    assert net(x).shape == (7, 4)
+    assert all(unit.sampler.pending for _, unit in ss.unit.units_of(net))
+    modes.current = ss.LayerMode(ss.Mode.ANN, crossover=2)
+    with pytest.raises(ss.NotFittedError):  # the third unit is past the crossover
+        inside["head"](torch.rand(7, 4))
