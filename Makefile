@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.train  ## train a small network on handwritten digits, into runs/demo
+demo: $(VENV)/.train  ## train a small network on handwritten digits, and report on it, into runs/demo
 	$(BIN)/spikestrap train --out runs/demo
 
 # One thread a worker: the workers already fill the cores.

@@ -11,7 +11,7 @@ from spikestrap.cli import main
 
 TRAIN_KEYS = {
     "recipe", "time_steps", "epochs", "seed", "snn_accuracy", "ann_accuracy", "gap", "event_rate",
-    "seconds", "parameters", "out",
+    "seconds", "parameters", "out", "report",
 }  # fmt: skip
 EVALUATE_KEYS = {
     "recipe", "time_steps", "snn_accuracy", "ann_accuracy", "gap", "event_rate", "samples",
@@ -61,6 +61,7 @@ def test_train_prints_json_last_and_progress_on_standard_error(trained):
     assert {"total", "sample", "fit", "ann", "evaluation"} <= set(result["seconds"])
     assert result["parameters"] > 10_000
     assert result["out"] == os.path.join("runs", "digits-mlp-T4-s1")
+    assert result["report"] == os.path.join(result["out"], "report.html")
     lines = done.stderr.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert "SNN" in lines[-1]
@@ -71,8 +72,8 @@ def test_train_leaves_a_run_directory(trained):
     folder, _ = trained
     names = {path.name for path in (folder / "runs" / "digits-mlp-T4-s1").iterdir()}
     assert names == {
-        "config.json", "history.json", "best.pt", "result.json",
-        "report.md", "accuracy.png", "curves.png", "last.ckpt", "previous.ckpt",
+        "config.json", "history.json", "curves.json", "best.pt", "result.json", "report.html",
+        "last.ckpt", "previous.ckpt",
     }  # fmt: skip
 
 
@@ -110,6 +111,33 @@ def test_evaluate_shows_a_table(trained, spikestrap_command):
         assert text in out
 
 
+def test_report(trained, spikestrap_command, tmp_path):
+    run, file = trained[0] / "runs" / "digits-mlp-T4-s1", tmp_path / "page.html"
+    code, out, err = spikestrap_command("report", run, "--out", file, "--json")
+    result = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(result) == {"run", "file", "bytes", "images", "seconds"}
+    assert (result["run"], result["file"], result["images"]) == (str(run), str(file), 450)
+    # The one that the training wrote is the same page.
+    assert file.read_bytes() == (run / "report.html").read_bytes()
+    code, out, err = spikestrap_command("report", run, "--no-evaluate", "--out", file)
+    assert (code, err) == (0, "")
+    assert out == f"{file}: {file.stat().st_size:,} bytes\n"
+    assert file.stat().st_size < result["bytes"]
+
+
+def test_a_training_is_not_lost_with_its_report(spikestrap_command, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("the ink\nis out")
+
+    monkeypatch.setattr("spikestrap.report.write_report", fail)
+    code, out, err = spikestrap_command("train", "--epochs", 1, "--out", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out)["report"] is None
+    assert err.splitlines()[-1] == "warning: no report was written: the ink is out"
+    assert json.loads((tmp_path / "result.json").read_text())["snn_accuracy"] > 10
+
+
 def test_the_same_seed_trains_the_same(spikestrap_command, tmp_path):
     results = []
     for name in ("a", "b"):
@@ -144,7 +172,7 @@ def test_version(spikestrap_command):
 def test_help_lists_the_commands(spikestrap_command):
     code, out, _ = spikestrap_command("--help")
     assert code == 0
-    assert all(command in out for command in ("train", "evaluate", "recipes"))
+    assert all(command in out for command in ("train", "evaluate", "report", "recipes"))
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +239,9 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
         (["train", "--out", "file"], "--out: expected a folder that can be written, got file"),
         (["evaluate", "missing"], "run: expected the folder of a run, got missing"),
         (["evaluate", "."], "config.json: cannot be read: No such file"),
+        (["report", "missing"], "run: expected the folder of a run, got missing"),
+        (["report", "."], "config.json: cannot be read: No such file"),
+        (["report", ".", "--out", "none/page.html"], "--out: expected a file in a folder"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(

@@ -1,4 +1,4 @@
-"""The command line: ``spikestrap train``, ``evaluate``, ``export`` and ``recipes``.
+"""The command line: ``spikestrap train``, ``evaluate``, ``export``, ``report`` and ``recipes``.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0, 1 for a
 failure, with one line that begins with ``error:``, or 2 for wrong usage.
@@ -136,6 +136,7 @@ def train(
 ) -> None:
     """Train a recipe; with nothing given, on scikit-learn's bundled handwritten digits."""
     from . import train as training
+    from .processes import is_first
 
     on = training.Hardware(devices, nodes, strategy, precision)
     what = {
@@ -172,7 +173,20 @@ def train(
                 logger=logger,
                 on_progress=on_progress,
             )
+    if is_first():
+        result["report"] = _report_on(Path(result["out"]), data)
     _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
+
+
+def _report_on(run: Path, data: Path | None) -> str | None:
+    """Writes the report of a run that is safe already: whatever fails here is only told."""
+    from .report import write_report
+
+    try:
+        return str(write_report(run, data=data)["file"])
+    except Exception as error:
+        print(f"warning: no report was written: {_one_line(error)}", file=sys.stderr)
+        return None
 
 
 @app.command()
@@ -224,6 +238,29 @@ def export(
         print(json.dumps(result))
     else:
         print(f"{result['file']}: {result['bytes']:,} bytes, T = {result['time_steps']}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    data: Data = None,
+    evaluate: Annotated[
+        bool,
+        typer.Option("--evaluate/--no-evaluate", help="Show also what needs the test images."),
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="[default: RUN/report.html]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report: one HTML page that needs nothing else."""
+    from .report import write_report
+
+    result = write_report(run, data=data, evaluate=evaluate, out=out)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['file']}: {result['bytes']:,} bytes")
 
 
 @app.command()
@@ -283,6 +320,8 @@ def _show(result: Mapping[str, Any], as_json: bool, title: str) -> None:
         rows["multiplications of the ANN"] = f"{cost['ann_macs']:,.0f} an image"
     where = next(key for key in ("out", "run", "file") if key in result)
     rows[where if where == "file" else "run"] = result[where]
+    if result.get("report") is not None:
+        rows["report"] = result["report"]
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

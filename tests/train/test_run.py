@@ -50,7 +50,7 @@ def test_round_trip(run, net, tmp_path):
 
 
 def test_the_files_are_readable_and_no_other_is_left(run):
-    names = {"config.json", "history.json", "best.pt", "result.json"}
+    names = {"config.json", "history.json", "curves.json", "best.pt", "result.json"}
     assert {path.name for path in run.iterdir()} == names
     config = json.loads((run / "config.json").read_text())
     assert config["options"]["augment"]["shift"] == recipe("digits-mlp").options.augment.shift

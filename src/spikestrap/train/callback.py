@@ -17,10 +17,10 @@ from ..errors import NotFittedError, SpikestrapError
 from ..routine import LayerMode, Mode, Scheduler
 from ..unit import units_of
 from .clock import Clock
+from .curves import curve_figure
 from .evaluate import EventRate
 from .modes import GivenModes
 from .module import BootstrapModule
-from .report import curve_figure
 
 
 def classified(module: pl.LightningModule, batch: Any) -> Tensor:

@@ -18,6 +18,8 @@ class Clock:
     ...     pass
     >>> list(clock.seconds), clock.seconds["work"] < 1
     (['work'], True)
+    >>> list(clock.since({})), clock.since(clock.seconds)
+    (['work'], {})
     """
 
     def __init__(
@@ -43,6 +45,11 @@ class Clock:
     def stop(self, name: str) -> None:
         """Add the time since `start` to a dial."""
         self.seconds[name] += self._now() - self._started
+
+    def since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """What has been added to earlier `seconds`; only names to which anything was."""
+        added = {name: total - before.get(name, 0.0) for name, total in self.seconds.items()}
+        return {name: seconds for name, seconds in added.items() if seconds > 0}
 
     def _now(self) -> float:
         if self._cuda is not None:

@@ -21,7 +21,6 @@ from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
-from .report import write_report
 from .run import (
     Run,
     count_parameters,
@@ -52,7 +51,7 @@ def train(
     logger: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
-    """Train a recipe and write its run directory, a small report included.
+    """Train a recipe and write its run directory.
 
     Args:
         name: the recipe.
@@ -158,7 +157,6 @@ def _train(
     }
     if processes.is_first():
         save_run(path, *what, history, result)
-        write_report(path, net, history, result)
     return result
 
 

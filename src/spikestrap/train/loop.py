@@ -21,6 +21,7 @@ from .data import Arrays, Splits
 from .evaluate import device_of
 from .extras import require
 from .hardware import Hardware
+from .history import FittedCurve
 from .options import Options
 
 LOGGERS = ("tensorboard", "csv")
@@ -39,6 +40,7 @@ class Epoch:
         seconds: of the whole epoch, validation included.
         snn_accuracy, ann_accuracy: of the validation part, in percent; None where not validated,
             or, as an ANN, where no curve is fitted yet.
+        seconds_by_mode: as those of the `History`, of this epoch alone and in no order.
     """
 
     epoch: int
@@ -48,6 +50,7 @@ class Epoch:
     seconds: float
     snn_accuracy: float | None = None
     ann_accuracy: float | None = None
+    seconds_by_mode: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,11 +62,13 @@ class History:
         best_epoch: the one with the highest SNN validation accuracy, the last of equals.
         seconds: by mode as ``snn``, ``sample``, ``fit``, ``ann``, then ``evaluation``, and
             ``total``, which also holds what lies between.
+        curves: as fitted over the epochs.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = -1
     seconds: dict[str, float] = field(default_factory=dict)
+    curves: list[FittedCurve] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The history in plain values, for JSON."""
@@ -73,7 +78,8 @@ class History:
     def from_dict(cls, values: Mapping[str, Any]) -> History:
         """The history that `as_dict` gave."""
         epochs = [Epoch(**epoch) for epoch in values["epochs"]]
-        return cls(epochs, values["best_epoch"], dict(values["seconds"]))
+        curves = [FittedCurve(**curve) for curve in values["curves"]]
+        return cls(epochs, values["best_epoch"], dict(values["seconds"]), curves)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 
 from .callback import BootstrapCallback
 from .clock import Clock
+from .history import record_curves
 from .loop import Epoch, History, Progress
 from .module import BootstrapModule
 
@@ -41,6 +42,7 @@ class Recorder(pl.Callback):
         self._losses: list[float] = []
         self._steps: Counter[str] = Counter()
         self._start = time.perf_counter()
+        self._before = dict(self._clock.seconds)
         self._validated: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,8 +109,11 @@ class Recorder(pl.Callback):
             time.perf_counter() - self._start,
             self._validated.get("snn_accuracy"),
             self._validated.get("ann_accuracy"),
+            self._clock.since(self._before),
         )
         self.history.epochs.append(record)
+        assert isinstance(pl_module, BootstrapModule)
+        record_curves(self.history.curves, pl_module.net, trainer.current_epoch)
         self.history.seconds = {
             **self._clock.seconds,
             "total": time.perf_counter() - self._fit_start,

@@ -1,7 +1,8 @@
 """The run directory: what a training leaves behind, and how it is read again.
 
-``config.json`` says what was trained and how, ``history.json`` what each epoch gave, ``best.pt``
-holds the weights and curves, ``result.json`` the final numbers.
+``config.json`` says what was trained and how, ``history.json`` what each epoch gave,
+``curves.json`` the curves that were fitted on the way, ``best.pt`` holds the weights and curves,
+``result.json`` the final numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from .options import Options, whole_number
 from .recipes import MAX_TIME_STEPS, Recipe, recipe
 
 CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"
+CURVES = "curves.json"
 # The options that a run may have other than its recipe.
 OWN_OPTIONS = ("epochs", "batch_size", "patience")
 _MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
@@ -42,6 +44,7 @@ class Run:
         recipe, options, time_steps, seed: what was trained, and how.
         data: the folder of the data set, None for the bundled or downloaded one.
         net: the trained network, at ``time_steps``.
+        config: all of ``config.json``, where it was read from there.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Run:
     seed: int
     data: Path | None
     net: Network
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare_run(path: Path) -> Path:
@@ -85,7 +89,11 @@ def save_run(
     save_config(path, made_by, options, time_steps, seed, data, net)
     weights = io.BytesIO()
     torch.save(net.state_dict(), weights)
-    write_file(path / HISTORY, _json(history.as_dict()))
+    epochs = history.as_dict()
+    # Long rows of numbers, which are no reading matter: a file and a line of their own.
+    curves = {"curves": epochs.pop("curves")}
+    write_file(path / HISTORY, _json(epochs))
+    write_file(path / CURVES, json.dumps(curves).encode())
     write_file(path / WEIGHTS, weights.getvalue())
     write_file(path / RESULT, _json(dict(result)))
 
@@ -146,7 +154,7 @@ def load_config(path: Path) -> Run:
     if not path.is_dir():
         raise SpikestrapError(f"run: expected the folder of a run, got {path}")
     config_path = path / CONFIG
-    config = _read_json(config_path)
+    config = read_json(config_path)
     with _naming(config_path):
         made_by = recipe(_text(config, "recipe"))
         time_steps = whole_number("time_steps", config.get("time_steps"), 1, MAX_TIME_STEPS)
@@ -162,7 +170,7 @@ def load_config(path: Path) -> Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # the weights that the training began with
             net = made_by.network(time_steps, precision)
-    return Run(path, made_by, options, time_steps, seed, data, net)
+    return Run(path, made_by, options, time_steps, seed, data, net, config)
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -174,7 +182,12 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Raises:
+        SpikestrapError: it cannot be read, is too large, or is no JSON object.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(_MAX_JSON + 1)
