@@ -1,0 +1,126 @@
+import sys
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+import torch
+
+import spikestrap as ss
+from spikestrap import block
+from spikestrap.exchange import onnx as exchange
+
+LIF = {"threshold": 0.5, "voltage_decay": 0.1}
+
+
+def fitted(net, x):
+    for _ in range(3):
+        net(x, ss.Mode.SAMPLE)
+    net(x, ss.Mode.FIT)
+    return net.eval()
+
+
+def mlp(**sampler):
+    neuron = {**LIF, "sampler": sampler}
+    return ss.Network(
+        block.lif.Input(neuron, 2.0, 0.25),
+        block.lif.Dense({**neuron, "norm": "batch"}, 12, 10, bias=True),
+        block.Dropout(0.5),
+        block.lif.Dense(neuron, 10, 8, weight_norm=True),
+        block.lif.Affine(neuron, 8, 4),
+        time_steps=8,
+    )
+
+
+def images(**sampler):
+    neuron = {**LIF, "sampler": sampler}
+    return ss.Network(
+        block.lif.Conv({**neuron, "norm": "mean_only"}, 2, 4, (3, 2), padding=1, groups=2),
+        block.lif.Pool({**LIF}, 2, weight=0.5),
+        block.Upsample(2),
+        block.lif.ConvT({**neuron, "norm": "batch"}, 4, 3, 2, stride=2, bias=True, count_log=True),
+        block.AvgPool(2, padding=1),
+        block.Flatten(),
+        block.lif.Affine(None, 3 * 9 * 9, 5),
+        time_steps=4,
+    )
+
+
+CASES = {"mlp": (mlp, (12,)), "images": (images, (2, 8, 8))}
+
+
+def run(path, x):
+    (logits,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"input": x.numpy()})
+    return torch.tensor(logits)
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+@pytest.mark.parametrize("per", ["layer", "channel"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_file_gives_the_logits_of_ann_mode(name, per, rounding, tmp_path):
+    make, shape = CASES[name]
+    net = make(per=per, rounding=rounding) if name == "images" else make(rounding=rounding)
+    x = 2 * torch.rand(64, *shape)
+    fitted(net, x)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    exchange.write(net, tmp_path / "net.onnx", input_shape=shape)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    onnx.checker.check_model(str(tmp_path / "net.onnx"), full_check=True)
+    with torch.no_grad():
+        expected = net(x, ss.Mode.ANN)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    off = (run(tmp_path / "net.onnx", x) - expected).abs()
+    # Where the curve rounds, a rate halfway between two may go to either side.
+    assert (off < 1e-4).float().mean() > (0.95 if rounding else 0.9999)
+
+
+def test_samples_that_no_fit_has_used_are_fitted_for_the_file(tmp_path):
+    net, x = mlp(), 2 * torch.rand(64, 12)
+    net(x, ss.Mode.SAMPLE)
+    exchange.write(net, tmp_path / "net.onnx")
+    assert net.blocks[0].unit.sampler.pending
+    net.eval()
+    assert (run(tmp_path / "net.onnx", x) - net(x, ss.Mode.ANN)).abs().median() < 1e-4
+
+
+def test_before_any_fit(tmp_path):
+    with pytest.raises(ss.NotFittedError, match=r"block 0 .Input.: its curve was never fitted"):
+        exchange.write(mlp(), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ss.SpikestrapError, match=r"pip install 'spikestrap\[onnx\]'"):
+        exchange.write(mlp(), tmp_path / "net.onnx")
+
+
+def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
+    net = fitted(mlp(), 2 * torch.rand(64, 12))
+    numbers = exchange._numbers
+    monkeypatch.setattr(exchange, "_numbers", lambda v: np.float32(1.1) * numbers(v))
+    with pytest.raises(ss.SpikestrapError, match=r"what block 0 .Input. gives in the file differs"):
+        exchange.write(net, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused(tmp_path):
+    net = fitted(mlp(), 2 * torch.rand(64, 12))
+    for options, message in (
+        ({"input_shape": (5,)}, "block 1 .Dense.*C = 12, got shape"),
+        ({"input_shape": (1, 2)}, "must be .C,. or"),
+    ):
+        with pytest.raises(ss.SpikestrapError, match=message):
+            exchange.write(net, tmp_path / "net.onnx", **options)
+    with pytest.raises(ss.SpikestrapError, match="pass input_shape"):
+        exchange.write(images(), tmp_path / "net.onnx")
+    with pytest.raises(ss.SpikestrapError, match="expected a Network, got Linear"):
+        exchange.write(torch.nn.Linear(2, 2), tmp_path / "net.onnx")
+    with pytest.raises(ss.SpikestrapError, match="cannot write"):
+        exchange.write(net, tmp_path / "missing" / "net.onnx")
+    with torch.no_grad():
+        net.blocks[1].synapse.layer.weight[0, 0] = float("inf")
+    with pytest.raises(ss.SpikestrapError, match=r"block 1 .Dense.: it holds NaN or inf"):
+        exchange.write(net, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
