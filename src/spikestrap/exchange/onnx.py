@@ -324,8 +324,9 @@ def _check(
     for number, (block, (name, _)) in enumerate(zip(model.blocks, ends, strict=True)):
         expected, got = _rates(block, values[before]), values[name]
         off = (got - expected).abs()
-        rounds = isinstance(block, Block) and block.unit.sampler.rounding
-        step = 1 / block.unit.sampler.time_steps if rounds else 0.0
+        step = 0.0
+        if isinstance(block, Block) and block.unit.sampler.rounding:
+            step = 1 / block.unit.sampler.time_steps
         wrong = off > _CLOSE * expected.abs().max().clamp(min=1)
         if float(off.max()) > step + _CLOSE * float(expected.abs().max().clamp(min=1)) or (
             float(wrong.float().mean()) > 0.01
