@@ -209,7 +209,7 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
     kind: Annotated[
         str,
-        typer.Option("--format", metavar="F", help="net (Lava) or nir."),
+        typer.Option("--format", metavar="F", help="net (Lava), nir, or onnx (the ANN)."),
     ] = "net",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")

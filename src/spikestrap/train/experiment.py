@@ -33,7 +33,7 @@ from .run import (
 )
 
 _MAX_SEED = 2**32 - 1
-EXPORTS = ("net", "nir")
+EXPORTS = ("net", "nir", "onnx")
 _COST_SAMPLES = 256
 
 
@@ -244,7 +244,7 @@ def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any
 
     Args:
         path: the run directory.
-        kind: ``"net"`` (Lava) or ``"nir"``.
+        kind: ``"net"`` (Lava), ``"nir"``, or ``"onnx"`` (the ANN).
         file: None for ``network.<kind>`` in the run directory.
 
     Returns:

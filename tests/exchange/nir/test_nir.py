@@ -141,6 +141,12 @@ def test_refused_with_the_block_and_the_reason(blocks, shape, message, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_chips_integers_are_refused():
+    dense = block.cuba.Dense({"threshold": 1.0}, 4, 3)
+    with pytest.raises(ss.SpikestrapError, match=r"NIR's neurons are not integer ones: .*'loihi'"):
+        exchange.to_graph(ss.Network(dense, precision="loihi"))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"dt": 0}, {"dt": "1"}, {"dt": float("nan")}, {"allow": "reset"}, {"allow": ("tau",)}]

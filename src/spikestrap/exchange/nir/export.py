@@ -39,6 +39,11 @@ def export(
     """See `to_graph`."""
     if not isinstance(net, Network):
         raise SpikestrapError(f"NIR: expected a Network, got {type(net).__name__}")
+    if net.precision != "float":
+        raise SpikestrapError(
+            f"NIR's neurons are not integer ones: a network of precision={net.precision!r} would "
+            'fire otherwise there; write a ".net" file, or train with precision="float"'
+        )
     dt = check_dt(dt)
     if isinstance(allow, str) or any(extra not in EXTRAS for extra in allow):
         raise SpikestrapError(f"NIR: allow may hold {', '.join(EXTRAS)}; got {allow!r}")
