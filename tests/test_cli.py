@@ -196,11 +196,18 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
 
 def test_a_float_run_becomes_a_nir_file(spikestrap_command, tmp_path):
     run, file = tmp_path / "run", tmp_path / "digits.nir"
-    train = ["train", "digits-mlp-loihi", "--precision", "float", "--epochs", 1, "--out", run]
+    train = ["train", "digits-mlp-loihi", "--chip", "none", "--epochs", 1, "--out", run]
     assert spikestrap_command(*train)[0] == 0
     code, out, err = spikestrap_command("export", run, "--format", "nir", "--out", file)
     assert (code, err) == (0, "")
     assert out == f"{file}: {file.stat().st_size:,} bytes, T = 8\n"
+    of_run, of_file = (
+        json.loads(spikestrap_command("evaluate", path, "--json")[1]) for path in (run, file)
+    )
+    assert of_file["data"] == "digits"
+    for key in ("snn_accuracy", "time_steps", "samples"):
+        assert of_file[key] == of_run[key]
+    assert of_file["event_rate"] == pytest.approx(of_run["event_rate"])
 
 
 def test_the_onnx_file_of_a_run_has_the_accuracy_of_its_ann(spikestrap_command, on_chip):
@@ -234,13 +241,17 @@ def test_without_the_package_onnx_one_line_names_the_extra(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "file.onnx"], "expected the folder of a run, or a .net file, got file.onnx"),
+        (
+            ["evaluate", "file.onnx"],
+            "expected the folder of a run, a .net or a .nir file, got file.onnx",
+        ),
         (["evaluate", "none.net"], "none.net: cannot be read: No such file"),
         (["train", "--chip", "int"], "--chip: expected loihi or none, got 'int'"),
         (["train", "--precision", "loihi"], "--precision: expected one of 32-true.*--chip loihi"),
         (["train", "--strategy", "fsdp"], "--strategy: expected one of auto, ddp, got .fsdp."),
         (["train", "--logger", "x"], "--logger: expected one of tensorboard, csv, got .x."),
         (["train", "mnist-mlp", "--resume", "x"], "--resume: takes recipe from the run"),
+        (["evaluate", "none.nir"], "none.nir: no such file"),
         (["train", "digit-mlp"], "recipe: expected one of digits-mlp.*did you mean 'digits-mlp'?"),
         (["train", "--time-steps", "0"], "time_steps: expected an integer from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs: expected an integer >= 1, got -1"),

@@ -179,7 +179,9 @@ def train(
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_FILE", help="Directory that `train` wrote, or a .net file."),
+        typer.Argument(
+            metavar="RUN_OR_FILE", help="Directory that `train` wrote, .net or .nir file."
+        ),
     ],
     data: Data = None,
     time_steps: TimeSteps = None,
@@ -189,9 +191,9 @@ def evaluate(
     precision: Precision = "32-true",
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run or a .net file on test images, at its own T or another.
+    """Evaluate a run, a .net or a .nir file on test images, at its own T or another.
 
-    A .net file runs in the integers of the chip.
+    A .net file runs in the integers of the chip, a .nir file in floating point.
     """
     from .train import Hardware, evaluate_file, evaluate_run
 

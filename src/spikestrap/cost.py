@@ -134,7 +134,8 @@ def _uses(module: Block | Affine, events: Tensor) -> float:
         return float(events.sum())
     if isinstance(synapse, Pooling):
         return float(synapse.sums(events[None]).sum())
-    assert isinstance(synapse, Synapse)
+    if not isinstance(synapse, Synapse):
+        raise SpikestrapError(f"there is no rule to count a {type(synapse).__name__}")
     weight = synapse.weight
     if module.quantizer is not None:
         weight, _ = module.quantizer.weights(synapse, getattr(module, "norm", None))

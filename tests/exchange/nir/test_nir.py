@@ -370,6 +370,8 @@ REFUSED = {
     "groups": (ends(conv(groups=2), lif(), shape=(2, 6, 6)), "in 2 groups"),
     "shape": (ends(nir.Linear(WEIGHT), lif(), shape=(-4,)), "must be whole numbers >= 1"),
     "huge shape": (ends(conv(), lif(), shape=(2, 2**40, 2**40)), "too large"),
+    "many neurons": (ends(lif(()), shape=(2, 2**20, 2**20)), "has more than 16777216 values"),
+    "huge padding": (ends(conv(padding=2**20), lif(()), shape=(2, 6, 6)), "more than 16777216"),
     "part": (
         ends(nir.Flatten({"input": np.array([2, 6, 6])}, 1, -1), lif(), shape=(2, 6, 6)),
         "all axes to be flattened",

@@ -22,9 +22,9 @@ from ..hdf5 import read_tree
 from ..hdf5_worker import Tree, parse
 from .check import check
 from .export import export
-from .importer import DEFAULT_DT, build
+from .importer import DEFAULT_DT, build, input_shape
 
-__all__ = ["from_graph", "read", "to_graph", "write"]
+__all__ = ["from_graph", "input_shape", "read", "read_graph", "to_graph", "write"]
 
 _MAX_BYTES = 2**30
 _TYPES = {
@@ -127,11 +127,23 @@ def read(
     max_bytes bounds what is read; the file's declarations are checked before. Raises
     SpikestrapError for a file that is damaged, too large, or holds no chain of blocks.
     """
+    graph = read_graph(path, max_bytes=max_bytes)
+    try:
+        return build(graph, dt, time_steps)
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error
+
+
+def read_graph(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> nir.NIRGraph:
+    """Reads the graph in a .nir file, whoever wrote it; `read` makes a network of it.
+
+    max_bytes and SpikestrapError: see `read`. That its nodes fit together is not checked yet.
+    """
     path = Path(path)
     try:
         if not path.is_file():
             raise SpikestrapError("no such file")
-        return build(_graph(read_tree(path, max_bytes)), dt, time_steps)
+        return _graph(read_tree(path, max_bytes))
     except SpikestrapError as error:
         raise SpikestrapError(f"{path}: {error}") from error
 

@@ -27,6 +27,7 @@ _LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Scale, nir.Flatten, *_POOLING
 _KNOWN = (nir.Input, nir.Output, nir.Delay, *_LINEAR, *CURRENT, *FIRING)
 # A torch layer on one linear node: the node, and the shape of its input and output.
 Step = tuple[str, nir.NIRNode, Shape, Shape]
+MAX_NEURONS = 2**24  # of a node; more than any chip has, and a file can claim any number
 
 
 def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Network:
@@ -48,7 +49,7 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
             if isinstance(node, nir.Output):
                 break
             if isinstance(node, _LINEAR):
-                after = _shape_after(node, shape)
+                after = _bounded(_shape_after(node, shape))
                 waiting.append((name, node, shape, after))
                 shape = after
             elif isinstance(node, nir.Delay):
@@ -68,6 +69,15 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
     if expected != shape:
         raise SpikestrapError(f"NIR: the output has shape {expected}, what leads to it {shape}")
     return Network(*blocks, time_steps=_whole(time_steps, "time_steps", 1) if time_steps else None)
+
+
+def input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
+    """The shape of one input of a graph that `from_graph` takes, without T and N.
+
+    >>> input_shape(nir.NIRGraph.from_list(nir.Linear(np.ones((32, 64)))))
+    (64,)
+    """
+    return _shape_of(_chain(graph)[0][1])
 
 
 def _chain(graph: nir.NIRGraph) -> list[tuple[str, nir.NIRNode]]:
@@ -109,7 +119,13 @@ def _shape_of(node: nir.NIRNode) -> Shape:
     sizes = _sizes(shape, f"the shape of the {kind}", 1)
     if len(sizes) not in (1, 3):
         raise SpikestrapError(f"NIR: the {kind} must be (C,) or (C, H, W), got {sizes}")
-    return sizes
+    return _bounded(sizes)
+
+
+def _bounded(shape: Shape) -> Shape:
+    if math.prod(shape) > MAX_NEURONS:
+        raise SpikestrapError(f"NIR: shape {shape} has more than {MAX_NEURONS} values")
+    return shape
 
 
 def _neuron(nodes: Sequence[nir.NIRNode], shape: Shape, dt: float) -> Neuron:
