@@ -21,6 +21,7 @@ from ...network import Network
 from ..hdf5 import read_tree
 from ..hdf5_worker import Tree, parse
 from .check import check
+from .dynamics import short, text
 from .export import export
 from .importer import DEFAULT_DT, build, input_shape
 
@@ -151,7 +152,7 @@ def read_graph(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
 def _graph(file: Tree) -> nir.NIRGraph:
     """The graph in a file. nir's own reader would believe what the file declares."""
     tree = file.get("node")
-    if not isinstance(tree, dict) or tree.get("type") != "NIRGraph":
+    if not isinstance(tree, dict) or text(tree, "type") != "NIRGraph":
         raise SpikestrapError("NIR: expected a NIRGraph under 'node', found none")
     nodes, edges, metadata = tree.get("nodes"), tree.get("edges"), tree.get("metadata", {})
     if not isinstance(nodes, dict) or not isinstance(metadata, dict):
@@ -169,7 +170,8 @@ def _node(name: str, node: Tree) -> nir.NIRNode:
     kind = node.get("type") if isinstance(node, dict) else None
     if not isinstance(kind, str) or kind not in _TYPES:
         raise SpikestrapError(
-            f"NIR: node {name!r} has the type {kind!r}; expected one of {', '.join(sorted(_TYPES))}"
+            f"NIR: node {name!r} has the type {short(kind)}; "
+            f"expected one of {', '.join(sorted(_TYPES))}"
         )
     metadata = node.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -177,7 +179,8 @@ def _node(name: str, node: Tree) -> nir.NIRNode:
     try:
         # A number where nir expects an array is one for all neurons.
         values = {k: np.asarray(v) if isinstance(v, float) else v for k, v in node.items()}
-        return nir.dict2NIRNode({**values, "metadata": metadata})
+        with np.errstate(all="ignore"):
+            return nir.dict2NIRNode({**values, "metadata": metadata})
     # nir asserts, indexes and multiplies what it is given: a wrong file can raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -19,7 +19,7 @@ from ...errors import SpikestrapError
 from ...network import Network
 from ...neuron import Neuron
 from ...synapse import ElementWise, Pooling, Synapse
-from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes
+from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes, short, text
 
 DEFAULT_DT = 1e-4
 _POOLING = (nir.AvgPool2d, nir.SumPool2d)
@@ -68,7 +68,9 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
     expected = _shape_of(chain[-1][1])
     if expected != shape:
         raise SpikestrapError(f"NIR: the output has shape {expected}, what leads to it {shape}")
-    return Network(*blocks, time_steps=_whole(time_steps, "time_steps", 1) if time_steps else None)
+    if time_steps is not None:
+        time_steps = _whole(time_steps, "time_steps", 1)
+    return Network(*blocks, time_steps=time_steps)
 
 
 def input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
@@ -258,7 +260,7 @@ def _synapse(step: Step) -> nn.Module:
 
 def _is_input(node: nir.NIRNode) -> bool:
     """Whether it is written for an Input block, and still one number times the identity."""
-    if not isinstance(node, nir.Affine | nir.Conv2d) or node.metadata.get("block") != "Input":
+    if not isinstance(node, nir.Affine | nir.Conv2d) or text(node.metadata, "block") != "Input":
         return False
     weight = node.weight.reshape(node.weight.shape[0], -1)
     identity = (
@@ -307,7 +309,7 @@ def _shape_after(node: nir.NIRNode, shape: Shape) -> Shape:
         _expect(_numbers(node.scale, "scale"), shape, "scale")
         return shape
     if isinstance(node, nir.Flatten):
-        start, end = int(node.start_dim), int(node.end_dim)
+        start, end = (_axis(d) for d in (node.start_dim, node.end_dim))
         if start not in (0, -len(shape)) or end not in (-1, len(shape) - 1):
             raise SpikestrapError(
                 f"expected all axes to be flattened, start_dim 0 and end_dim -1, got {start}, {end}"
@@ -351,7 +353,7 @@ def _weights(step: Step) -> tuple[Array, Array | None]:
     if isinstance(node, nir.Linear):
         return weight, None
     bias = _numbers(node.bias, "bias")
-    if node.metadata.get("bias") == "none" and not np.any(bias):
+    if text(node.metadata, "bias") == "none" and not np.any(bias):
         return weight, None
     return weight, bias
 
@@ -360,7 +362,9 @@ def _conv_options(node: nir.Conv2d) -> dict[str, Any]:
     padding = node.padding
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise SpikestrapError(f"padding must be 'same', 'valid' or numbers, got {padding!r}")
+            raise SpikestrapError(
+                f"padding must be 'same', 'valid' or numbers, got {short(padding)}"
+            )
     else:
         padding = _pair(padding, "padding", 0)
     return {
@@ -400,9 +404,9 @@ def _expect(values: Array, shape: Shape, name: str) -> None:
 def _sizes(values: Any, name: str, least: int) -> Shape:
     array = np.asarray(values)
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 8 or np.any(array < least):
-        raise SpikestrapError(f"{name} must be whole numbers >= {least}, got {_shown(values)}")
+        raise SpikestrapError(f"{name} must be whole numbers >= {least}, got {short(values)}")
     if np.any(array >= 2**31):
-        raise SpikestrapError(f"{name} is too large: {_shown(values)}")
+        raise SpikestrapError(f"{name} is too large: {short(values)}")
     return tuple(int(n) for n in array.flat)
 
 
@@ -413,13 +417,16 @@ def _pair(values: Any, name: str, least: int) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def _axis(value: Any) -> int:
+    """An axis, which may count from behind."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.size != 1:
+        raise SpikestrapError(f"expected a whole number for each axis, got {short(value)}")
+    return int(array.flat[0])
+
+
 def _whole(value: Any, name: str, least: int) -> int:
     sizes = _sizes(value, name, least)
     if len(sizes) != 1:
         raise SpikestrapError(f"{name} must be a whole number, got {sizes}")
     return sizes[0]
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) < 60 else f"{text[:57]}..."
