@@ -152,6 +152,18 @@ def test_save_writes_it_and_load_does_not_read_it(tmp_path):
         ss.save(mlp(), path, dt=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([block.lif.Recurrent(LIF, 4, 3)], "block 0 .Recurrent.: SelfDriven cannot be bootstrap"),
+        ([block.Delay(4, 2)], "block 0 .Delay.: .*rates have no time to delay in"),
+    ],
+)
+def test_what_has_no_curve_is_refused(blocks, message, tmp_path):
+    with pytest.raises(ss.SpikestrapError, match=message):
+        exchange.write(ss.Network(*blocks), tmp_path / "net.onnx", input_shape=(4,))
+
+
 def test_refused(tmp_path):
     net = fitted(mlp(), 2 * torch.rand(64, 12))
     for options, message in (

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...block import AvgPool, Block, Conv, Dense, Flatten, Pool
-from ...block.base import Affine, Input
+from ...block import Affine, AvgPool, Block, Conv, Delay, Dense, Flatten, Input, Pool
 from ...errors import SpikestrapError
 from ...network import Network
 from ...neuron import Neuron
@@ -28,6 +27,7 @@ _KNOWN = (nir.Input, nir.Output, nir.Delay, *_LINEAR, *CURRENT, *FIRING)
 # A torch layer on one linear node: the node, and the shape of its input and output.
 Step = tuple[str, nir.NIRNode, Shape, Shape]
 MAX_NEURONS = 2**24  # of a node; more than any chip has, and a file can claim any number
+MAX_DELAY = 2**20  # in steps
 
 
 def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Network:
@@ -54,6 +54,7 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
                 shape = after
             elif isinstance(node, nir.Delay):
                 _delay(node, shape, dt, blocks, waiting)
+                waiting = []
             else:
                 count = 2 if isinstance(node, CURRENT) else 1
                 neuron = _neuron([n for _, n in chain[at : at + count]], shape, dt)
@@ -284,16 +285,27 @@ def _load(layer: nn.Module, weight: Array, bias: Array | None) -> None:
 def _delay(
     node: nir.Delay, shape: Shape, dt: float, blocks: list[nn.Module], waiting: Sequence[Step]
 ) -> None:
+    """Adds the delay to the blocks, or to the last of them if it is one step everywhere."""
     delay = _numbers(node.delay, "delay")
-    block = blocks[-1] if blocks and not waiting else None
-    if not isinstance(block, Block) or block.delay_shift:
-        raise SpikestrapError("a delay makes sense here only right behind a neuron, and only once")
-    if delay.shape != shape or not np.allclose(delay, dt, rtol=1e-3, atol=0):
-        raise SpikestrapError(
-            f"expected a delay of one step, {dt:g} s, for each of {shape}; got {delay.flat[0]:g} s "
-            f"in shape {delay.shape}"
-        )
-    block.delay_shift = True
+    _expect(delay, shape, "delay")
+    steps = np.rint(delay / dt)
+    if not np.allclose(delay, steps * dt, rtol=1e-3, atol=0) or steps.min() < 0:
+        raise SpikestrapError(f"expected whole steps of dt = {dt:g} s >= 0, got {short(delay)} s")
+    rows = steps.reshape(shape[0], -1)
+    if np.any(rows != rows[:, :1]):
+        raise SpikestrapError("expected one delay a channel, got several")
+    if not all(isinstance(step[1], (*_POOLING, nir.Flatten)) for step in waiting):
+        raise SpikestrapError("a delay makes sense here only of spikes, not of a weighted input")
+    last = blocks[-1] if blocks and not waiting else None
+    if isinstance(last, Block) and not last.delay_shift and np.all(steps == 1):
+        last.delay_shift = True
+        return
+    blocks += [_stateless(step) for step in waiting]
+    longest = max(int(steps.max()), 1)
+    if longest > MAX_DELAY:
+        raise SpikestrapError(f"expected at most {MAX_DELAY} steps, got {longest}")
+    initial = torch.from_numpy(rows[:, 0].copy())
+    blocks.append(Delay(shape[0], longest, initial=initial, learnable=False))
 
 
 def _shape_after(node: nir.NIRNode, shape: Shape) -> Shape:
