@@ -17,5 +17,5 @@ def test_python_blocks_run(tmp_path, monkeypatch):
 
 def test_the_tests_it_names_are_there():
     names = re.findall(r"`((?:tests|benchmarks)/[^`]+)`", DOCS.read_text())
-    assert len(names) == 4
+    assert len(names) == 5
     assert all((DOCS.parents[1] / name).is_file() for name in names)
