@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.export import compare
+
+from spikestrap.train import train
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RATIOS = {
@@ -99,3 +102,13 @@ def test_no_rounds_is_wrong_usage():
     done = run("neuron", "--rounds", "0")
     assert done.returncode == 2
     assert "--rounds must be at least 1, got 0" in done.stderr
+
+
+def test_an_exported_network_classifies_every_image_as_the_trained_one(tmp_path):
+    train("digits-mlp-loihi", epochs=2, out=tmp_path)
+    result = compare(tmp_path, None)
+    assert (result["recipe"], result["time_steps"]) == ("digits-mlp-loihi", 8)
+    assert result["samples"] == 450
+    assert result["differing_predictions"] == 0
+    assert result["largest_difference_of_logits"] < 1e-5
+    assert result["file_accuracy"] == result["network_accuracy"] > 50

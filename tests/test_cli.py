@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 
+import onnx.reference
 import pytest
 
 import spikestrap
 from spikestrap.cli import main
+from spikestrap.train.data import load
 
 TRAIN_KEYS = {
     "recipe", "time_steps", "epochs", "seed", "snn_accuracy", "ann_accuracy", "gap", "event_rate",
@@ -211,7 +213,8 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
     run = trained[0] / "runs" / "digits-mlp-T4-s1"
     for kind, message in (
         ("net", 'error: expected a network of precision="loihi"'),
-        ("zip", "error: --format: expected one of net, nir, got 'zip'"),
+        ("nir", "error: NIR: block 1 (Input): NIR only knows the reset to v_reset; got"),
+        ("zip", "error: --format: expected one of net, nir, onnx, got 'zip'"),
     ):
         code, out, err = spikestrap_command("export", run, "--format", kind)
         assert (code, out) == (1, "")
@@ -219,16 +222,64 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
     assert not list(run.glob("network.*"))
 
 
+def test_a_float_run_becomes_a_nir_file(spikestrap_command, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "digits.nir"
+    train = ["train", "digits-mlp-loihi", "--chip", "none", "--epochs", 1, "--out", run]
+    assert spikestrap_command(*train)[0] == 0
+    code, out, err = spikestrap_command("export", run, "--format", "nir", "--out", file)
+    assert (code, err) == (0, "")
+    assert out == f"{file}: {file.stat().st_size:,} bytes, T = 8\n"
+    of_run, of_file = (
+        json.loads(spikestrap_command("evaluate", path, "--json")[1]) for path in (run, file)
+    )
+    assert of_file["data"] == "digits"
+    for key in ("snn_accuracy", "time_steps", "samples"):
+        assert of_file[key] == of_run[key]
+    assert of_file["event_rate"] == pytest.approx(of_run["event_rate"])
+
+
+def test_the_onnx_file_of_a_run_has_the_accuracy_of_its_ann(spikestrap_command, on_chip):
+    code, out, err = spikestrap_command("export", on_chip, "--format", "onnx", "--json")
+    exported, file = json.loads(out), on_chip / "network.onnx"
+    assert (code, err) == (0, "")
+    assert exported == {
+        "file": str(file), "format": "onnx", "time_steps": 8, "bytes": file.stat().st_size,
+    }  # fmt: skip
+    test = load("digits", None, seed=0).test
+    session = onnx.reference.ReferenceEvaluator(str(file))
+    (logits,) = session.run(["logits"], {"input": test.x.numpy()})
+    right = (logits.argmax(1) == test.y.numpy()).mean()
+    expected = json.loads(spikestrap_command("evaluate", on_chip, "--json")[1])["ann_accuracy"]
+    assert 100 * right == pytest.approx(expected)
+
+
+def test_without_the_package_onnx_one_line_names_the_extra(
+    spikestrap_command, on_chip, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file = tmp_path / "digits.onnx"
+    code, out, err = spikestrap_command("export", on_chip, "--format", "onnx", "--out", file)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ONNX files need the package onnx")
+    assert "pip install 'spikestrap[onnx]'" in line
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "file.onnx"], "expected the folder of a run, or a .net file, got file.onnx"),
+        (
+            ["evaluate", "file.onnx"],
+            "expected the folder of a run, a .net or a .nir file, got file.onnx",
+        ),
         (["evaluate", "none.net"], "none.net: cannot be read: No such file"),
         (["train", "--chip", "int"], "--chip: expected loihi or none, got 'int'"),
         (["train", "--precision", "loihi"], "--precision: expected one of 32-true.*--chip loihi"),
         (["train", "--strategy", "fsdp"], "--strategy: expected one of auto, ddp, got .fsdp."),
         (["train", "--logger", "x"], "--logger: expected one of tensorboard, csv, got .x."),
         (["train", "mnist-mlp", "--resume", "x"], "--resume: takes recipe from the run"),
+        (["evaluate", "none.nir"], "none.nir: no such file"),
         (["train", "digit-mlp"], "recipe: expected one of digits-mlp.*did you mean 'digits-mlp'?"),
         (["train", "--time-steps", "0"], "time_steps: expected an integer from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs: expected an integer >= 1, got -1"),

@@ -44,6 +44,29 @@ def test_a_network_and_its_integers_cost_the_same():
     assert ss.cost(net, x) == ss.cost(fixed.from_network(net, (1, 3, 3)), x)
 
 
+def test_recurrent_synapses_are_counted():
+    net = ss.Network(
+        block.cuba.Input(NEURON),
+        block.cuba.Recurrent(NEURON, 4, 3, weight_scale=3.0),
+        time_steps=4,
+        precision="loihi",
+    )
+    recurrent = net.blocks[1]
+    with torch.no_grad():
+        recurrent.synapse.weight.fill_(0.25)
+        recurrent.unit.neuron.synapse.weight.fill_(-0.125)
+    x = torch.rand(6, 4)
+    found = ss.cost(net, x)
+    assert found.ann_macs == 4 + 4 * 3 + 3 * 3
+    assert found == ss.cost(fixed.from_network(net), x)
+
+
+def test_a_synapse_without_a_rule_is_refused():
+    net = ss.Network(block.cuba.KWTA(NEURON, 4, 3, 1), time_steps=4)
+    with pytest.raises(ss.SpikestrapError, match="there is no rule to count a Competition"):
+        ss.cost(net, torch.rand(6, 4))
+
+
 def test_counting_leaves_the_network_as_it_was():
     net = network().train()
     ss.cost(net, torch.rand(2, 1, 3, 3))

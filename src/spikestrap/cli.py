@@ -193,7 +193,9 @@ def _report_on(run: Path, data: Path | None) -> str | None:
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_FILE", help="Directory that `train` wrote, or a .net file."),
+        typer.Argument(
+            metavar="RUN_OR_FILE", help="Directory that `train` wrote, .net or .nir file."
+        ),
     ],
     data: Data = None,
     time_steps: TimeSteps = None,
@@ -203,9 +205,9 @@ def evaluate(
     precision: Precision = "32-true",
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run or a .net file on test images, at its own T or another.
+    """Evaluate a run, a .net or a .nir file on test images, at its own T or another.
 
-    A .net file runs in the integers of the chip.
+    A .net file runs in the integers of the chip, a .nir file in floating point.
     """
     from .train import Hardware, evaluate_file, evaluate_run
 
@@ -223,7 +225,7 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
     kind: Annotated[
         str,
-        typer.Option("--format", metavar="F", help="net (Lava) or nir."),
+        typer.Option("--format", metavar="F", help="net (Lava), nir, or onnx (the ANN)."),
     ] = "net",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")

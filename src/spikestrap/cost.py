@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,11 @@ from torch.nn import functional as F
 
 from . import fixed
 from .block import Affine, Block
+from .block.recurrent import SelfDriven
 from .errors import SpikestrapError
 from .network import Network
+from .norm import Norm
+from .quantize import Quantizer
 from .routine import Mode
 from .synapse import ElementWise, Pooling, Synapse
 
@@ -116,6 +120,11 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
             counts["synaptic_operations"] += _uses(module, events)
         if isinstance(module, Block):
             spikes = output[0] if isinstance(output, tuple) else output
+            driven = module.unit.neuron
+            if isinstance(driven, SelfDriven):
+                own = partial(_uses_of, driven.synapse, None, driven.quantizer)
+                counts["ann_macs"] += samples * own(torch.ones_like(spikes[0, 0]))
+                counts["synaptic_operations"] += own((spikes != 0).float().sum((0, 1)))
             counts["spikes"] += float(spikes.count_nonzero())
             counts["neuron_updates"] += steps * samples * spikes[0, 0].numel()
 
@@ -129,15 +138,21 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
 
 def _uses(module: Block | Affine, events: Tensor) -> float:
     """How many times a weight other than 0 is used by so many events (C, ...) at each input."""
-    synapse = module.synapse
+    return _uses_of(module.synapse, getattr(module, "norm", None), module.quantizer, events)
+
+
+def _uses_of(
+    synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None, events: Tensor
+) -> float:
     if isinstance(synapse, ElementWise):
         return float(events.sum())
     if isinstance(synapse, Pooling):
         return float(synapse.sums(events[None]).sum())
-    assert isinstance(synapse, Synapse)
+    if not isinstance(synapse, Synapse):
+        raise SpikestrapError(f"there is no rule to count a {type(synapse).__name__}")
     weight = synapse.weight
-    if module.quantizer is not None:
-        weight, _ = module.quantizer.weights(synapse, getattr(module, "norm", None))
+    if quantizer is not None:
+        weight, _ = quantizer.weights(synapse, norm)
     connected = (weight != 0).float()
     layer = synapse.layer
     if isinstance(layer, nn.ConvTranspose2d):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ import torch
 from torch import Tensor
 
 from .errors import SpikestrapError
+
+_NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -51,8 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
     """The state dict in a file that `torch.save` wrote; it may come from anywhere.
 
-    limit: bytes that it may unpack to. Raises SpikestrapError: it is larger, damaged, or holds
-    anything but tensors by name.
+    limit: bytes that it may unpack to, and that its tensors may have. Raises SpikestrapError: it
+    is larger, damaged, or holds anything but plain tensors by name.
     """
     try:
         # A zip may promise little and unpack to much: what it unpacks to is checked first.
@@ -60,7 +66,9 @@ def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > limit:
             raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on a damaged pickle; what comes out is checked
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except SpikestrapError:
         raise
     except OSError as error:
@@ -72,4 +80,30 @@ def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, dict):
         raise SpikestrapError(f"{path}: expected a state dict, got {type(state).__name__}")
+    left = limit
+    for name, value in state.items():
+        if not isinstance(name, str) or not _is_plain(value):
+            raise SpikestrapError(f"{path}: {_short(name)}: expected a plain tensor by its name")
+        # A view repeats what is stored as often as it likes.
+        left -= value.numel() * value.element_size()
+        if left < 0:
+            raise SpikestrapError(
+                f"{path}: {_short(name)}: its tensors, of which one has shape "
+                f"{tuple(value.shape)}, have more than {limit} bytes"
+            )
     return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor of numbers that lie in memory, one after the other or in strides."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and value.dtype in _NUMBERS
+    )
+
+
+def _short(name: object) -> str:
+    text = repr(name)
+    return text if len(text) < 80 else f"{text[:77]}..."

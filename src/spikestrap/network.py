@@ -8,7 +8,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from .block import Affine, AvgPool, Block, Dropout, Flatten
+from .block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from .errors import SpikestrapError
 from .quantize import check_precision
 from .routine import LayerMode, Mode
@@ -140,7 +140,7 @@ def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:
         synapse = getattr(module, "synapse", None)
         if isinstance(synapse, Synapse) and synapse.feature_axes == 1:
             return (synapse.channels_in,)
-        if not isinstance(synapse, ElementWise) and not isinstance(module, Dropout):
+        if not isinstance(synapse, ElementWise) and not isinstance(module, Delay | Dropout):
             break
     return None
 
@@ -158,10 +158,10 @@ def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:
             except SpikestrapError as error:
                 raise SpikestrapError(f"{where}: {error}") from error
             gain, pool = 1.0, ""
-        elif not isinstance(module, Flatten | Dropout):
+        elif not isinstance(module, Flatten | Delay | Dropout):
             raise SpikestrapError(
                 f"{where}: the chip's precision knows blocks with a neuron, Affine, Flatten, "
-                "AvgPool and Dropout"
+                "AvgPool, Delay and Dropout"
             )
     if pool:
         raise SpikestrapError(f"{pool}: expected a block with weights behind it, found none")

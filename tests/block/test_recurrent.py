@@ -117,3 +117,29 @@ def test_copies_and_half_precision():
 def test_refuses_bad_delays(delay):
     with pytest.raises(SpikestrapError, match=r"Recurrent: delay must be a whole number >= 0"):
         cuba.Recurrent(NEURON, 6, 5, delay=delay)
+
+
+def test_learns_both_synapses_at_the_chips_precision():
+    block = Recurrent(CUBA(threshold=0.5, current_decay=0.5), 6, 5, weight_scale=3.0, delay=2)
+    net = ss.Network(block, precision="loihi")
+    net(draw(9, 4, 6)).sum().backward()
+    back = block.unit.neuron.synapse.weight
+    assert block.synapse.weight.grad.any()
+    assert back.grad.any()
+    z = block.unit.neuron.quantizer(block.unit.neuron.synapse, None, torch.eye(5))
+    assert torch.equal(z * 32, (back.T * 32).round().clamp(-128, 127))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "message"),
+    [
+        ({"neuron": NoisyLIF(1.0, 0.1, 0.3)}, "NoisyLIF: the chip's precision is that of CUBA"),
+        (CUBA(threshold=0.5, current_decay=0.5), "with a bias, a norm or an Input"),
+    ],
+)
+def test_what_the_chip_cannot_do_is_refused_and_the_block_unchanged(neuron, message):
+    block = Recurrent(neuron, 6, 5, bias=True)
+    with pytest.raises(SpikestrapError, match=message):
+        block.quantize()
+    assert isinstance(block.unit.neuron, SelfDriven)
+    assert block(draw(9, 4, 6)).shape == (9, 4, 5)

@@ -107,9 +107,16 @@ def random_network(seed):
             "delay_shift": shift,
         }
 
+    def maybe_delay(channels):
+        if draw.random() < 0.7:
+            return []
+        initial = torch.from_numpy(draw.uniform(0, 3, channels))
+        return [block.Delay(channels, 3, initial=initial, learnable=bool(draw.random() < 0.5))]
+
     blocks = [block.cuba.Input(neuron(), 2.0, 0.1, delay_shift=shift)]
     if draw.random() < 0.5:
         shape = (2, 6, 6)
+        blocks += maybe_delay(2)
         pad = int(draw.integers(0, 2))
         blocks.append(
             block.cuba.Conv(
@@ -117,6 +124,7 @@ def random_network(seed):
                 groups=int(draw.choice([1, 2])), **options(),
             )
         )  # fmt: skip
+        blocks += maybe_delay(4)
         side = 4 + 2 * pad
         if draw.random() < 0.5:
             blocks.append(block.AvgPool(2))
@@ -130,7 +138,17 @@ def random_network(seed):
         features = 4 * side**2
     else:
         shape, features = (6,), 6
-    blocks.append(block.cuba.Dense(in_neurons=features, out_neurons=5, **options()))
+        blocks += maybe_delay(6)
+    if draw.random() < 0.5:
+        blocks.append(block.cuba.Dense(in_neurons=features, out_neurons=5, **options()))
+    else:
+        delay = int(draw.integers(0, 3))
+        blocks.append(
+            block.cuba.Recurrent(in_neurons=features, out_neurons=5, delay=delay, **options())
+        )
+        if delay:
+            torch.nn.init.uniform_(blocks[-1].delay.delay, 0, delay)
+    blocks += maybe_delay(5)
     blocks.append(block.cuba.Affine(None, 5, 3, bias=bool(draw.random() < 0.5)))
     bits = int(draw.choice([4, 6, 8]))
     net = Network(*blocks, time_steps=time_steps, precision="loihi", bits=bits)

@@ -14,12 +14,18 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def spikes_of(net, x):
-    """Spikes that every block with a neuron hands on, in SNN mode."""
+    """Spikes that every block with a neuron hands on, in SNN mode, and a delay behind it."""
     found = []
+
+    def keep(module, args, spikes):
+        if isinstance(module, block.Delay):
+            found.pop()
+        found.append(spikes.detach().numpy())
+
     hooks = [
-        module.register_forward_hook(lambda *args: found.append(args[2].detach().numpy()))
+        module.register_forward_hook(keep)
         for module in net.blocks
-        if isinstance(module, block.Block)
+        if isinstance(module, block.Block | block.Delay)
     ]
     with torch.no_grad():
         logits = net(x, ss.Mode.SNN)
@@ -77,6 +83,69 @@ def test_delays_recurrence_channels_and_resets_are_those_of_plain_python(seed):
         for number, spikes in found.items():
             assert spikes[:, n].reshape(time_steps, -1).tolist() == expected[number]
         assert result.logits[n] == pytest.approx(logits)
+
+
+def delays(*values):
+    initial = torch.tensor(values, dtype=torch.float32)
+    return block.Delay(len(values), 4, initial=initial, learnable=False)
+
+
+def pooled(*behind):
+    neuron = {"threshold": 0.3}
+    return ss.Network(
+        block.cuba.Input(neuron, 2.0),
+        delays(1, 3),
+        block.AvgPool(2),
+        *behind,
+        block.cuba.Dense(neuron, 8, 5, weight_scale=4.0),
+        block.cuba.Affine(None, 5, 3),
+        time_steps=8,
+        precision="loihi",
+    )
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_delays_behind_a_pooling_or_a_flatten_are_those_of_the_layer_before(flat):
+    late = delays(2, 2, 2, 2, 0, 0, 0, 0) if flat else delays(2, 0)
+    net = pooled(block.Flatten(), late) if flat else pooled(late, block.Flatten())
+    chip, x = fixed.from_network(net, (2, 4, 4)), torch.rand(4, 2, 4, 4)
+    assert chip.layers[0].delay.tolist() == [3, 3]
+    with torch.no_grad():
+        assert np.array_equal(chip.run(x).logits, net(x).double())
+
+
+def test_one_channel_of_images_has_one_delay():
+    net = pooled(block.Flatten(), delays(*range(4), *range(4)))
+    with pytest.raises(ss.SpikestrapError, match=r"block 4 .Delay.: .*images by one number"):
+        fixed.from_network(net, (2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([block.cuba.Input({"threshold": 1.0}), delays(1, 2, 3)], "3 delays behind 4 channels"),
+        ([delays(0, 0, 1, 1)], "expected one as the first block, got Delay"),
+        (
+            [block.cuba.Input({"threshold": 1.0}), block.Delay(4, 99, initial=63)],
+            "delay: expected numbers from 0 to 62",
+        ),
+        (
+            [block.cuba.Input({"threshold": 1.0}), block.cuba.Affine(None, 4, 2), delays(0, 1)],
+            "expected spikes to delay, got a readout",
+        ),
+    ],
+)
+def test_delays_that_a_chip_does_not_have_are_refused(blocks, message):
+    net = ss.Network(*blocks, time_steps=4, precision="loihi")
+    with pytest.raises(ss.SpikestrapError, match=message):
+        fixed.from_network(net, (4,))
+
+
+def test_what_comes_in_is_delayed_too():
+    net = ss.Network(delays(1, 0), block.cuba.Dense({"threshold": 0.2}, 2, 3), precision="loihi")
+    x = (torch.rand(6, 2, 2) < 0.5).float()
+    delay, dense = net.blocks
+    assert np.array_equal(fixed.from_network(net).spikes(x, 6)[1], dense(delay(x)).detach())
 
 
 @pytest.mark.parametrize("activity", [0.02, 0.9])

@@ -53,6 +53,11 @@ class Delay(nn.Module):
             )
         register(self, "delay", first.expand(channels), self.bounds, learnable)
 
+    @property
+    def steps(self) -> Tensor:
+        """The whole number of steps of each channel, int64 (C,)."""
+        return value_of(self.delay, self.bounds).detach().round().long()
+
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """See above; `mode` is there to be called as other blocks are."""
         if not has_time(x) or x.shape[2] != self.channels:
@@ -61,8 +66,7 @@ class Delay(nn.Module):
                 f"got shape {tuple(x.shape)}; rates have no time to delay in: keep what stands "
                 "before it SNN, below the crossover"
             )
-        delay = value_of(self.delay, self.bounds)
-        steps = delay.detach().round().long()
+        delay, steps = value_of(self.delay, self.bounds), self.steps
         y = _shift(x, steps)
         if delay.requires_grad:
             slope = (_shift(x, steps + 1) - _shift(x, steps - 1)).detach() / 2

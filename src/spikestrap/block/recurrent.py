@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..kernel.reference import State
 from ..neuron import Neuron
+from ..quantize import Quantizer
 from ..routine import Mode
 from ..synapse import linear
 from .base import Block, NeuronLike, split_neuron
@@ -37,6 +38,7 @@ class SelfDriven(Neuron):
     def __init__(self, neuron: Neuron, synapse: nn.Module) -> None:
         super().__init__()
         self.neuron, self.synapse = neuron, synapse
+        self.quantizer: Quantizer | None = None  # of the synapse; see `Recurrent.quantize`
 
     def init_state(self, z: Tensor) -> State:
         """That of the neuron, and no spikes (N, ...)."""
@@ -49,8 +51,11 @@ class SelfDriven(Neuron):
     def step(self, z: Tensor, state: State, *extra: Tensor) -> tuple[Tensor, State]:
         """One step of the equation above."""
         *inner, last = state
-        weight = next(self.synapse.parameters(), last)
-        back = self.synapse(last.to(weight.dtype)).to(z.dtype)
+        if self.quantizer is not None:
+            back = self.quantizer(self.synapse, None, last)
+        else:
+            weight = next(self.synapse.parameters(), last)
+            back = self.synapse(last.to(weight.dtype)).to(z.dtype)
         spikes, following = self.neuron.step(z + back, tuple(inner), *extra)
         return spikes, (*following, spikes)
 
@@ -95,6 +100,18 @@ class Recurrent(Block):
             delay_shift=delay_shift,
         )
         self.delay = Delay(out_neurons, delay, learnable=True) if delay else None
+
+    def quantize(self, bits: int = 8) -> Quantizer:
+        """See `Block.quantize`; the weights R are on a grid of their own."""
+        driven = self.unit.neuron
+        assert isinstance(driven, SelfDriven)
+        self.unit.neuron = driven.neuron
+        try:
+            quantizer = super().quantize(bits)
+            driven.neuron, driven.quantizer = self.unit.neuron, Quantizer(bits)
+        finally:
+            self.unit.neuron = driven
+        return quantizer
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         spikes = super()._run(x, mode)

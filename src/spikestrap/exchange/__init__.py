@@ -1,6 +1,7 @@
 """Files that other tools read and write, told apart by their ending.
 
 `.net`: Lava's netx (HDF5), for Loihi. `.nir`: the Neuromorphic Intermediate Representation.
+`.onnx`: the network as an ANN, written only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from .. import fixed
 from ..errors import SpikestrapError
 from ..network import Network
 
-FORMATS = (".net", ".nir")
+READ = (".net", ".nir")
+WRITTEN = (*READ, ".onnx")
 
 
 def save(
@@ -26,9 +28,10 @@ def save(
     """Writes a network to a file, whole or not at all; the network stays as it is.
 
     path: ends in `.net` for Lava (net of precision="loihi", or a `fixed.Network`), in `.nir`
-    for NIR. input_shape: (C,) or (C, H, W) of one input, where the network does not tell.
-    options: those of `exchange.nir.write`. Raises SpikestrapError: the format cannot hold the
-    network, with the reason; or the file cannot be written.
+    for NIR, in `.onnx` for ONNX (its ANN, with fitted curves; needs the extra `onnx`).
+    input_shape: (C,) or (C, H, W) of one input, where the network does not tell. options: those
+    of `exchange.nir.write`. Raises SpikestrapError: the format cannot hold the network, with the
+    reason; or the file cannot be written.
 
     >>> import tempfile, spikestrap as ss
     >>> neuron = dict(threshold=1.0)
@@ -40,20 +43,25 @@ def save(
     (3, 2)
     """
     path = Path(path)
-    kind = _format(path)
+    kind = _format(path, WRITTEN)
+    if kind != ".nir":
+        _no_options(kind, options)
     if kind == ".net":
-        if options:
-            raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
         from . import netx
 
         chip = net if isinstance(net, fixed.Network) else fixed.from_network(net, input_shape)
         netx.write(chip, path)
         return
     if isinstance(net, fixed.Network):
-        raise SpikestrapError("expected a spikestrap.Network for NIR, got a fixed.Network")
-    from .nir import write
+        raise SpikestrapError(f"expected a spikestrap.Network for {kind}, got a fixed.Network")
+    if kind == ".onnx":
+        from . import onnx
 
-    write(net, path, input_shape=input_shape, **options)
+        onnx.write(net, path, input_shape=input_shape)
+        return
+    from . import nir
+
+    nir.write(net, path, input_shape=input_shape, **options)
 
 
 def load(path: str | Path, **options: Any) -> Network | fixed.Network:
@@ -63,9 +71,8 @@ def load(path: str | Path, **options: Any) -> Network | fixed.Network:
     what cannot be run.
     """
     path = Path(path)
-    if _format(path) == ".net":
-        if options:
-            raise SpikestrapError(f"a .net file takes no option {min(options)!r}")
+    if _format(path, READ) == ".net":
+        _no_options(".net", options)
         from . import netx
 
         return netx.read(path)
@@ -74,9 +81,14 @@ def load(path: str | Path, **options: Any) -> Network | fixed.Network:
     return read(path, **options)
 
 
-def _format(path: Path) -> str:
-    if path.suffix not in FORMATS:
+def _format(path: Path, known: tuple[str, ...]) -> str:
+    if path.suffix not in known:
         raise SpikestrapError(
-            f"{path}: expected a name that ends in {' or '.join(FORMATS)}, got {path.suffix!r}"
+            f"{path}: expected a name that ends in {' or '.join(known)}, got {path.suffix!r}"
         )
     return path.suffix
+
+
+def _no_options(kind: str, options: dict[str, Any]) -> None:
+    if options:
+        raise SpikestrapError(f"a {kind} file takes no option {min(options)!r}")

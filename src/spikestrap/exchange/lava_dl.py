@@ -110,8 +110,8 @@ def _synapse(
 ) -> list[Update]:
     if isinstance(synapse, ElementWise):
         low, high = input_range
-        weight = _take(tensors, "weight").reshape(())
-        bias = tensors.pop("bias", torch.zeros(1)).reshape(())
+        weight = _shaped(_take(tensors, "weight"), (), "weight")
+        bias = _shaped(tensors.pop("bias", torch.zeros(1)), (), "bias")
         return [(synapse.weight, weight * (high - low)), (synapse.bias, bias + weight * low)]
     if not isinstance(synapse, Synapse):  # a pooling: its weight is fixed, here and there
         tensors.pop("synapse.weight", None)
@@ -140,6 +140,8 @@ def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
         target = getattr(neuron, name, None)
         if not isinstance(target, Tensor):
             raise SpikestrapError(f"the network's neuron has no {name}: expected CUBA blocks")
+        if not bool(((value >= 0) & (value <= 1)).all()):
+            raise SpikestrapError(f"neuron.{name}: expected numbers from 0 to {_DECAY_SCALE}")
         updates.append((target, _shaped(value, target.shape, f"neuron.{name}")))
     for name in [name for name in tensors if name.startswith("neuron.norm.")]:
         if not isinstance(module.norm, MeanOnlyNorm):

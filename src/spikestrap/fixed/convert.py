@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block
+from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError
 from ..network import Network as TorchNetwork
 from ..network import flat_input
@@ -29,7 +30,8 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
     net: of precision="loihi"; its running statistics are folded in, as in evaluation.
     input_shape: (C,) or (C, H, W) of one input; may be left out where the first synapse is
     dense. A pooling without a neuron becomes part of the layer behind it, a `Pool` a
-    convolution. Raises SpikestrapError for what integer layers cannot express.
+    convolution, a `Delay` part of the layer before it. Raises SpikestrapError for what integer
+    layers cannot express.
 
     >>> import spikestrap as ss
     >>> neuron = dict(threshold=1.0, voltage_decay=0.0)
@@ -139,8 +141,11 @@ class _Chain:
         elif isinstance(module, block.AvgPool):
             self._need_images()
             self.pools.append(module.pooling)
+        elif isinstance(module, block.Delay):
+            self._delay(module)
         elif isinstance(module, block.Block):
             self._add_synapse(module.synapse, module.norm, _quantizer(module), _neuron(module))
+            self._add_recurrence(module)
         elif isinstance(module, block.Affine):
             self._add_synapse(module.synapse, None, _quantizer(module), None)
         else:
@@ -168,6 +173,35 @@ class _Chain:
             self._convolve(_whole(weight), bias, *size, layer.groups, neuron)
         else:
             self._connect(_whole(weight), bias, neuron)
+
+    def _add_recurrence(self, module: block.Block) -> None:
+        """From the layer just added to itself, and the delay behind it, if the block has them."""
+        if not isinstance(module, block.Recurrent):
+            return
+        driven, dense = module.unit.neuron, self.layers[-1]
+        assert isinstance(driven, SelfDriven)
+        assert isinstance(dense, layers.Dense)
+        assert isinstance(driven.synapse, Synapse)
+        assert driven.quantizer is not None
+        weight, _ = driven.quantizer.weights(driven.synapse, None)
+        self.layers[-1] = replace(dense, recurrent=_whole(weight))
+        if module.delay is not None:
+            self._delay(module.delay)
+
+    def _delay(self, delay: block.Delay) -> None:
+        """Delays the last layer's spikes; a pooling in between does not mind which is first."""
+        last, steps = self.layers[-1], delay.steps.cpu().numpy()
+        if last.neuron is None and not isinstance(last, layers.Input):
+            raise SpikestrapError("expected spikes to delay, got a readout")
+        channels = self.shape[0]
+        # What was flattened has its channels one after the other.
+        rows = steps.reshape(channels, -1) if steps.size % channels == 0 else steps[None]
+        if len(rows) != channels or (rows.shape[1] > 1 and not (self.flat and len(self.shape) > 1)):
+            raise SpikestrapError(f"{steps.size} delays behind {channels} channels")
+        if np.any(rows != rows[:, :1]):
+            raise SpikestrapError("a chip delays a channel of images by one number of steps")
+        before = 0 if last.delay is None else last.delay
+        self.layers[-1] = replace(last, delay=before + rows[:, 0])
 
     def _need_images(self) -> None:
         if self.flat:
@@ -266,6 +300,8 @@ def _spread_over_pools(
 
 def _neuron(module: block.Block) -> layers.Neuron:
     neuron = module.unit.neuron
+    if isinstance(neuron, SelfDriven):
+        neuron = neuron.neuron
     assert isinstance(neuron, ChipCUBA)
     current_decay, voltage_decay, threshold, v_init = neuron.values()
     return layers.Neuron(

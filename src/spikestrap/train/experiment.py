@@ -14,9 +14,11 @@ import torch
 from .. import exchange, fixed, processes
 from ..cost import cost
 from ..errors import SpikestrapError
-from ..exchange import netx
-from .data import SHAPES, load
-from .evaluate import default_device
+from ..exchange import netx, nir
+from ..network import Network
+from ..routine import Mode
+from .data import SHAPES, Arrays, load
+from .evaluate import EventRate, default_device, evaluate
 from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
@@ -32,7 +34,7 @@ from .run import (
 )
 
 _MAX_SEED = 2**32 - 1
-EXPORTS = ("net", "nir")
+EXPORTS = ("net", "nir", "onnx")
 _COST_SAMPLES = 256
 
 
@@ -200,9 +202,10 @@ def evaluate_run(
 def evaluate_file(
     path: Path, *, data: Path | None = None, time_steps: int | None = None
 ) -> dict[str, Any]:
-    """Evaluate a ``.net`` file on the test part of the data set whose images fit it.
+    """Evaluate a ``.net`` or ``.nir`` file on the test part of the data set whose images fit it.
 
-    It runs in the chip's integers.
+    A ``.net`` file runs in the chip's integers, a ``.nir`` file as an SNN in floating point.
+    Both take pixels in [0, 1], held for all steps, and are read out by the mean over time.
 
     Args:
         path: the file.
@@ -211,30 +214,66 @@ def evaluate_file(
 
     Returns:
         file, data (the data set's name), time_steps, snn_accuracy, event_rate, samples,
-        cost (see `spikestrap.Cost`, over the first 256 images), seconds.
+        seconds; of a ``.net`` file also cost (see `spikestrap.Cost`, over the first 256 images).
+
+    Raises:
+        SpikestrapError: the file is damaged, no data set fits it, or it says no T.
     """
     start = time.perf_counter()
-    if path.suffix != ".net":
-        raise SpikestrapError(f"expected the folder of a run, or a .net file, got {path}")
-    net = netx.read(path)
+    net: Network | fixed.Network
+    if path.suffix == ".net":
+        net = netx.read(path)
+        shape = net.layers[0].shape
+    elif path.suffix == ".nir":
+        net, shape = _read_nir(path)
+    else:
+        raise SpikestrapError(f"expected the folder of a run, a .net or a .nir file, got {path}")
     steps = net.time_steps if time_steps is None else time_steps
     if steps is None:
         raise SpikestrapError(f"{path}: the file does not say for how many steps: --time-steps T")
     steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
-    name = _fitting_data(path, net)
+    name = _fitting_data(path, shape)
     test = load(name, data, seed=0).test
-    result = net.run(test.x, steps)
-    right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
+    images = Arrays(test.x.reshape(-1, *shape), test.y)
+    if isinstance(net, fixed.Network):
+        measured = _run_on_chip(net, images, steps)
+    else:
+        measured = _run_as_snn(net, images, steps)
     return {
         "file": str(path),
         "data": name,
         "time_steps": steps,
-        "snn_accuracy": 100 * right / len(test),
-        "event_rate": result.event_rate,
+        **measured,
         "samples": len(test),
-        "cost": cost(net, test.x[:_COST_SAMPLES], steps).to_dict(),
         "seconds": {"total": time.perf_counter() - start},
     }
+
+
+def _read_nir(path: Path) -> tuple[Network, tuple[int, ...]]:
+    """The network in a ``.nir`` file, and the shape of one input."""
+    graph = nir.read_graph(path)
+    try:
+        return nir.from_graph(graph), nir.input_shape(graph)
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error
+
+
+def _run_on_chip(net: fixed.Network, test: Arrays, steps: int) -> dict[str, Any]:
+    result = net.run(test.x, steps)
+    right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
+    return {
+        "snn_accuracy": 100 * right / len(test),
+        "event_rate": result.event_rate,
+        "cost": cost(net, test.x[:_COST_SAMPLES], steps).to_dict(),
+    }
+
+
+def _run_as_snn(net: Network, test: Arrays, steps: int) -> dict[str, Any]:
+    net.time_steps = steps
+    net.to(default_device())
+    with EventRate(net) as rate:
+        accuracy = evaluate(net, test, Mode.SNN)
+    return {"snn_accuracy": accuracy, "event_rate": rate.value}
 
 
 def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any]:
@@ -242,7 +281,7 @@ def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any
 
     Args:
         path: the run directory.
-        kind: ``"net"`` (Lava) or ``"nir"``.
+        kind: ``"net"`` (Lava), ``"nir"``, or ``"onnx"`` (the ANN).
         file: None for ``network.<kind>`` in the run directory.
 
     Returns:
@@ -263,12 +302,10 @@ def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any
     }
 
 
-def _fitting_data(path: Path, net: fixed.Network) -> str:
-    """The data set whose images have as many values as the network takes."""
-    features = net.layers[0].neurons
-    sizes = {name: math.prod(shape) for name, shape in SHAPES.items()}
-    for name, size in sizes.items():
-        if size == features:
+def _fitting_data(path: Path, shape: tuple[int, ...]) -> str:
+    """The data set whose images a network takes, as they are or flat."""
+    for name, images in SHAPES.items():
+        if shape in (images, (math.prod(images),)):
             return name
-    wanted = ", ".join(f"{size} ({name})" for name, size in sizes.items())
-    raise SpikestrapError(f"{path}: takes {features} values; expected {wanted}")
+    wanted = ", ".join(f"{images} ({name})" for name, images in SHAPES.items())
+    raise SpikestrapError(f"{path}: takes inputs of shape {shape}; expected {wanted}, or flat")

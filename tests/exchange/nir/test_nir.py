@@ -58,6 +58,16 @@ CASES = {
     "soft": (lambda: mlp(SOFT), (12,), {"allow": ("reset", "v_init")}),
     "images": (lambda: images(), (2, 8, 8), {}),
     "late": (lambda: images(delay_shift=True), (2, 8, 8), {}),
+    "delays": (
+        lambda: ss.Network(
+            block.Delay(4, 3, initial=torch.arange(4) % 3, learnable=False),
+            block.lif.Dense(LIF, 4, 5),
+            block.Delay(5, 2, initial=1.0),
+            block.lif.Affine(None, 5, 2),
+        ),
+        (4,),
+        {"dt": 1e-3},
+    ),
     "current without a leak": (lambda: mlp({**CUBA, "current_decay": 0.0}), (12,), {}),
     "membrane without a leak": (lambda: mlp({**CUBA, "voltage_decay": 0.0}), (12,), {}),
     "input": (
@@ -132,6 +142,8 @@ def test_nir_reads_what_was_written(tmp_path):
         ([block.lif.Dense({**LIF, "reset": "none"}, 4, 4)], (4,), "reset='none'"),
         ([block.lif.Dense(LIF, 4, 4)], (5,), "C = 4, got shape"),
         ([block.lif.Conv(LIF, 2, 2, 9)], (2, 4, 4), "does not take an input"),
+        ([block.lif.Recurrent(LIF, 4, 4)], (4,), "block 0 .Recurrent.: it hears its own spikes"),
+        ([block.Delay(3, 2)], (4,), "it delays 3 channels, its input has shape .4,"),
         ([block.lif.Input(LIF, 1.0, 0.5)], (10000,), "a matrix 10000 x 10000"),
     ],
 )
@@ -139,6 +151,12 @@ def test_refused_with_the_block_and_the_reason(blocks, shape, message, tmp_path)
     with pytest.raises(ss.SpikestrapError, match=message):
         exchange.write(ss.Network(*blocks, time_steps=2), tmp_path / "x.nir", input_shape=shape)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_chips_integers_are_refused():
+    dense = block.cuba.Dense({"threshold": 1.0}, 4, 3)
+    with pytest.raises(ss.SpikestrapError, match=r"NIR's neurons are not integer ones: .*'loihi'"):
+        exchange.to_graph(ss.Network(dense, precision="loihi"))
 
 
 @pytest.mark.parametrize(
@@ -305,6 +323,18 @@ FOREIGN = {
         ends(nir.Linear(WEIGHT), lif(), nir.Delay(np.full(5, 1e-4))),
         ["Dense"],
     ),
+    "later": (
+        ends(nir.Delay(2e-4 * np.ones(4)), nir.Linear(WEIGHT), lif(),
+             nir.Delay(1e-4 * np.arange(5))),
+        ["Delay", "Dense", "Delay"],
+    ),
+    "pooled, then late": (
+        ends(
+            conv(), lif((3, 6, 6)), pool(), nir.Delay(np.full((3, 3, 3), 3e-4)), FLATTEN,
+            shape=(2, 6, 6), out=(27,),
+        ),
+        ["Conv", "AvgPool", "Delay", "Flatten"],
+    ),
 }  # fmt: skip
 
 
@@ -353,8 +383,18 @@ REFUSED = {
     "bias": (ends(nir.Affine(WEIGHT, np.ones(4)), lif()), "bias has shape"),
     "integrator": (ends(nir.Linear(WEIGHT), LI), "an integrator that is read out"),
     "scale read out": (ends(nir.Scale(np.ones(5)), shape=(5,)), "no neuron behind it"),
-    "delay": (ends(nir.Linear(WEIGHT), lif(), nir.Delay(np.full(5, 1.0))), "a delay of one step"),
-    "delay first": (ends(nir.Delay(np.full(5, 1e-4)), lif(), shape=(5,)), "right behind a neuron"),
+    "part of a step": (ends(lif(), nir.Delay(np.full(5, 1.5e-4)), shape=(5,)), "whole steps of dt"),
+    "back in time": (ends(lif(), nir.Delay(np.full(5, -1e-4)), shape=(5,)), "whole steps of dt"),
+    "long delay": (ends(lif(), nir.Delay(np.full(5, 1e6)), shape=(5,)), "at most 1048576 steps"),
+    "delay of a current": (
+        ends(nir.Linear(WEIGHT), nir.Delay(np.ones(5)), lif()),
+        "only of spikes",
+    ),
+    "delays in a channel": (
+        ends(nir.Delay(np.arange(4.0).reshape(1, 2, 2)), shape=(1, 2, 2), out=(1, 2, 2)),
+        "one delay a channel",
+    ),
+    "delays": (ends(lif(), nir.Delay(np.ones(4)), shape=(5,)), "delay has shape"),
     "flat": (ends(conv(), lif()), "expected images"),
     "kernel": (
         ends(conv(padding=0), lif(), shape=(2, 2, 2)),
@@ -364,6 +404,8 @@ REFUSED = {
     "groups": (ends(conv(groups=2), lif(), shape=(2, 6, 6)), "in 2 groups"),
     "shape": (ends(nir.Linear(WEIGHT), lif(), shape=(-4,)), "must be whole numbers >= 1"),
     "huge shape": (ends(conv(), lif(), shape=(2, 2**40, 2**40)), "too large"),
+    "many neurons": (ends(lif(()), shape=(2, 2**20, 2**20)), "has more than 16777216 values"),
+    "huge padding": (ends(conv(padding=2**20), lif(()), shape=(2, 6, 6)), "more than 16777216"),
     "part": (
         ends(nir.Flatten({"input": np.array([2, 6, 6])}, 1, -1), lif(), shape=(2, 6, 6)),
         "all axes to be flattened",

@@ -21,10 +21,11 @@ from ...network import Network
 from ..hdf5 import read_tree
 from ..hdf5_worker import Tree, parse
 from .check import check
+from .dynamics import short, text
 from .export import export
-from .importer import DEFAULT_DT, build
+from .importer import DEFAULT_DT, build, input_shape
 
-__all__ = ["from_graph", "read", "to_graph", "write"]
+__all__ = ["from_graph", "input_shape", "read", "read_graph", "to_graph", "write"]
 
 _MAX_BYTES = 2**30
 _TYPES = {
@@ -127,11 +128,23 @@ def read(
     max_bytes bounds what is read; the file's declarations are checked before. Raises
     SpikestrapError for a file that is damaged, too large, or holds no chain of blocks.
     """
+    graph = read_graph(path, max_bytes=max_bytes)
+    try:
+        return build(graph, dt, time_steps)
+    except SpikestrapError as error:
+        raise SpikestrapError(f"{path}: {error}") from error
+
+
+def read_graph(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> nir.NIRGraph:
+    """Reads the graph in a .nir file, whoever wrote it; `read` makes a network of it.
+
+    max_bytes and SpikestrapError: see `read`. That its nodes fit together is not checked yet.
+    """
     path = Path(path)
     try:
         if not path.is_file():
             raise SpikestrapError("no such file")
-        return build(_graph(read_tree(path, max_bytes)), dt, time_steps)
+        return _graph(read_tree(path, max_bytes))
     except SpikestrapError as error:
         raise SpikestrapError(f"{path}: {error}") from error
 
@@ -139,7 +152,7 @@ def read(
 def _graph(file: Tree) -> nir.NIRGraph:
     """The graph in a file. nir's own reader would believe what the file declares."""
     tree = file.get("node")
-    if not isinstance(tree, dict) or tree.get("type") != "NIRGraph":
+    if not isinstance(tree, dict) or text(tree, "type") != "NIRGraph":
         raise SpikestrapError("NIR: expected a NIRGraph under 'node', found none")
     nodes, edges, metadata = tree.get("nodes"), tree.get("edges"), tree.get("metadata", {})
     if not isinstance(nodes, dict) or not isinstance(metadata, dict):
@@ -157,7 +170,8 @@ def _node(name: str, node: Tree) -> nir.NIRNode:
     kind = node.get("type") if isinstance(node, dict) else None
     if not isinstance(kind, str) or kind not in _TYPES:
         raise SpikestrapError(
-            f"NIR: node {name!r} has the type {kind!r}; expected one of {', '.join(sorted(_TYPES))}"
+            f"NIR: node {name!r} has the type {short(kind)}; "
+            f"expected one of {', '.join(sorted(_TYPES))}"
         )
     metadata = node.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -165,7 +179,8 @@ def _node(name: str, node: Tree) -> nir.NIRNode:
     try:
         # A number where nir expects an array is one for all neurons.
         values = {k: np.asarray(v) if isinstance(v, float) else v for k, v in node.items()}
-        return nir.dict2NIRNode({**values, "metadata": metadata})
+        with np.errstate(all="ignore"):
+            return nir.dict2NIRNode({**values, "metadata": metadata})
     # nir asserts, indexes and multiplies what it is given: a wrong file can raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -42,7 +42,7 @@ EXTRAS = ("reset", "v_init")
 def check_dt(dt: Any) -> float:
     """dt in seconds, or SpikestrapError."""
     if not isinstance(dt, int | float) or not 0 < dt < math.inf:
-        raise SpikestrapError(f"NIR: dt must be a number of seconds > 0, got {dt!r}")
+        raise SpikestrapError(f"NIR: dt must be a number of seconds > 0, got {short(dt)}")
     return float(dt)
 
 
@@ -72,7 +72,7 @@ def to_nodes(
         )
     if np.any(v_init != 0) and "v_init" not in allow:
         raise SpikestrapError(
-            f"NIR has no first value of the membrane; got v_init={_short(v_init)}: "
+            f"NIR has no first value of the membrane; got v_init={short(v_init)}: "
             'allow=("v_init",) writes it into the metadata, which other tools do not read'
         )
     v_threshold = _full(_values(neuron, "threshold", THRESHOLD), shape)
@@ -143,28 +143,28 @@ def from_nodes(nodes: Sequence[nir.NIRNode], dt: float) -> Neuron:
             gain = gain * node.r * dt
     if not np.array_equal(rest, node.v_reset):
         raise SpikestrapError(
-            f"v_leak and v_reset must be equal, got {_short(rest)} and {_short(node.v_reset)}: "
+            f"v_leak and v_reset must be equal, got {short(rest)} and {short(node.v_reset)}: "
             "a neuron here rests where it resets to"
         )
     if not np.all(gain > 0):
-        raise SpikestrapError(f"the input's factor must be > 0, got {_short(gain)} (r, w_in, tau)")
+        raise SpikestrapError(f"the input's factor must be > 0, got {short(gain)} (r, w_in, tau)")
     rest = rest.astype(np.float64)
     threshold = (node.v_threshold - rest) / gain
     if not np.all(threshold > 0):
-        raise SpikestrapError(f"v_threshold must lie above v_reset, got {_short(threshold)} above")
+        raise SpikestrapError(f"v_threshold must lie above v_reset, got {short(threshold)} above")
     v_init = meta.get("v_init", 0.0)
     if np.any(np.asarray(v_init) != 0):
         v_init = (_full(_metadata_value(v_init), threshold.shape) - rest) / gain
     options = _options(meta)
     options["threshold"] = _by_channel(threshold, "threshold")
     options["v_init"] = _by_channel(np.asarray(v_init, np.float64), "v_init")
-    if before or isinstance(node, nir.CubaLIF) or meta.get("neuron") == "CUBA":
+    if before or isinstance(node, nir.CubaLIF) or text(meta, "neuron") == "CUBA":
         return CUBA(
             current_decay=_by_channel(current_decay, "dt/tau_syn"),
             voltage_decay=_by_channel(voltage_decay, "dt/tau_mem"),
             **options,
         )
-    if isinstance(node, nir.LIF) or meta.get("neuron") == "LIF":
+    if isinstance(node, nir.LIF) or text(meta, "neuron") == "LIF":
         return LIF(voltage_decay=_by_channel(voltage_decay, "dt/tau"), **options)
     return IF(**options)
 
@@ -212,12 +212,12 @@ def _options(meta: Mapping[str, Any]) -> dict[str, Any]:
         value = meta[field.name]
         kind: Any = type(field.default)
         if kind is str and not isinstance(value, str):
-            raise SpikestrapError(f"metadata {field.name} must be a text, got {_short(value)}")
+            raise SpikestrapError(f"metadata {field.name} must be a text, got {short(value)}")
         try:
             options[field.name] = kind(value)
         except (TypeError, ValueError):
             raise SpikestrapError(
-                f"metadata {field.name} must be a number, got {_short(value)}"
+                f"metadata {field.name} must be a number, got {short(value)}"
             ) from None
     return options
 
@@ -228,7 +228,9 @@ def _metadata_value(value: Any) -> Array:
     except (TypeError, ValueError):
         values = np.full((), np.nan)
     if values.ndim > 1 or not np.all(np.isfinite(values)):
-        raise SpikestrapError(f"metadata v_init must be a number or one a channel, got {value!r}")
+        raise SpikestrapError(
+            f"metadata v_init must be a number or one a channel, got {short(value)}"
+        )
     return values
 
 
@@ -239,7 +241,7 @@ def _current(node: nir.NIRNode, dt: float) -> tuple[Array, Array]:
         return np.zeros(()), node.r * dt
     _check(node, ("tau", "r", "v_leak"))
     if np.any(node.v_leak != 0):
-        raise SpikestrapError(f"v_leak of a current must be 0, got {_short(node.v_leak)}")
+        raise SpikestrapError(f"v_leak of a current must be 0, got {short(node.v_leak)}")
     return _decay(node.tau, dt, "tau"), node.r * dt / node.tau
 
 
@@ -249,19 +251,17 @@ def _check(node: nir.NIRNode, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(node, name)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-            raise SpikestrapError(f"{name} must be an array of numbers, got {_short(value)}")
+            raise SpikestrapError(f"{name} must be an array of numbers, got {short(value)}")
         if value.shape != shape or not value.size:
             raise SpikestrapError(f"{name} has shape {value.shape}, {names[0]} has {shape}")
         if not np.all(np.isfinite(value)):
-            raise SpikestrapError(
-                f"{name} must be finite, got {_short(value[~np.isfinite(value)])}"
-            )
+            raise SpikestrapError(f"{name} must be finite, got {short(value[~np.isfinite(value)])}")
         setattr(node, name, value.astype(np.float64))
 
 
 def _decay(tau: Array, dt: float, name: str) -> Array:
     if not np.all(tau > 0):
-        raise SpikestrapError(f"{name} must be > 0, got {_short(tau[~(tau > 0)])}")
+        raise SpikestrapError(f"{name} must be > 0, got {short(tau[~(tau > 0)])}")
     decay = dt / tau
     # A tau that is dt up to rounding is one step's memory.
     decay = np.where(np.abs(decay - 1) < 1e-6, 1.0, decay)
@@ -285,7 +285,13 @@ def _by_channel(values: Array, name: str) -> float | torch.Tensor:
     return torch.from_numpy(first[:, 0].copy())
 
 
-def _short(value: Any) -> str:
+def text(metadata: Mapping[str, Any], name: str) -> str | None:
+    """An entry of a file's metadata if it is a text, which need not be so."""
+    value = metadata.get(name)
+    return value if isinstance(value, str) else None
+
+
+def short(value: Any) -> str:
     """A value in an error message: its first entries only."""
     if isinstance(value, np.ndarray):
         some = value.flatten()[:3].tolist()
@@ -294,5 +300,5 @@ def _short(value: Any) -> str:
             if value.size == 1
             else f"{some}"[:-1] + (", ...]" if value.size > 3 else "]")
         )
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) < 60 else f"{text[:57]}..."

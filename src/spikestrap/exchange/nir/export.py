@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import __version__ as _version
-from ...block import AvgPool, Block, Dropout, Flatten
-from ...block.base import Affine
+from ...block import Affine, AvgPool, Block, Delay, Dropout, Flatten
+from ...block.recurrent import SelfDriven
 from ...errors import SpikestrapError
 from ...network import Network, flat_input
 from ...norm import Norm, fold
@@ -39,6 +39,11 @@ def export(
     """See `to_graph`."""
     if not isinstance(net, Network):
         raise SpikestrapError(f"NIR: expected a Network, got {type(net).__name__}")
+    if net.precision != "float":
+        raise SpikestrapError(
+            f"NIR's neurons are not integer ones: a network of precision={net.precision!r} would "
+            'fire otherwise there; write a ".net" file, or train with precision="float"'
+        )
     dt = check_dt(dt)
     if isinstance(allow, str) or any(extra not in EXTRAS for extra in allow):
         raise SpikestrapError(f"NIR: allow may hold {', '.join(EXTRAS)}; got {allow!r}")
@@ -100,13 +105,25 @@ def _block(
         return _linear(block.pooling, shape, None)
     if isinstance(block, Affine):
         return _linear(block.synapse, shape, None)
+    if isinstance(block, Delay):
+        return [_delay(block, shape, dt)], shape
     if not isinstance(block, Block):
         raise SpikestrapError("NIR has no node for it")
+    if isinstance(block.unit.neuron, SelfDriven):
+        raise SpikestrapError("it hears its own spikes: a cycle, and what is written is a chain")
     nodes, shape = _linear(block.synapse, shape, block.norm)
     nodes += to_nodes(block.unit.neuron, shape, dt, allow)
     if block.delay_shift:
         nodes.append(nir.Delay(delay=np.full(shape, dt)))
     return nodes, shape
+
+
+def _delay(block: Delay, shape: Shape, dt: float) -> nir.NIRNode:
+    if block.channels != shape[0]:
+        raise SpikestrapError(f"it delays {block.channels} channels, its input has shape {shape}")
+    seconds = block.steps.cpu().numpy() * dt
+    each = seconds.reshape(-1, *[1] * (len(shape) - 1))
+    return nir.Delay(delay=np.array(np.broadcast_to(each, shape)))
 
 
 def _linear(

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...block import AvgPool, Block, Conv, Dense, Flatten, Pool
-from ...block.base import Affine, Input
+from ...block import Affine, AvgPool, Block, Conv, Delay, Dense, Flatten, Input, Pool
 from ...errors import SpikestrapError
 from ...network import Network
 from ...neuron import Neuron
 from ...synapse import ElementWise, Pooling, Synapse
-from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes
+from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes, short, text
 
 DEFAULT_DT = 1e-4
 _POOLING = (nir.AvgPool2d, nir.SumPool2d)
@@ -27,6 +26,8 @@ _LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Scale, nir.Flatten, *_POOLING
 _KNOWN = (nir.Input, nir.Output, nir.Delay, *_LINEAR, *CURRENT, *FIRING)
 # A torch layer on one linear node: the node, and the shape of its input and output.
 Step = tuple[str, nir.NIRNode, Shape, Shape]
+MAX_NEURONS = 2**24  # of a node; more than any chip has, and a file can claim any number
+MAX_DELAY = 2**20  # in steps
 
 
 def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Network:
@@ -48,11 +49,12 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
             if isinstance(node, nir.Output):
                 break
             if isinstance(node, _LINEAR):
-                after = _shape_after(node, shape)
+                after = _bounded(_shape_after(node, shape))
                 waiting.append((name, node, shape, after))
                 shape = after
             elif isinstance(node, nir.Delay):
                 _delay(node, shape, dt, blocks, waiting)
+                waiting = []
             else:
                 count = 2 if isinstance(node, CURRENT) else 1
                 neuron = _neuron([n for _, n in chain[at : at + count]], shape, dt)
@@ -67,7 +69,18 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
     expected = _shape_of(chain[-1][1])
     if expected != shape:
         raise SpikestrapError(f"NIR: the output has shape {expected}, what leads to it {shape}")
-    return Network(*blocks, time_steps=_whole(time_steps, "time_steps", 1) if time_steps else None)
+    if time_steps is not None:
+        time_steps = _whole(time_steps, "time_steps", 1)
+    return Network(*blocks, time_steps=time_steps)
+
+
+def input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
+    """The shape of one input of a graph that `from_graph` takes, without T and N.
+
+    >>> input_shape(nir.NIRGraph.from_list(nir.Linear(np.ones((32, 64)))))
+    (64,)
+    """
+    return _shape_of(_chain(graph)[0][1])
 
 
 def _chain(graph: nir.NIRGraph) -> list[tuple[str, nir.NIRNode]]:
@@ -109,7 +122,13 @@ def _shape_of(node: nir.NIRNode) -> Shape:
     sizes = _sizes(shape, f"the shape of the {kind}", 1)
     if len(sizes) not in (1, 3):
         raise SpikestrapError(f"NIR: the {kind} must be (C,) or (C, H, W), got {sizes}")
-    return sizes
+    return _bounded(sizes)
+
+
+def _bounded(shape: Shape) -> Shape:
+    if math.prod(shape) > MAX_NEURONS:
+        raise SpikestrapError(f"NIR: shape {shape} has more than {MAX_NEURONS} values")
+    return shape
 
 
 def _neuron(nodes: Sequence[nir.NIRNode], shape: Shape, dt: float) -> Neuron:
@@ -242,7 +261,7 @@ def _synapse(step: Step) -> nn.Module:
 
 def _is_input(node: nir.NIRNode) -> bool:
     """Whether it is written for an Input block, and still one number times the identity."""
-    if not isinstance(node, nir.Affine | nir.Conv2d) or node.metadata.get("block") != "Input":
+    if not isinstance(node, nir.Affine | nir.Conv2d) or text(node.metadata, "block") != "Input":
         return False
     weight = node.weight.reshape(node.weight.shape[0], -1)
     identity = (
@@ -266,16 +285,27 @@ def _load(layer: nn.Module, weight: Array, bias: Array | None) -> None:
 def _delay(
     node: nir.Delay, shape: Shape, dt: float, blocks: list[nn.Module], waiting: Sequence[Step]
 ) -> None:
+    """Adds the delay to the blocks, or to the last of them if it is one step everywhere."""
     delay = _numbers(node.delay, "delay")
-    block = blocks[-1] if blocks and not waiting else None
-    if not isinstance(block, Block) or block.delay_shift:
-        raise SpikestrapError("a delay makes sense here only right behind a neuron, and only once")
-    if delay.shape != shape or not np.allclose(delay, dt, rtol=1e-3, atol=0):
-        raise SpikestrapError(
-            f"expected a delay of one step, {dt:g} s, for each of {shape}; got {delay.flat[0]:g} s "
-            f"in shape {delay.shape}"
-        )
-    block.delay_shift = True
+    _expect(delay, shape, "delay")
+    steps = np.rint(delay / dt)
+    if not np.allclose(delay, steps * dt, rtol=1e-3, atol=0) or steps.min() < 0:
+        raise SpikestrapError(f"expected whole steps of dt = {dt:g} s >= 0, got {short(delay)} s")
+    rows = steps.reshape(shape[0], -1)
+    if np.any(rows != rows[:, :1]):
+        raise SpikestrapError("expected one delay a channel, got several")
+    if not all(isinstance(step[1], (*_POOLING, nir.Flatten)) for step in waiting):
+        raise SpikestrapError("a delay makes sense here only of spikes, not of a weighted input")
+    last = blocks[-1] if blocks and not waiting else None
+    if isinstance(last, Block) and not last.delay_shift and np.all(steps == 1):
+        last.delay_shift = True
+        return
+    blocks += [_stateless(step) for step in waiting]
+    longest = max(int(steps.max()), 1)
+    if longest > MAX_DELAY:
+        raise SpikestrapError(f"expected at most {MAX_DELAY} steps, got {longest}")
+    initial = torch.from_numpy(rows[:, 0].copy())
+    blocks.append(Delay(shape[0], longest, initial=initial, learnable=False))
 
 
 def _shape_after(node: nir.NIRNode, shape: Shape) -> Shape:
@@ -291,7 +321,7 @@ def _shape_after(node: nir.NIRNode, shape: Shape) -> Shape:
         _expect(_numbers(node.scale, "scale"), shape, "scale")
         return shape
     if isinstance(node, nir.Flatten):
-        start, end = int(node.start_dim), int(node.end_dim)
+        start, end = (_axis(d) for d in (node.start_dim, node.end_dim))
         if start not in (0, -len(shape)) or end not in (-1, len(shape) - 1):
             raise SpikestrapError(
                 f"expected all axes to be flattened, start_dim 0 and end_dim -1, got {start}, {end}"
@@ -335,7 +365,7 @@ def _weights(step: Step) -> tuple[Array, Array | None]:
     if isinstance(node, nir.Linear):
         return weight, None
     bias = _numbers(node.bias, "bias")
-    if node.metadata.get("bias") == "none" and not np.any(bias):
+    if text(node.metadata, "bias") == "none" and not np.any(bias):
         return weight, None
     return weight, bias
 
@@ -344,7 +374,9 @@ def _conv_options(node: nir.Conv2d) -> dict[str, Any]:
     padding = node.padding
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise SpikestrapError(f"padding must be 'same', 'valid' or numbers, got {padding!r}")
+            raise SpikestrapError(
+                f"padding must be 'same', 'valid' or numbers, got {short(padding)}"
+            )
     else:
         padding = _pair(padding, "padding", 0)
     return {
@@ -384,9 +416,9 @@ def _expect(values: Array, shape: Shape, name: str) -> None:
 def _sizes(values: Any, name: str, least: int) -> Shape:
     array = np.asarray(values)
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 8 or np.any(array < least):
-        raise SpikestrapError(f"{name} must be whole numbers >= {least}, got {_shown(values)}")
+        raise SpikestrapError(f"{name} must be whole numbers >= {least}, got {short(values)}")
     if np.any(array >= 2**31):
-        raise SpikestrapError(f"{name} is too large: {_shown(values)}")
+        raise SpikestrapError(f"{name} is too large: {short(values)}")
     return tuple(int(n) for n in array.flat)
 
 
@@ -397,13 +429,16 @@ def _pair(values: Any, name: str, least: int) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def _axis(value: Any) -> int:
+    """An axis, which may count from behind."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.size != 1:
+        raise SpikestrapError(f"expected a whole number for each axis, got {short(value)}")
+    return int(array.flat[0])
+
+
 def _whole(value: Any, name: str, least: int) -> int:
     sizes = _sizes(value, name, least)
     if len(sizes) != 1:
         raise SpikestrapError(f"{name} must be a whole number, got {sizes}")
     return sizes[0]
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) < 60 else f"{text[:57]}..."

@@ -60,9 +60,17 @@ def _node(node: nir.NIRNode, x: Tensor, dt: float) -> tuple[Tensor, Tensor | Non
     if isinstance(node, nir.I | nir.LI):
         return _integrate(node, x, dt), None
     if isinstance(node, nir.Delay):
-        steps = round(float(node.delay.flat[0]) / dt)
-        return torch.cat([torch.zeros_like(x[:steps]), x])[: x.shape[0]], None
+        return _late(x, (_tensor(node.delay) / dt).round().long()), None
     return _stateless(node, x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
+
+
+def _late(x: Tensor, steps: Tensor) -> Tensor:
+    """x (T, N, features...) so many steps (features...) later."""
+    late = torch.zeros_like(x)
+    for step in steps.unique().tolist():
+        here, end = steps == step, max(x.shape[0] - step, 0)
+        late[step:, :, here] = x[:end, :, here]
+    return late
 
 
 def _stateless(node: nir.NIRNode, x: Tensor) -> Tensor:
