@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from .. import exchange, fixed
-from ..cost import cost
 from ..errors import NotFittedError, SpikestrapError
 from ..exchange import netx
+from ..operations import cost
 from ..routine import Mode
 from .clock import Clock
 from .data import SHAPES, Arrays, load
