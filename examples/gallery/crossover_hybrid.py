@@ -58,7 +58,7 @@ def main() -> None:
     draw_modes(modes)
     distance.set(
         xlabel="layers that run with spikes",
-        ylabel="distance of the logits from the SNN's",
+        ylabel="distance of the logits",
         xticks=range(LAYERS + 1),
         ylim=(0, None),
     )
@@ -76,8 +76,8 @@ def draw_modes(axes) -> None:
             axes.barh(layer, 1, left=epoch, color="C3" if spiking else "0.7", edgecolor="white")
     axes.plot([], [], "s", color="0.7", label="ANN")
     axes.plot([], [], "s", color="C3", label="SNN")
-    axes.legend(loc="upper left", fontsize="small")
-    axes.set(xlabel="epoch", ylabel="layer", yticks=range(1, LAYERS + 1))
+    axes.legend(loc="upper left", fontsize="small", ncols=2)
+    axes.set(xlabel="epoch", ylabel="layer", yticks=range(1, LAYERS + 1), ylim=(0.4, LAYERS + 1.2))
 
 
 if __name__ == "__main__":

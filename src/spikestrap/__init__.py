@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import ann_sampler, block, exchange, fixed, neuron, norm, routine, unit, wrap
+    from . import ann_sampler, block, exchange, fixed, kernel, neuron, norm, routine, unit, wrap
     from .diagnosis import diagnose
     from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
     from .exchange import load, save
@@ -38,6 +38,7 @@ __all__ = [
     "exchange",
     "fixed",
     "hold",
+    "kernel",
     "load",
     "mode",
     "neuron",
@@ -70,7 +71,6 @@ _HOMES = {
     "save": "exchange",
     "use_backend": "kernel",
 }
-
 
 if not TYPE_CHECKING:  # for whom a misspelt name would be one of any type
 
