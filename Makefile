@@ -24,7 +24,7 @@ lint: $(VENV)/.dev  ## check style, format and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## build the documentation into site/; any warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pictures: $(VENV)/.train  ## draw the pictures of the documentation again
 	$(BIN)/python docs/pictures.py
