@@ -98,6 +98,7 @@ def section(name: str, result: dict[str, Any]) -> str:
     """One benchmark: what it says of itself, its ratios and its times."""
     says = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
     title, _, rest = says.partition("\n\n")
+    about = " ".join(rest.replace("*", "\\*").split())  # asterisks that are none of Markdown's
     facts = {key: result[key] for key in result if key not in NOT_FACTS | result["spread"].keys()}
     ratios = {key: (result[key], *result["spread"][key]) for key in result["spread"]}
     times = {
@@ -108,7 +109,7 @@ def section(name: str, result: dict[str, Any]) -> str:
     setting = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items())
     return f"""## {" ".join(title.split()).rstrip(".")}
 
-`benchmarks/{name}.py`. {" ".join(rest.split())}
+`benchmarks/{name}.py`. {about}
 {quick}
 {result["rounds"]} rounds; {setting}.
 
@@ -122,7 +123,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {_plain(each)}" for key, each in value.items()) + ")"
     if isinstance(value, list):
-        return "-".join(map(_plain, value))
+        return "(" + ", ".join(map(_plain, value)) + ")"
     return str(value)
 
 

@@ -25,6 +25,6 @@ def _sections() -> str:
 def _section(*words: str) -> str:
     code = "from spikestrap.cli import main; main()"
     command = [sys.executable, "-c", code, *words, "--help"]
-    wide = {**os.environ, "COLUMNS": "96", "TERMINAL_WIDTH": "96"}
+    wide = {**os.environ, "COLUMNS": "80"}  # whatever the terminal of who builds
     text = subprocess.run(command, check=True, capture_output=True, text=True, env=wide).stdout
     return f"## {' '.join(('spikestrap', *words))}\n\n```text\n{text.rstrip()}\n```"

@@ -29,7 +29,7 @@ def test_page():
         "| threads | torch 2, numba 1 |",
         "| versions | torch 2.13.0, spikestrap 0.1.0, norse 1 |",
         "OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=1 python benchmarks/report.py",
-        "3 rounds; shape 16-8, activity (first 0.25).",
+        "3 rounds; shape (16, 8), activity (first 0.25).",
         "| over copy limit | 1.5 | 1.25 | 1.75 |",
         "| spikestrap | 12.35 | 11 | 14 |",
     ):
@@ -37,6 +37,7 @@ def test_page():
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert titles[0].startswith("A LIF layer alone")
     assert titles[1].startswith("One training step")
+    assert r"2\*\*19 neurons" in text  # the asterisks of a docstring are none of Markdown's
     assert "Tiny" not in text
     assert "Tiny sizes" in report.page({"neuron": {**RESULT, "quick": True}}, ABOUT)
 

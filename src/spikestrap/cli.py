@@ -104,7 +104,7 @@ def _common(
 )
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE]", help="What to train; see `spikestrap recipes`.")
+        str, typer.Argument(metavar="RECIPE", help="What to train; see `spikestrap recipes`.")
     ] = "digits-mlp",
     data: Data = None,
     time_steps: TimeSteps = None,
