@@ -39,7 +39,7 @@ def main() -> None:
     accuracy.plot(snn, names, "o", label="SNN")
     accuracy.plot(ann, names, "o", fillstyle="none", label="ANN")
     accuracy.legend(fontsize="small", loc="upper left")
-    accuracy.set(xlabel="test accuracy (%)", xlim=(min(*snn, *ann, 95) - 0.5, None))
+    accuracy.set(xlabel="test accuracy (%)", xlim=(min(*snn, *ann, 95) - 0.5, 100))
     error.barh(names, gap, color="C1")
     error.set(xlabel="mean |curve - rate|")
     events.barh(names, rate, color="C2")
