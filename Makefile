@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs pictures wheel clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -23,8 +23,18 @@ lint: $(VENV)/.dev  ## check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs  ## build the documentation into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(VENV)/.train  ## draw the pictures of the documentation again
+	$(BIN)/python docs/pictures.py
+
+# A wheel must not need the clone it was built in, so it is tried in an environment of its own.
+wheel: $(VENV)/.dev  ## build a wheel, install it in an empty environment and train with it
+	$(BIN)/python .ci/wheel.py
+
 clean:  ## remove the environment and whatever was built or run
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp is younger than what it was installed from, so set-up runs once and
@@ -42,3 +52,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt requirements/peers.txt | $(VENV)/.c
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	$(PIP) install --no-deps -r requirements/peers.txt
 	@touch $(VENV)/.train $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.train
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@

@@ -177,6 +177,61 @@ def test_help_lists_the_commands(spikestrap_command):
     assert all(command in out for command in ("train", "evaluate", "report", "recipes"))
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "recipes"])
+def test_help_ends_with_examples(spikestrap_command, command):
+    code, out, _ = spikestrap_command(command, "--help")
+    assert code == 0
+    _, examples = out.split("Examples:\n")
+    assert all(line.startswith(f"    spikestrap {command}") for line in examples.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["tarin"], "No such command 'tarin'. Did you mean 'train'?"),
+        (["train", "--epoch", "3"], "No such option: --epoch (Possible options: --epochs)"),
+    ],
+)
+def test_a_typing_error_gets_a_suggestion(spikestrap_command, arguments, hint):
+    code, out, err = spikestrap_command(*arguments)
+    assert (code, out) == (2, "")
+    assert hint in err
+
+
+# The program that a shell asks at every TAB, as `--install-completion` sets it up.
+COMPLETE = {
+    "_SPIKESTRAP_COMPLETE": "complete_bash",
+    "COMP_WORDS": "spikestrap e",
+    "COMP_CWORD": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        (["--version"], {}, "spikestrap "),
+        (["train", "--help"], {}, "Usage: spikestrap train"),
+        ([], COMPLETE, "evaluate\nexport\n"),
+    ],
+    ids=["version", "help", "completion"],
+)
+def test_answers_without_loading_torch(arguments, environment, expected):
+    code = (
+        "import sys; from spikestrap.cli import main\n"
+        "try: main()\n"
+        "finally: print({'torch', 'numpy', 'numba'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    assert done.stdout.startswith(expected)
+    assert done.stderr == "set()\n"
+
+
 @pytest.fixture(scope="module")
 def on_chip(tmp_path_factory):
     """The folder of a short training at the chip's precision."""

@@ -1,5 +1,11 @@
+import ast
+import inspect
+import pkgutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import spikestrap as ss
 
@@ -7,6 +13,32 @@ import spikestrap as ss
 def test_public_names_are_there():
     for name in ss.__all__:
         assert hasattr(ss, name), name
+
+
+def test_a_public_name_is_the_same_whatever_is_imported_first():
+    """A module of the same name would take its place as soon as something imports that."""
+    modules = {module.name for module in pkgutil.iter_modules(ss.__path__)}
+    for name in modules & set(ss.__all__):
+        assert inspect.ismodule(getattr(ss, name)), name
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="module 'spikestrap' has no attribute 'Netwrok'"):
+        _ = ss.Netwrok
+
+
+def test_type_checkers_see_what_python_finds():
+    """The imports for type checkers and the table for Python name the same things."""
+    tree = ast.parse(Path(ss.__file__).read_text())
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
+    found = {
+        alias.name: node.module
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(found) == sorted(ss.__all__)
+    assert {name: home for name, home in found.items() if home is not None} == ss._HOMES
 
 
 def test_reads_as_lava_does():

@@ -6,16 +6,20 @@ curve, train as an ANN with the curves, measure them again now and then, run it 
 
 __version__ = "0.1.0"
 
-from . import ann_sampler, block, exchange, fixed, neuron, norm, routine, unit, wrap
-from .cost import Cost, cost
-from .diagnosis import diagnose
-from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
-from .exchange import load, save
-from .kernel import use_backend
-from .network import Network
-from .routine import LayerMode, Mode, Scheduler, mode
-from .timeaxis import hold
-from .wrap import bootstrap
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import ann_sampler, block, exchange, fixed, kernel, neuron, norm, routine, unit, wrap
+    from .diagnosis import diagnose
+    from .errors import NotFittedError, SpikestrapError, SpikestrapWarning
+    from .exchange import load, save
+    from .kernel import use_backend
+    from .network import Network
+    from .operations import Cost, cost
+    from .routine import LayerMode, Mode, Scheduler, mode
+    from .timeaxis import hold
+    from .wrap import bootstrap
 
 __all__ = [
     "Cost",
@@ -34,6 +38,7 @@ __all__ = [
     "exchange",
     "fixed",
     "hold",
+    "kernel",
     "load",
     "mode",
     "neuron",
@@ -44,3 +49,40 @@ __all__ = [
     "use_backend",
     "wrap",
 ]
+
+# torch takes seconds to load, so nothing is loaded before it is asked for: `spikestrap --help` and
+# shell completion answer at once. What type checkers and editors read above, Python finds here:
+# the module that each name comes from. A name that is not here is a module itself.
+_HOMES = {
+    "Cost": "operations",
+    "LayerMode": "routine",
+    "Mode": "routine",
+    "Network": "network",
+    "NotFittedError": "errors",
+    "Scheduler": "routine",
+    "SpikestrapError": "errors",
+    "SpikestrapWarning": "errors",
+    "bootstrap": "wrap",
+    "cost": "operations",
+    "diagnose": "diagnosis",
+    "hold": "timeaxis",
+    "load": "exchange",
+    "mode": "routine",
+    "save": "exchange",
+    "use_backend": "kernel",
+}
+
+if not TYPE_CHECKING:  # for whom a misspelt name would be one of any type
+
+    def __getattr__(name: str) -> Any:
+        """The public name, loaded with its module at first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f".{_HOMES.get(name, name)}", __name__)
+        value = getattr(home, name) if name in _HOMES else home
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

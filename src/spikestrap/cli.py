@@ -31,10 +31,22 @@ if TYPE_CHECKING:  # what pulls torch in is imported where it is used, so that -
     from .train import Epoch
     from .train import Progress as Step
 
+
+def _examples(*lines: str) -> str:
+    """The end of a help text. The sign keeps the lines as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 app = typer.Typer(
     help="Rate-coded spiking networks with few time steps, trained by bootstrap.",
+    epilog=_examples(
+        "spikestrap train                        # the bundled digits, half a minute",
+        "spikestrap recipes                      # what else can be trained",
+        "spikestrap evaluate runs/digits-mlp-T8-s0 --time-steps 4",
+        "spikestrap COMMAND --help               # a command's options and examples",
+        "spikestrap --install-completion         # TAB completes commands and options",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -94,11 +106,18 @@ def _common(
     pass
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "spikestrap train",
+        "spikestrap train digits-cnn --epochs 10 --seed 1 --out runs/try",
+        "spikestrap train mnist-mlp --data DIR --time-steps 4",
+        "spikestrap train mnist-mlp-loihi --data DIR --json > result.json",
+    )
+)
 def train(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="[RECIPE]", help="What to train; see `spikestrap recipes`."),
+        typer.Argument(metavar="RECIPE", help="What to train; see `spikestrap recipes`."),
     ] = None,
     data: Data = None,
     time_steps: TimeSteps = None,
@@ -189,7 +208,13 @@ def _report_on(run: Path, data: Path | None) -> str | None:
         return None
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "spikestrap evaluate runs/digits-mlp-T8-s0",
+        "spikestrap evaluate runs/digits-mlp-T8-s0 --time-steps 2",
+        "spikestrap evaluate network.net --data DIR",
+    )
+)
 def evaluate(
     run: Annotated[
         Path,
@@ -220,7 +245,12 @@ def evaluate(
         _show(result, as_json, title=f"{run.name}, T = {result['time_steps']}")
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "spikestrap export runs/digits-mlp-loihi-T8-s0",
+        "spikestrap export runs/mnist-mlp-loihi-T16-s0 --out mnist.net",
+    )
+)
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
     kind: Annotated[
@@ -242,7 +272,12 @@ def export(
         print(f"{result['file']}: {result['bytes']:,} bytes, T = {result['time_steps']}")
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "spikestrap report runs/digits-mlp-T8-s0",
+        "spikestrap report runs/mnist-mlp-T4-s0 --data DIR --out report.html",
+    )
+)
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
     data: Data = None,
@@ -265,7 +300,7 @@ def report(
         print(f"{result['file']}: {result['bytes']:,} bytes")
 
 
-@app.command()
+@app.command(epilog=_examples("spikestrap recipes", "spikestrap recipes --json"))
 def recipes(as_json: Json = False) -> None:
     """List what can be trained."""
     from .train import RECIPES

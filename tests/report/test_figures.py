@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from spikestrap.cost import Cost
+from spikestrap.operations import Cost
 from spikestrap.report import figures
 from spikestrap.report.example import example
 from spikestrap.report.gather import Span, Timeline

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..cost import ADDITION_PJ, MAC_PJ, Cost
+from ..operations import ADDITION_PJ, MAC_PJ, Cost
 from ..train.history import FittedCurve
 from ..train.loop import Epoch
 from . import svg

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..block import Affine
-from ..cost import Cost, cost
 from ..diagnosis import LayerDiagnosis, diagnose
 from ..errors import NotFittedError
 from ..network import Network
+from ..operations import Cost, cost
 from ..routine import Mode
 from ..train.data import Arrays, Splits
 from ..train.evaluate import device_of, evaluate

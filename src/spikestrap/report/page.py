@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cost import ADDITION_PJ, MAC_PJ
+from ..operations import ADDITION_PJ, MAC_PJ
 from ..train.extras import require
 from ..train.recipes import recipe
 from . import figures

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from .. import exchange, fixed, processes
-from ..cost import cost
 from ..errors import SpikestrapError
 from ..exchange import netx, nir
 from ..network import Network
+from ..operations import cost
 from ..routine import Mode
 from .data import SHAPES, Arrays, load
 from .evaluate import EventRate, default_device, evaluate
