@@ -91,6 +91,16 @@ def test_neurons_fills_in_its_page(tmp_path):
     assert list(tmp_path.iterdir()) == [page]
 
 
+def test_memory():
+    done = run("memory", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    ours, theirs = list(result["mebibytes"].values())[2:]
+    assert len(result["mebibytes"]) == 4
+    assert result["direct_over_spikingjelly"] == pytest.approx(ours / theirs)
+    assert result["ann_64_over_4"] > 0
+
+
 def test_without_json_there_are_tables():
     done = run("neuron", "--rounds", "1", "--default-allocator")
     assert done.returncode == 0, done.stderr

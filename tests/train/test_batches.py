@@ -1,7 +1,9 @@
 from itertools import chain
 
+import pytest
 import torch
 
+from spikestrap.errors import SpikestrapError
 from spikestrap.train.augment import RandomAffine
 from spikestrap.train.batches import Batches
 from spikestrap.train.data import Arrays
@@ -36,3 +38,19 @@ def test_augments():
     (x, y), *_ = Batches(ARRAYS, 10, RandomAffine(shift=2), seed=0)
     assert x.shape == (10, 1, 8, 8)
     assert not x.equal(ARRAYS.x[y])
+
+
+def test_each_process_has_its_share_of_what_one_would_see(monkeypatch):
+    augment = RandomAffine(degrees=20, shift=2)
+    whole = list(Batches(ARRAYS, 5, augment, seed=1))
+    monkeypatch.setattr("spikestrap.processes.count", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("spikestrap.processes.rank", lambda rank=rank: rank)
+        shares.append(list(Batches(ARRAYS, 5, augment, seed=1)))
+    for (x, y), *parts in zip(whole, *shares, strict=True):
+        for rank, (part_x, part_y) in enumerate(parts):
+            assert part_y.equal(y[rank::2])
+            torch.testing.assert_close(part_x, x[rank::2])
+    with pytest.raises(SpikestrapError, match="an image or more for each of the 2 processes"):
+        next(iter(Batches(ARRAYS, 1, None, seed=1)))

@@ -126,6 +126,15 @@ def test_ends_with_what_validated_best():
     assert 100 * right / len(validation) == pytest.approx(best)
 
 
+def test_patience_ends_it_early():
+    class Constant(Toy):
+        def forward(self, x, mode):
+            return 0 * super().forward(x, mode)
+
+    history = fit(Constant(), splits(), replace(OPTIONS, epochs=50, patience=2))
+    assert len(history.epochs) == 3
+
+
 def test_tells_its_progress():
     told = []
     fit(Toy(), splits(), OPTIONS, on_progress=told.append)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,7 @@ class RandomAffine:
         return maps
 
 
+@lru_cache
 def _pixels(height: int, width: int) -> Tensor:
     """Homogeneous coordinates (3, H*W) of the pixels' centres, in [-1, 1]."""
     y = (2 * torch.arange(height) + 1) / height - 1

@@ -44,6 +44,14 @@ class BootstrapModule(pl.LightningModule):
         self.bootstrap_mode = LayerMode(Mode.SNN)
         self.loss = math.nan  # of the last step, over all processes
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes each hook that it calls, some fifty times a step: past torch's search
+        # for parameters and submodules that saves about a tenth of what it adds to a step.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) in the current mode."""
         mode = self.bootstrap_mode

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from spikestrap import SpikestrapError
+from spikestrap.train import Hardware
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"devices": 0}, "--devices: expected an integer >= 1, got 0"),
+        ({"nodes": 0}, "--nodes: expected an integer >= 1, got 0"),
+        ({"strategy": "fsdp"}, "--strategy: expected one of auto, ddp, .*docs/scaling.md"),
+        ({"strategy": "horse"}, "--strategy: expected one of auto, ddp, got 'horse'$"),
+        ({"precision": "half"}, "--precision: expected one of 32-true, .*, got 'half'$"),
+        ({"precision": "loihi"}, "--precision: .*; the chip's numbers are --chip loihi"),
+    ],
+)
+def test_says_what_was_expected(given, message):
+    with pytest.raises(SpikestrapError, match=message):
+        Hardware(**given)
+
+
+def test_a_loss_scaler_needs_a_gpu():
+    with pytest.raises(SpikestrapError, match="16-mixed needs a GPU"):
+        Hardware(precision="16-mixed").trainer_options(CPU, unused=False)
+
+
+def test_what_lightning_gets():
+    assert Hardware().trainer_options(CPU, unused=False) == {
+        "accelerator": "cpu",
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "precision": "32-true",
+    }
+    options = Hardware(devices=2).trainer_options(torch.device("cuda"), unused=True)
+    assert options["accelerator"] == "gpu"
+    assert isinstance(options["strategy"], DDPStrategy)
+    assert options["strategy"]._ddp_kwargs["find_unused_parameters"] is True
