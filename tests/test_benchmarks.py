@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.train.test_data import write_mnist
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RATIOS = {
@@ -99,3 +100,20 @@ def test_no_rounds_is_wrong_usage():
     done = run("neuron", "--rounds", "0")
     assert done.returncode == 2
     assert "--rounds must be at least 1, got 0" in done.stderr
+
+
+def test_the_ablation_has_a_row_for_each_change(tmp_path):
+    write_mnist(tmp_path)
+    changes = ["the recipe", "ReLU twin", "direct training", "no rounding", "spiking input"]
+    command = [sys.executable, BENCHMARKS / "ablation.py", "--data", tmp_path, "--epochs", "2"]
+    command += ["--time-steps", "2", "--seeds", "0", "--part", "validation", "--changes", *changes]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
+    assert head == ["change", "T", "epochs", "SNN %", "ANN %", "gap, points", "seconds"]
+    assert [row[0] for row in rows] == changes
+    for name, steps, epochs, snn, ann, gap, _ in rows:
+        assert (steps, epochs) == ("2", "2")
+        assert (snn == "-") == (name == "ReLU twin")
+        assert (ann == "-") == (name == "direct training")
+        assert (gap == "-") == (name in ("ReLU twin", "direct training"))

@@ -2,7 +2,7 @@ from itertools import chain
 
 import torch
 
-from spikestrap.train.augment import RandomAffine
+from spikestrap.train.augment import RandomWarp
 from spikestrap.train.batches import Batches
 from spikestrap.train.data import Arrays
 
@@ -33,6 +33,6 @@ def test_only_full_batches():
 
 
 def test_augments():
-    (x, y), *_ = Batches(ARRAYS, 10, RandomAffine(shift=2), seed=0)
+    (x, y), *_ = Batches(ARRAYS, 10, RandomWarp(shift=2), seed=0)
     assert x.shape == (10, 1, 8, 8)
     assert not x.equal(ARRAYS.x[y])
