@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import spikestrap
 import spikestrap.lava_dl.bootstrap as bootstrap  # was: import lava.lib.dl.bootstrap as bootstrap
 import spikestrap.lava_dl.slayer as slayer  # was: import lava.lib.dl.slayer as slayer
-from spikestrap.train import RandomAffine, mnist
+from spikestrap.train import RandomWarp, mnist
 from spikestrap.train.batches import Batches
 
 HIDDEN, TIME_STEPS = 512, 16
@@ -102,7 +102,7 @@ def train(data, options):
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     side = data.train.x.shape[-1]
-    affine = RandomAffine(degrees=10, scale=0.05, shear=5, shift=0.05 * side)
+    affine = RandomWarp(degrees=10, scale=0.05, shear=5, shift=0.05 * side)
     train_loader = Batches(data.train, options.batch_size, affine, options.seed)
     test_loader = list(zip(data.test.x.split(500), data.test.y.split(500), strict=True))
 

@@ -6,3 +6,4 @@ from pathlib import Path
 SHARED = Path(os.environ.get("SPIKESTRAP_SHARED", Path(__file__).parents[2] / "shared"))
 GOLDEN = SHARED / "golden/lava-dl"
 MNIST = SHARED / "data/mnist"
+CIFAR10 = SHARED / "data/cifar10-jpeg"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.export import compare
+from tests.train.test_data import write_mnist
 
 from spikestrap.train import train
 
@@ -122,3 +123,20 @@ def test_an_exported_network_classifies_every_image_as_the_trained_one(tmp_path)
     assert result["differing_predictions"] == 0
     assert result["largest_difference_of_logits"] < 1e-5
     assert result["file_accuracy"] == result["network_accuracy"] > 50
+
+
+def test_the_ablation_has_a_row_for_each_change(tmp_path):
+    write_mnist(tmp_path)
+    changes = ["the recipe", "ReLU twin", "direct training", "no rounding", "spiking input"]
+    command = [sys.executable, BENCHMARKS / "ablation.py", "--data", tmp_path, "--epochs", "2"]
+    command += ["--time-steps", "2", "--seeds", "0", "--part", "validation", "--changes", *changes]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
+    assert head == ["change", "T", "epochs", "SNN %", "ANN %", "gap, points", "seconds"]
+    assert [row[0] for row in rows] == changes
+    for name, steps, epochs, snn, ann, gap, _ in rows:
+        assert (steps, epochs) == ("2", "2")
+        assert (snn == "-") == (name == "ReLU twin")
+        assert (ann == "-") == (name == "direct training")
+        assert (gap == "-") == (name in ("ReLU twin", "direct training"))

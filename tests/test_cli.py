@@ -6,6 +6,7 @@ import sys
 
 import onnx.reference
 import pytest
+from tests.train.test_compare_report import RESULT as COMPARED
 
 import spikestrap
 from spikestrap.cli import main
@@ -160,11 +161,39 @@ def test_recipes(spikestrap_command):
     names = [entry["name"] for entry in json.loads(line)["recipes"]]
     assert names == [
         *("digits-mlp", "digits-cnn", "mnist-mlp", "mnist-cnn"),
+        *("mnist-mlp-t4", "mnist-cnn-t2", "cifar10-cnn", "cifar10-resnet18", "cifar10-vgg16"),
         *("digits-mlp-loihi", "mnist-mlp-loihi"),
     ]
     code, out, _ = spikestrap_command("recipes")
     assert code == 0
     assert all(name in out for name in names)
+
+
+def test_compare_prints_json_last_and_progress_on_standard_error(spikestrap_command, tmp_path):
+    arguments = ("compare", "--epochs", 1, "--time-steps", 2, "--seed", 3, "--out", tmp_path)
+    code, out, err = spikestrap_command(*arguments, "--json")
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    assert (result["recipe"], result["time_steps"], result["seed"]) == ("digits-mlp", 2, 3)
+    assert list(result["methods"]) == ["ann", "bootstrap", "hybrid", "direct"]
+    assert set(result["methods"]["bootstrap"]) == {
+        "epochs", "seconds", "seconds_to_direct", "snn_accuracy", "ann_accuracy", "gap",
+        "event_rate", "over_time", "over_time_steps",
+    }  # fmt: skip
+    lines = [line.split("  ")[:2] for line in err.splitlines() if "epoch" in line]
+    assert lines == [[name, "epoch 1/1"] for name in result["methods"]]
+
+
+def test_compare_shows_a_table(spikestrap_command, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "spikestrap.train.compare", lambda *recipe, **options: asked.update(options) or COMPARED
+    )
+    code, out, _ = spikestrap_command("compare", "--budget", "1.5")
+    assert code == 0
+    assert asked["budget"] == 1.5
+    for text in ("digits-mlp, T = 4", "bootstrap", "97.50", "table and plot: here"):
+        assert text in out
 
 
 def test_version(spikestrap_command):
@@ -189,7 +218,7 @@ def test_help_ends_with_examples(spikestrap_command, command):
     ("arguments", "hint"),
     [
         (["tarin"], "No such command 'tarin'. Did you mean 'train'?"),
-        (["train", "--epoch", "3"], "No such option: --epoch (Possible options: --epochs)"),
+        (["train", "--epoch", "3"], "No such option: --epoch (Possible options: --chip, --epochs)"),
     ],
 )
 def test_a_typing_error_gets_a_suggestion(spikestrap_command, arguments, hint):

@@ -80,3 +80,9 @@ def test_other_time_steps_are_refused():
     chip = fixed.Network(fixed.from_network(network(), (1, 3, 3)).layers)
     with pytest.raises(ss.SpikestrapError, match="has none of its own"):
         ss.cost(chip, torch.rand(2, 1, 3, 3))
+
+
+def test_residual_blocks_are_refused_not_miscounted():
+    net = ss.Network(ss.block.Residual(ss.block.cuba.Conv, {"threshold": 1.0}, 1, 1), time_steps=2)
+    with pytest.raises(ss.SpikestrapError, match="residual blocks are not counted"):
+        ss.cost(net, torch.rand(1, 1, 4, 4))

@@ -1,4 +1,4 @@
-"""The command line: ``spikestrap train``, ``evaluate``, ``export``, ``report`` and ``recipes``.
+"""The command line: ``spikestrap train``, ``evaluate``, ``compare``, ``export`` and ``report``.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0, 1 for a
 failure, with one line that begins with ``error:``, or 2 for wrong usage.
@@ -53,7 +53,7 @@ app = typer.Typer(
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder with MNIST's files; the digits need none."),
+    typer.Option("--data", metavar="DIR", help="The data set's files; the digits need none."),
 ]
 TimeSteps = Annotated[
     int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
@@ -70,6 +70,10 @@ Strategy = Annotated[
 Precision = Annotated[
     str, typer.Option("--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed.")
 ]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="Passes over the training images.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of everything random.")]
 Json = Annotated[
     bool, typer.Option("--json", help="End standard output with the result as one JSON object.")
 ]
@@ -121,9 +125,7 @@ def train(
     ] = None,
     data: Data = None,
     time_steps: TimeSteps = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Passes over the training images.")
-    ] = None,
+    epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
     patience: Annotated[
         int | None,
@@ -243,6 +245,58 @@ def evaluate(
     else:
         result = evaluate_file(run, data=data, time_steps=time_steps)
         _show(result, as_json, title=f"{run.name}, T = {result['time_steps']}")
+
+
+@app.command(
+    epilog=_examples(
+        "spikestrap compare --epochs 20",
+        "spikestrap compare mnist-mlp-t4 --data DIR --time-steps 4 --budget 120",
+    )
+)
+def compare(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="What to train; see `spikestrap recipes`.")
+    ] = "digits-mlp",
+    data: Data = None,
+    time_steps: TimeSteps = None,
+    epochs: Epochs = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Train each for about so long, not for N epochs."),
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="[default: runs/compare-<recipe>-T<T>-s<seed>]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe's network as ReLU ANN, by bootstrap, hybrid and direct training."""
+    from .train import compare as compare_recipe
+    from .train.compare_report import COLUMNS, rows
+
+    with _progress() as on_progress:
+        result = compare_recipe(
+            recipe,
+            data=data,
+            time_steps=time_steps,
+            epochs=epochs,
+            budget=budget,
+            seed=seed,
+            out=out,
+            on_progress=lambda method, step: on_progress(step, f"{method}  "),
+        )
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = Table(title=f"{result['recipe']}, T = {result['time_steps']}", title_justify="left")
+    for column in COLUMNS:
+        is_name = column == "method"
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
+    for row in rows(result):
+        table.add_row(*row)
+    Console().print(table)
+    print(f"table and plot: {result['out']}")
 
 
 @app.command(
@@ -369,12 +423,15 @@ def _or_dash(value: float | None, unit: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Step], None]]:
-    """Show a training on standard error: a live bar on a terminal, else one line an epoch."""
+def _progress() -> Iterator[Callable[..., None]]:
+    """Show a training on standard error: a live bar on a terminal, else one line an epoch.
+
+    Gives what to call with each step and, where there are several trainings, a label.
+    """
     from .processes import is_first
 
     if not is_first():
-        yield lambda step: None
+        yield lambda step, label="": None
         return
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -385,13 +442,13 @@ def _progress() -> Iterator[Callable[[Step], None]]:
         task = bar.add_task("getting ready", total=None)
         accuracy = ""
 
-        def on_progress(step: Step) -> None:
+        def on_progress(step: Step, label: str = "") -> None:
             nonlocal accuracy
             if step.finished is not None:
                 accuracy = _accuracies(step.finished) or accuracy
             bar.update(
                 task,
-                description=f"epoch {step.epoch + 1}/{step.epochs}  {step.mode:<6}  "
+                description=f"{label}epoch {step.epoch + 1}/{step.epochs}  {step.mode:<6}  "
                 f"loss {step.loss:.4f}{accuracy}",
                 completed=step.epoch * step.steps + step.step + 1,
                 total=step.epochs * step.steps,
@@ -400,10 +457,10 @@ def _progress() -> Iterator[Callable[[Step], None]]:
         yield on_progress
 
 
-def _print_epoch(step: Step) -> None:
+def _print_epoch(step: Step, label: str = "") -> None:
     if step.finished is not None:
         line = (
-            f"epoch {step.epoch + 1}/{step.epochs}  loss {step.finished.loss:.4f}"
+            f"{label}epoch {step.epoch + 1}/{step.epochs}  loss {step.finished.loss:.4f}"
             f"{_accuracies(step.finished)}  {step.finished.seconds:.1f} s"
         )
         print(line, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import fixed
-from .block import Affine, Block
+from .block import Affine, Block, Residual
 from .block.recurrent import SelfDriven
 from .errors import SpikestrapError
 from .network import Network
@@ -88,6 +88,8 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
     steps = net.time_steps if net.time_steps is not None else x.shape[0]
     if time_steps not in (None, steps):
         raise SpikestrapError(f"time_steps: the network runs {steps} steps, got {time_steps}")
+    if any(isinstance(module, Residual) for module in net.modules()):
+        raise SpikestrapError("cost: synapses of residual blocks are not counted")
     names = ("spikes", "synaptic_operations", "neuron_updates", "macs", "ann_macs")
     counts = dict.fromkeys(names, 0.0)
     training = net.training

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikestrap.errors import SpikestrapError
-from spikestrap.train.augment import RandomAffine
+from spikestrap.train.augment import RandomWarp
 from spikestrap.train.batches import Batches
 from spikestrap.train.data import Arrays
 
@@ -35,13 +35,13 @@ def test_only_full_batches():
 
 
 def test_augments():
-    (x, y), *_ = Batches(ARRAYS, 10, RandomAffine(shift=2), seed=0)
+    (x, y), *_ = Batches(ARRAYS, 10, RandomWarp(shift=2), seed=0)
     assert x.shape == (10, 1, 8, 8)
     assert not x.equal(ARRAYS.x[y])
 
 
 def test_each_process_has_its_share_of_what_one_would_see(monkeypatch):
-    augment = RandomAffine(degrees=20, shift=2)
+    augment = RandomWarp(degrees=20, shift=2)
     whole = list(Batches(ARRAYS, 5, augment, seed=1))
     monkeypatch.setattr("spikestrap.processes.count", lambda: 2)
     shares = []

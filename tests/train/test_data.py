@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.train.test_cifar import write_npz
 
 from spikestrap.errors import SpikestrapError
-from spikestrap.train.data import digits, load, mnist
+from spikestrap.train import cifar
+from spikestrap.train.data import cifar10, digits, load, mnist
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -133,10 +135,41 @@ class TestMnist:
             assert len(known_hash.removeprefix("sha256:")) == 64
 
 
+class TestCifar10:
+    def test_shapes_range_and_parts(self, tmp_path):
+        pixels = write_npz(tmp_path / "train.npz", 20)
+        write_npz(tmp_path / "test.npz", 3, seed=1)
+        splits = cifar10(tmp_path)
+        assert (splits.name, splits.classes) == ("cifar10", 10)
+        sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
+        assert sizes == [18, 2, 3]
+        torch.testing.assert_close(splits.validation.x[1], torch.tensor(pixels[19]) / 255)
+        assert splits.train.y.dtype == torch.int64
+
+    def test_no_folder(self):
+        with pytest.raises(SpikestrapError, match="give the folder that holds its batches with --"):
+            cifar10(None)
+
+    def test_the_real_one_where_it_lies(self, shared_cifar10):
+        test = cifar.read_part(shared_cifar10, "test")
+        assert test.images.shape == (10_000, 3, 32, 32)
+        assert np.bincount(test.labels).tolist() == 10 * [1000]
+        # The means of the colours that everyone subtracts, of the training images: near enough.
+        means = test.images.mean((0, 2, 3)) / 255
+        np.testing.assert_allclose(means, (0.491, 0.482, 0.447), atol=0.01)
+
+
 class TestLoad:
     def test_by_name(self, tmp_path):
         assert load("digits", None, 0).name == "digits"
         assert load("mnist", write_mnist(tmp_path), 0).name == "mnist"
+        for part in ("train", "test"):
+            write_npz(tmp_path / f"{part}.npz", 2)
+        assert load("cifar10", tmp_path, 0).name == "cifar10"
+
+    def test_an_unknown_one(self):
+        with pytest.raises(SpikestrapError, match="expected one of digits, mnist, cifar10, got"):
+            load("cifar", None, 0)
 
     def test_a_folder_that_is_none(self, tmp_path):
         with pytest.raises(SpikestrapError, match=r"--data: expected a folder.*missing"):

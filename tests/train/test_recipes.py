@@ -1,13 +1,20 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 
 import spikestrap as ss
+from spikestrap.train.data import SHAPES, Arrays, Splits
+from spikestrap.train.loop import fit
 from spikestrap.train.recipes import RECIPES, recipe
 
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+# Too large for more than what is asked of them below.
+FOR_A_GPU = ("cifar10-resnet18", "cifar10-vgg16")
+SMALL = {name: entry for name, entry in RECIPES.items() if name not in FOR_A_GPU}
 
 
-@pytest.mark.parametrize("entry", RECIPES.values(), ids=list(RECIPES))
+@pytest.mark.parametrize("entry", SMALL.values(), ids=list(SMALL))
 @pytest.mark.parametrize("time_steps", [None, 1, 3])
 def test_the_network_takes_the_datas_images_in_every_mode(entry, time_steps):
     net = entry.network(time_steps)
@@ -17,6 +24,41 @@ def test_the_network_takes_the_datas_images_in_every_mode(entry, time_steps):
         logits = net(x, mode)
         assert logits.shape == (5, 10)
         assert logits.isfinite().all()
+
+
+# Two images a step and one time step: what a CPU takes little time for.
+@pytest.mark.parametrize(("name", "steps"), [("cifar10-resnet18", 20), ("cifar10-vgg16", 3)])
+def test_a_recipe_for_a_gpu_trains_for_some_steps_on_the_cpu(name, steps):
+    entry = RECIPES[name]
+    options = replace(entry.options, epochs=1, batch_size=2, num_sample_iter=1, snn_epochs=0)
+    torch.manual_seed(0)
+    net = entry.network(time_steps=1)
+    x = torch.rand(2 * steps, *SHAPES[entry.data])
+    images = Arrays(x, torch.arange(len(x)) % 10)
+    one = Arrays(images.x[:1], images.y[:1])
+    before = [parameter.clone() for parameter in net.parameters()]
+    history = fit(net, Splits(entry.data, 10, images, one, one), options)
+    assert history.epochs[0].steps == {"sample": 1, "fit": 1, "ann": steps - 2}
+    assert history.epochs[0].ann_accuracy is not None
+    for old, new in zip(before, net.parameters(), strict=True):
+        assert not old.equal(new)
+
+
+def test_resnet18_and_vgg16_have_the_published_layers():
+    """Parameters, counted from the papers' tables for 32 x 32 images and 10 classes."""
+
+    def conv(fan_in, out, size=3):
+        return fan_in * out * size**2 + 2 * out  # weights, and weight and bias of the norm
+
+    resnet = conv(3, 64) + 10 * (512 + 1)
+    for width, narrower in ((64, 64), (128, 64), (256, 128), (512, 256)):
+        resnet += conv(narrower, width) + 3 * conv(width, width)
+        resnet += conv(narrower, width, 1) if width > narrower else 0
+    widths = [3, 64, 64, 128, 128, *3 * [256], *6 * [512]]
+    vgg = sum(conv(*pair) for pair in pairwise(widths)) + 10 * (512 + 1)
+    for name, expected in zip(FOR_A_GPU, (resnet, vgg), strict=True):
+        net = RECIPES[name].network()
+        assert sum(parameter.numel() for parameter in net.parameters()) == expected
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -24,6 +24,7 @@ from .complex import ComplexConv, ComplexConvT, ComplexDense
 from .delay import Delay
 from .kwta import KWTA
 from .recurrent import Recurrent
+from .residual import Residual
 from .stateless import Add, AvgPool, Dropout, Flatten, Upsample
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Input",
     "Pool",
     "Recurrent",
+    "Residual",
     "Upsample",
     "adrf",
     "adrf_iz",

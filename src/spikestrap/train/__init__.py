@@ -5,8 +5,9 @@
 
 from typing import Any
 
-from .augment import RandomAffine
-from .data import Arrays, Splits, digits, mnist
+from .augment import RandomCrop, RandomWarp
+from .compare import compare
+from .data import Arrays, Splits, cifar10, digits, mnist
 from .evaluate import EventRate, evaluate
 from .experiment import evaluate_file, evaluate_run, export_run, resume, train
 from .extras import require
@@ -28,11 +29,14 @@ __all__ = [
     "History",
     "Options",
     "Progress",
-    "RandomAffine",
+    "RandomCrop",
+    "RandomWarp",
     "Recipe",
     "Run",
     "Splits",
     "WholeFiles",
+    "cifar10",
+    "compare",
     "digits",
     "evaluate",
     "evaluate_file",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import processes
 from ..errors import SpikestrapError
-from .augment import RandomAffine
+from .augment import Augment
 from .data import Arrays
 
 
@@ -33,9 +33,7 @@ class Batches:
     (2, [(4, 1, 8, 8), (4, 1, 8, 8)])
     """
 
-    def __init__(
-        self, arrays: Arrays, batch_size: int, augment: RandomAffine | None, seed: int
-    ) -> None:
+    def __init__(self, arrays: Arrays, batch_size: int, augment: Augment | None, seed: int) -> None:
         self._arrays = arrays
         self.batch_size = min(batch_size, len(arrays))
         self._augment = augment
@@ -63,6 +61,6 @@ class Batches:
             indices = whole[share]
             images = x[indices]
             if self._augment is not None:
-                draw = self._augment.draw(len(whole), self.generator)
+                draw = self._augment.draw((len(whole), *x.shape[1:]), self.generator)
                 images = self._augment.apply(images, draw[share])
             yield images, y[indices]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError
+from . import cifar
 from .extras import require
 from .idx import read_idx
 
@@ -33,10 +34,11 @@ _MNIST_FILES = {
     ),
 }
 # Shape (C, H, W) of one image.
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": cifar.SHAPE}
 _MNIST_CLASSES = 10
 _MNIST_MAX_ITEMS = 70_000
-_VALIDATION_PART = 12  # one in so many of the training images: 5,000 of MNIST's 60,000
+# One in so many of the training images: 5,000 of MNIST's 60,000 and of CIFAR-10's 50,000.
+_VALIDATION_PART = {"mnist": 12, "cifar10": 10}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Splits:
 
 
 def load(name: str, folder: Path | None, seed: int) -> Splits:
-    """Load a data set by its name: ``"digits"`` or ``"mnist"``.
+    """Load a data set by its name: ``"digits"``, ``"mnist"`` or ``"cifar10"``.
 
     Args:
         name: the data set.
@@ -84,7 +86,9 @@ def load(name: str, folder: Path | None, seed: int) -> Splits:
         return digits(seed)
     if name == "mnist":
         return mnist(folder)
-    raise SpikestrapError(f"data: expected 'digits' or 'mnist', got {name!r}")
+    if name == "cifar10":
+        return cifar10(folder)
+    raise SpikestrapError(f"data: expected one of {', '.join(SHAPES)}, got {name!r}")
 
 
 def digits(seed: int = 0) -> Splits:
@@ -122,11 +126,43 @@ def mnist(folder: Path | None = None) -> Splits:
     folder = _download_mnist() if folder is None else folder
     rest = _mnist_part(folder, "train")
     test = _mnist_part(folder, "t10k")
-    cut = len(rest) - max(1, len(rest) // _VALIDATION_PART)
+    return _split("mnist", folder, _MNIST_CLASSES, rest, test)
+
+
+def cifar10(folder: Path | None) -> Splits:
+    """CIFAR-10: 60,000 images (3, 32, 32) of 10 classes.
+
+    The last tenth of the training images (5,000 of 50,000) is the validation part.
+
+    Args:
+        folder: where its binary or Python batches lie, or below it as they unpack, or
+            ``train.npz`` and ``test.npz`` with JPEG images; see `train.cifar`.
+
+    Raises:
+        SpikestrapError: no folder was given, or a file is missing or is not what it should be.
+    """
+    if folder is None:
+        raise SpikestrapError(
+            "CIFAR-10 is not downloaded (https://www.cs.toronto.edu/~kriz/cifar.html, 160 MB): "
+            "give the folder that holds its batches with --data"
+        )
+    rest, test = (_arrays(*cifar.read_part(folder, part)) for part in ("train", "test"))
+    return _split("cifar10", folder, cifar.CLASSES, rest, test)
+
+
+def _split(name: str, folder: Path, classes: int, rest: Arrays, test: Arrays) -> Splits:
+    """The last of the training images become the validation part."""
+    cut = len(rest) - max(1, len(rest) // _VALIDATION_PART[name])
     if cut < 1:
         raise SpikestrapError(f"{folder}: expected at least 2 training images, got {len(rest)}")
     train, validation = (Arrays(rest.x[s], rest.y[s]) for s in (slice(cut), slice(cut, None)))
-    return Splits("mnist", _MNIST_CLASSES, train, validation, test)
+    return Splits(name, classes, train, validation, test)
+
+
+def _arrays(images: np.ndarray, labels: np.ndarray) -> Arrays:
+    """Bytes (N, C, H, W) and labels (N,) as what a network takes."""
+    x = torch.from_numpy(images).to(torch.float32).div_(255)
+    return Arrays(x, torch.from_numpy(labels).to(torch.int64))
 
 
 def _mnist_part(folder: Path, part: str) -> Arrays:
@@ -141,8 +177,7 @@ def _mnist_part(folder: Path, part: str) -> Arrays:
         )
     if labels.max() >= _MNIST_CLASSES:
         raise SpikestrapError(f"{label_path}: expected labels from 0 to 9, got {labels.max()}")
-    x = torch.from_numpy(images).unsqueeze(1).to(torch.float32).div_(255)
-    return Arrays(x, torch.from_numpy(labels).to(torch.int64))
+    return _arrays(images[:, None], labels)
 
 
 def _find(folder: Path, part: str, kind: str, dims: int) -> Path:

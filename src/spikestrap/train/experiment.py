@@ -33,7 +33,7 @@ from .run import (
     save_run,
 )
 
-_MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 EXPORTS = ("net", "nir", "onnx")
 _COST_SAMPLES = 256
 
@@ -83,7 +83,7 @@ def train(
         batch_size=own.batch_size if batch_size is None else batch_size,
         patience=own.patience if patience is None else patience,
     )
-    whole_number("seed", seed, 0, _MAX_SEED)
+    whole_number("seed", seed, 0, MAX_SEED)
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)
     net = made_by.network(steps, precision)

@@ -18,7 +18,8 @@ def require(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
+        name = module.split(".")[0]
+        package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)
         raise SpikestrapError(
             f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[train]'"
         ) from error

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
-from ..routine import Scheduler
 from ..unit import units_of
 from .batches import Batches
 from .data import Arrays, Splits
@@ -141,14 +140,8 @@ def fit(
 
     torch.manual_seed(seed)
     device = device_of(net)
-    scheduler = Scheduler(
-        num_sample_iter=options.num_sample_iter,
-        sample_period=options.sample_period,
-        crossover_epochs=options.crossover_epochs,
-        snn_from=max(0, options.epochs - options.snn_epochs),
-    )
     learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())
-    bootstrap = BootstrapCallback(scheduler)
+    bootstrap = BootstrapCallback(options.scheduler())
     recorder = Recorder(bootstrap, on_progress)
     callbacks = [bootstrap, recorder]
     batches = Batches(splits.train, options.batch_size, options.augment, seed)

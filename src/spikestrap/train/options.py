@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..errors import SpikestrapError
-from .augment import RandomAffine
+from ..routine import Scheduler
+from .augment import Augment
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Options:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    augment: RandomAffine | None = None
+    augment: Augment | None = None
     num_sample_iter: int = 10
     sample_period: int = 1
     crossover_epochs: Collection[int] | None = None
@@ -56,6 +57,19 @@ class Options:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value}")
+
+    def scheduler(self) -> Scheduler:
+        """When to sample, fit, cross over and train as an SNN.
+
+        >>> Options(epochs=10, snn_epochs=1).scheduler().snn_from
+        9
+        """
+        return Scheduler(
+            num_sample_iter=self.num_sample_iter,
+            sample_period=self.sample_period,
+            crossover_epochs=self.crossover_epochs,
+            snn_from=max(0, self.epochs - self.snn_epochs),
+        )
 
 
 def whole_number(name: str, value: object, low: int, high: float = math.inf) -> int:

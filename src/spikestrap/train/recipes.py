@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import block
 from ..errors import SpikestrapError
 from ..network import Network
-from .augment import RandomAffine
+from .augment import RandomCrop, RandomWarp
+from .models import CHIP_NEURON, Builder, cnn, mlp, resnet, vgg
 from .options import Options, whole_number
 
 MAX_TIME_STEPS = 1024  # beyond it memory, not accuracy, is what grows
@@ -23,7 +22,7 @@ class Recipe:
     Attributes:
         name: what the command line calls it.
         summary: one line on it.
-        data: the data set, ``"digits"`` or ``"mnist"``.
+        data: the data set, ``"digits"``, ``"mnist"`` or ``"cifar10"``.
         time_steps: the default number of time steps, T.
         options: how to train it.
         build: makes the network, given T and the precision; it takes pixels in [0, 1].
@@ -35,7 +34,7 @@ class Recipe:
     data: str
     time_steps: int
     options: Options
-    build: Callable[[int, str], Network]
+    build: Builder
     precision: str = "float"
 
     def network(self, time_steps: int | None = None, precision: str | None = None) -> Network:
@@ -64,80 +63,14 @@ def recipe(name: str) -> Recipe:
     Traceback (most recent call last):
     ...
     spikestrap.errors.SpikestrapError: recipe: expected one of digits-mlp, digits-cnn, mnist-mlp, \
-mnist-cnn, digits-mlp-loihi, mnist-mlp-loihi, got 'mnist-mpl'; did you mean 'mnist-mlp'?
+mnist-cnn, mnist-mlp-t4, mnist-cnn-t2, cifar10-cnn, cifar10-resnet18, cifar10-vgg16, \
+digits-mlp-loihi, mnist-mlp-loihi, got 'mnist-mpl'; did you mean 'mnist-mlp'?
     """
     if name in RECIPES:
         return RECIPES[name]
     near = difflib.get_close_matches(name, RECIPES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SpikestrapError(f"recipe: expected one of {', '.join(RECIPES)}, got {name!r}{hint}")
-
-
-# No leak, reset by subtraction and a membrane that starts half way up: the firing rate is then the
-# mean input rounded to the nearest k/T, the least error that T time steps allow.
-_NEURON: dict[str, Any] = {
-    "threshold": 1.0,
-    "current_decay": 1.0,
-    "voltage_decay": 0.0,
-    "reset": "subtract",
-    "v_init": 0.5,
-}
-
-
-# What Loihi has: reset to zero and a membrane that starts at 0. The parameters are lava-dl's.
-_CHIP_NEURON: dict[str, Any] = {
-    "threshold": 1.25,
-    "current_decay": 1.0,
-    "voltage_decay": 0.03,
-    "reset": "zero",
-}
-
-
-def _mlp(
-    pixels: int,
-    hidden: int,
-    neuron: dict[str, Any] = _NEURON,
-    input_weight: float = 1.0,
-    weight_scale: float = 1.0,
-) -> Callable[[int, str], Network]:
-    synapse: dict[str, Any] = {"weight_norm": True, "weight_scale": weight_scale}
-
-    def build(time_steps: int, precision: str) -> Network:
-        return Network(
-            block.Flatten(),
-            block.cuba.Input(neuron, weight=input_weight, bias=0.0),
-            block.cuba.Dense(neuron, pixels, hidden, **synapse),
-            block.cuba.Dense(neuron, hidden, hidden, **synapse),
-            block.cuba.Affine(neuron, hidden, 10),
-            time_steps=time_steps,
-            precision=precision,
-        )
-
-    return build
-
-
-def _cnn(side: int, channels: int, hidden: int) -> Callable[[int, str], Network]:
-    """Two convolutions and a dense layer; each convolution is followed by average pooling."""
-    # Weight norm keeps inputs small and so even over time; batch norm would scale up how they
-    # vary from step to step, which a curve of their mean cannot see.
-    # The scale turns torch's initial weights into He's; with less the layers start silent.
-    synapse: dict[str, Any] = {"weight_norm": True, "bias": True, "weight_scale": 6**0.5}
-    flat = 2 * channels * (side // 4) ** 2
-
-    def build(time_steps: int, precision: str) -> Network:
-        return Network(
-            block.cuba.Conv(_NEURON, 1, channels, 3, padding=1, **synapse),
-            block.AvgPool(2),
-            block.cuba.Conv(_NEURON, channels, 2 * channels, 3, padding=1, **synapse),
-            block.AvgPool(2),
-            block.Flatten(),
-            block.cuba.Dense(_NEURON, flat, hidden, **synapse),
-            block.cuba.Affine(_NEURON, hidden, 10),
-            time_steps=time_steps,
-            precision=precision,
-        )
-
-    return build
 
 
 _DIGITS = Options(
@@ -150,7 +83,27 @@ _DIGITS = Options(
 _MNIST = Options(
     learning_rate=3e-3,
     weight_decay=1e-2,
-    augment=RandomAffine(degrees=10, scale=0.1, shear=5, shift=2),
+    augment=RandomWarp(degrees=10, scale=0.1, shear=5, shift=2),
+)
+# Arguments of `mlp` for few time steps: pixels as currents, and He's initial weights, for with
+# torch's own the layers start nearly silent at T = 1 and 2.
+LOW_LATENCY: dict[str, Any] = {"input_weight": None, "bias": True, "weight_scale": 6**0.5}
+# After Simard et al. (ICDAR 2003): what helps digits most.
+_ELASTIC = RandomWarp(degrees=10, scale=0.1, shear=5, shift=1, elastic=1.0)
+_CIFAR = Options(
+    batch_size=128,
+    learning_rate=3e-3,
+    weight_decay=5e-2,
+    label_smoothing=0.1,
+    augment=RandomCrop(padding=4, mirror=True),
+    sample_period=2,
+)
+_CIFAR_GPU = replace(
+    _CIFAR,
+    epochs=200,
+    batch_size=256,
+    augment=RandomCrop(padding=4, mirror=True, cutout=16),
+    validate_every=5,
 )
 _RECIPES = (
     Recipe(
@@ -161,10 +114,10 @@ _RECIPES = (
         options=replace(
             _DIGITS,
             epochs=120,
-            augment=RandomAffine(degrees=15, scale=0.15, shear=10, shift=1.0),
+            augment=RandomWarp(degrees=15, scale=0.15, shear=10, shift=1.0),
             validate_every=5,
         ),
-        build=_mlp(64, 256),
+        build=mlp(64, 256),
     ),
     Recipe(
         "digits-cnn",
@@ -174,10 +127,10 @@ _RECIPES = (
         options=replace(
             _DIGITS,
             epochs=40,
-            augment=RandomAffine(degrees=8, scale=0.08, shear=4, shift=0.5),
+            augment=RandomWarp(degrees=8, scale=0.08, shear=4, shift=0.5),
             validate_every=2,
         ),
-        build=_cnn(side=8, channels=16, hidden=64),
+        build=cnn(side=8, channels=16, hidden=64),
     ),
     Recipe(
         "mnist-mlp",
@@ -185,7 +138,7 @@ _RECIPES = (
         data="mnist",
         time_steps=16,
         options=replace(_MNIST, epochs=45, batch_size=256, sample_period=3, validate_every=3),
-        build=_mlp(784, 512),
+        build=mlp(784, 512),
     ),
     Recipe(
         "mnist-cnn",
@@ -201,7 +154,66 @@ _RECIPES = (
             snn_epochs=1,
             validate_every=2,
         ),
-        build=_cnn(side=28, channels=16, hidden=128),
+        build=cnn(side=28, channels=16, hidden=128),
+    ),
+    Recipe(
+        "mnist-mlp-t4",
+        "784-512-512-10 on MNIST for few time steps: pixels as currents, elastic augmentation",
+        data="mnist",
+        time_steps=4,
+        options=replace(
+            _MNIST,
+            epochs=100,
+            batch_size=256,
+            augment=_ELASTIC,
+            sample_period=3,
+            validate_every=5,
+        ),
+        build=mlp(784, 512, **LOW_LATENCY),
+    ),
+    Recipe(
+        "mnist-cnn-t2",
+        "mnist-cnn twice as wide, with elastic augmentation, for two time steps",
+        data="mnist",
+        time_steps=2,
+        options=replace(
+            _MNIST,
+            epochs=30,
+            batch_size=128,
+            augment=_ELASTIC,
+            sample_period=2,
+            snn_epochs=1,
+            validate_every=2,
+        ),
+        build=vgg((1, 28, 28), ((32,), (64,)), hidden=256),
+    ),
+    Recipe(
+        "cifar10-cnn",
+        "a small VGG on CIFAR-10, for a CPU",
+        data="cifar10",
+        time_steps=4,
+        options=replace(_CIFAR, epochs=24, snn_epochs=2, validate_every=2),
+        build=vgg((3, 32, 32), ((32, 32), (64, 64), (128, 128))),
+    ),
+    Recipe(
+        "cifar10-resnet18",
+        "ResNet-18 on CIFAR-10, for a GPU",
+        data="cifar10",
+        time_steps=4,
+        options=replace(_CIFAR_GPU, snn_epochs=10),
+        build=resnet((3, 32, 32), (64, 128, 256, 512)),
+    ),
+    Recipe(
+        "cifar10-vgg16",
+        "VGG-16 on CIFAR-10, for a GPU",
+        data="cifar10",
+        time_steps=4,
+        options=replace(_CIFAR_GPU, snn_epochs=10),
+        build=vgg(
+            (3, 32, 32),
+            ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+            norm="batch",
+        ),
     ),
 )
 
@@ -216,7 +228,7 @@ def _on_chip(name: str, pixels: int, hidden: int) -> Recipe:
         own,
         name=f"{name}-loihi",
         summary=f"{name} as Loihi computes it; to be exported as a .net file",
-        build=_mlp(pixels, hidden, _CHIP_NEURON, input_weight=2.0, weight_scale=6**0.5),
+        build=mlp(pixels, hidden, CHIP_NEURON, input_weight=2.0, weight_scale=6**0.5),
         precision="loihi",
     )
 

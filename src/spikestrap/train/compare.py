@@ -1,0 +1,308 @@
+"""One network trained in four ways, under one schedule or within the same seconds."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SpikestrapError
+from ..network import Network
+from ..routine import LayerMode, Mode
+from ..unit import units_of
+from .compare_report import write_comparison
+from .data import Arrays, Splits, load
+from .evaluate import default_device, evaluate
+from .experiment import MAX_SEED
+from .loop import Progress, fit, measure
+from .options import Options, whole_number
+from .recipes import recipe
+from .run import prepare_run
+
+METHODS = ("ann", "bootstrap", "hybrid", "direct")
+TIME_STEPS = (1, 2, 4, 8, 16, 32)  # at which the trained networks are evaluated, besides their own
+_CALIBRATION_STEPS = 8  # of each mode
+_POINTS = 40  # validations a method, about, for the accuracy over time
+_MAX_EPOCHS = 10_000
+
+
+def compare(
+    name: str = "digits-mlp",
+    *,
+    data: Path | None = None,
+    time_steps: int | None = None,
+    epochs: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: Callable[[str, Progress], None] = lambda method, progress: None,
+) -> dict[str, Any]:
+    """Train a recipe's network by each of four methods, and write table and plot.
+
+    - ``ann``: with ReLU for neurons, never as an SNN: what the network can do at best.
+    - ``bootstrap``: on transfer curves alone, sampled by the recipe's schedule.
+    - ``hybrid``: the same; over the second half units cross over to SNN one by one from the
+      input on, and the last tenth trains as an SNN.
+    - ``direct``: as an SNN throughout, by surrogate gradients through all time steps.
+
+    All start from the same weights, see the same images in the same order, and keep the epoch
+    that validates best. Seconds are those of training, without validation.
+
+    Args:
+        name: the recipe.
+        data: the folder of the data set; None for the bundled or downloaded one.
+        time_steps, epochs: None for the recipe's own.
+        budget: train each method for as many whole epochs as fit into so many seconds, by the
+            time a few steps of each mode take beforehand; instead of ``epochs``.
+        seed: of everything random.
+        out: the folder for ``compare.json``, ``compare.md`` and ``compare.png``; None for
+            ``runs/compare-<recipe>-T<time_steps>-s<seed>``.
+        on_progress: called with the method's name after every step and every epoch.
+
+    Returns:
+        recipe, time_steps, seed, budget, out, and methods: by name a dict of epochs, seconds,
+        seconds_to_direct (until the SNN validated as well as direct training at its best; None
+        where it never did, and for ann its ANN accuracy counts), snn_accuracy, ann_accuracy,
+        gap, event_rate (as `train` gives them; None for what ann has not),
+        over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
+        and over_time_steps (test accuracy of the SNN by T).
+
+    Raises:
+        SpikestrapError: an argument is out of range, the data are missing or damaged, or the
+            folder cannot be written.
+    """
+    made_by = recipe(name)
+    own = replace(made_by.options, epochs=made_by.options.epochs if epochs is None else epochs)
+    whole_number("seed", seed, 0, MAX_SEED)
+    if budget is not None:
+        _check_budget(budget, epochs)
+    steps = made_by.time_steps if time_steps is None else time_steps
+    made_by.network(steps)  # says what is wrong with T before data are read
+    splits = load(made_by.data, data, seed)
+    path = prepare_run(Path("runs") / f"compare-{name}-T{steps}-s{seed}" if out is None else out)
+
+    device = default_device()
+    methods: dict[str, dict[str, Any]] = {}
+    for method in METHODS:
+        torch.manual_seed(seed)
+        network = made_by.network(steps).to(device)
+        # What crosses over: a residual block does with its two units at once.
+        units = sum(1 for block in network.blocks if any(True for _ in units_of(block)))
+        net: nn.Module = relu_twin(network) if method == "ann" else network
+        options = options_for(method, own, units)
+        if budget is not None:
+            pace = _pace(copy.deepcopy(net), splits, options)
+            options = _within(budget, pace, method, own, units, len(splits.train))
+        methods[method] = _train(method, net, splits, options, seed, on_progress)
+    _add_seconds_to_direct(methods)
+    result = {
+        "recipe": name,
+        "time_steps": steps,
+        "seed": seed,
+        "budget": budget,
+        "methods": methods,
+        "out": str(path),
+    }
+    write_comparison(path, result)
+    return result
+
+
+def options_for(method: str, own: Options, units: int) -> Options:
+    """A recipe's options for one of `METHODS`; units: how many may cross over.
+
+    >>> hybrid = options_for("hybrid", Options(epochs=20), units=3)
+    >>> hybrid.crossover_epochs, hybrid.snn_epochs
+    ((10, 13, 16), 2)
+    """
+    options = replace(
+        own, crossover_epochs=None, snn_epochs=0, validate_every=max(1, own.epochs // _POINTS)
+    )
+    if method == "direct":
+        return replace(options, snn_epochs=own.epochs)
+    if method == "hybrid":
+        last = math.ceil(own.epochs / 10)
+        half = own.epochs // 2
+        crossover = [half + (own.epochs - half) * unit // units for unit in range(units)]
+        return replace(options, crossover_epochs=tuple(crossover), snn_epochs=last)
+    return options
+
+
+class ReluTwin(nn.Module):
+    """A network as the ANN that it would be without spikes, whatever mode it is called with."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, mode: Mode | LayerMode = Mode.ANN) -> Tensor:
+        """x (N, features...) to logits (N, out)."""
+        logits: Tensor = self.net(x, Mode.ANN)
+        return logits
+
+
+def relu_twin(net: nn.Module) -> ReluTwin:
+    """Puts ReLU in the place of every unit of a network, for good.
+
+    >>> import spikestrap as ss
+    >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0), 4, 2), time_steps=8)
+    >>> x = torch.rand(3, 4)
+    >>> z = net.blocks[0].synapse(x)
+    >>> torch.equal(relu_twin(net)(x), torch.relu(z))
+    True
+    """
+    for name, _ in list(units_of(net)):
+        parent, _, child = name.rpartition(".")
+        setattr(net.get_submodule(parent), child, _Relu())
+    return ReluTwin(net)
+
+
+class _Relu(nn.Module):
+    def forward(self, z: Tensor, mode: Mode = Mode.ANN, time_steps: int | None = None) -> Tensor:
+        return torch.relu(z)
+
+
+def _train(
+    method: str,
+    net: nn.Module,
+    splits: Splits,
+    options: Options,
+    seed: int,
+    on_progress: Callable[[str, Progress], None],
+) -> dict[str, Any]:
+    """Train by one method, and measure the network on the test part."""
+    watch = _Watch(method, on_progress)
+    fit(net, splits, options, seed, watch)
+    result: dict[str, Any] = {"epochs": options.epochs, "seconds": watch.seconds}
+    if method == "ann":
+        ann = evaluate(net, splits.test, Mode.ANN)
+        spiking = {"snn_accuracy": None, "ann_accuracy": ann, "gap": None, "event_rate": None}
+        for point in watch.points:
+            # It is the same in both modes; in which it was validated does not matter.
+            point["ann_accuracy"], point["snn_accuracy"] = point["snn_accuracy"], None
+        return {**result, **spiking, "over_time": watch.points, "over_time_steps": {}}
+    return {
+        **result,
+        **measure(net, splits.test)[0],
+        "over_time": watch.points,
+        "over_time_steps": _over_time_steps(net, splits.test),
+    }
+
+
+def _over_time_steps(net: nn.Module, test: Arrays) -> dict[int, float]:
+    assert isinstance(net, Network)
+    own = net.time_steps
+    accuracies = {}
+    for steps in sorted({*TIME_STEPS, own or 1}):
+        net.time_steps = steps
+        accuracies[steps] = evaluate(net, test, Mode.SNN)
+    net.time_steps = own
+    return accuracies
+
+
+class _Watch:
+    """Adds up the seconds of training, without validation, and keeps what validation found."""
+
+    def __init__(self, method: str, on_progress: Callable[[str, Progress], None]) -> None:
+        self._method, self._on_progress = method, on_progress
+        self._last = time.perf_counter()
+        self.seconds = 0.0
+        self.points: list[dict[str, Any]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.perf_counter()
+        epoch = progress.finished
+        if epoch is None:
+            self.seconds += now - self._last
+        elif epoch.snn_accuracy is not None:
+            self.points.append(
+                {
+                    "epoch": epoch.epoch + 1,
+                    "seconds": self.seconds,
+                    "snn_accuracy": epoch.snn_accuracy,
+                    "ann_accuracy": epoch.ann_accuracy,
+                }
+            )
+        self._on_progress(self._method, progress)
+        self._last = time.perf_counter()
+
+
+def _add_seconds_to_direct(methods: dict[str, dict[str, Any]]) -> None:
+    """When each method validated as well as direct training at its best."""
+    goal = max(point["snn_accuracy"] for point in methods["direct"]["over_time"])
+    for method, result in methods.items():
+        kind = "ann_accuracy" if method == "ann" else "snn_accuracy"
+        reached = (point["seconds"] for point in result["over_time"] if point[kind] >= goal)
+        result["seconds_to_direct"] = next(reached, None)
+
+
+def _check_budget(budget: float, epochs: int | None) -> None:
+    if epochs is not None:
+        raise SpikestrapError(f"expected epochs or budget, got both: {epochs} and {budget}")
+    if not 0 < budget < math.inf:
+        raise SpikestrapError(f"budget: expected a finite number of seconds > 0, got {budget}")
+
+
+def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:
+    """Seconds a step by mode, as a few steps take that train nothing but the copy given."""
+    steps = _CALIBRATION_STEPS
+    images = min(len(splits.train), 2 * steps * options.batch_size)
+    few = Arrays(splits.train.x[:images], splits.train.y[:images])
+    short = replace(
+        options,
+        epochs=2,
+        num_sample_iter=steps // 2,
+        sample_period=1,
+        crossover_epochs=None,
+        snn_epochs=1,
+        validate_every=2,
+    )
+    small = replace(splits, train=few, validation=Arrays(few.x[:1], few.y[:1]))
+    fit(net, small, short)  # what is compiled at the first call is not timed
+    history = fit(net, small, short)
+    counts: Counter[str] = Counter()
+    for epoch in history.epochs:
+        counts.update(epoch.steps)
+    return {kind: history.seconds[kind] / count for kind, count in counts.items()}
+
+
+def _within(
+    budget: float, pace: dict[str, float], method: str, own: Options, units: int, images: int
+) -> Options:
+    """The options of a method with as many epochs as fit into so many seconds, at least one."""
+
+    def fits(epochs: int) -> bool:
+        options = options_for(method, replace(own, epochs=epochs), units)
+        return _seconds(options, pace, units, max(1, images // own.batch_size)) <= budget
+
+    low, high = 1, 2
+    while high < _MAX_EPOCHS and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return options_for(method, replace(own, epochs=low), units)
+
+
+def _seconds(options: Options, pace: dict[str, float], units: int, steps: int) -> float:
+    """How long a training should take, given the seconds a step by mode."""
+    scheduler = options.scheduler()
+    special = min(steps, options.num_sample_iter + 1)  # the steps that may sample or fit
+
+    def step(epoch: int, iteration: int) -> float:
+        mode = scheduler.mode(epoch, iteration)
+        base, spiking = pace.get(mode.base_mode.value, pace["snn"]), pace["snn"]
+        # Units that have crossed over cost what they cost in an SNN.
+        return base + (spiking - base) * min(mode.crossover / units, 1.0)
+
+    return sum(
+        sum(step(epoch, i) for i in range(special)) + (steps - special) * step(epoch, special)
+        for epoch in range(options.epochs)
+    )

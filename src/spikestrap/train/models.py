@@ -1,0 +1,149 @@
+"""The networks of the recipes: each function gives a builder, from T and precision to network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from .. import block
+from ..network import Network
+
+Builder = Callable[[int, str], Network]
+
+# No leak, reset by subtraction and a membrane that starts half way up: the firing rate is then the
+# mean input rounded to the nearest k/T, the least error that T time steps allow.
+NEURON: dict[str, Any] = {
+    "threshold": 1.0,
+    "current_decay": 1.0,
+    "voltage_decay": 0.0,
+    "reset": "subtract",
+    "v_init": 0.5,
+}
+
+# What Loihi has: reset to zero and a membrane that starts at 0. The parameters are lava-dl's.
+CHIP_NEURON: dict[str, Any] = {
+    "threshold": 1.25,
+    "current_decay": 1.0,
+    "voltage_decay": 0.03,
+    "reset": "zero",
+}
+
+
+def mlp(
+    pixels: int,
+    hidden: int,
+    neuron: dict[str, Any] = NEURON,
+    input_weight: float | None = 1.0,
+    weight_scale: float = 1.0,
+    bias: bool = False,
+) -> Builder:
+    """Two dense layers and a readout.
+
+    An Input block turns pixels into spikes, with that weight to start from; None: the first dense
+    layer takes the pixels themselves, as a current that is constant over time.
+    """
+    synapse: dict[str, Any] = {"weight_norm": True, "weight_scale": weight_scale, "bias": bias}
+
+    def build(time_steps: int, precision: str) -> Network:
+        encoder = []
+        if input_weight is not None:
+            encoder = [block.cuba.Input(neuron, weight=input_weight, bias=0.0)]
+        return Network(
+            block.Flatten(),
+            *encoder,
+            block.cuba.Dense(neuron, pixels, hidden, **synapse),
+            block.cuba.Dense(neuron, hidden, hidden, **synapse),
+            block.cuba.Affine(neuron, hidden, 10),
+            time_steps=time_steps,
+            precision=precision,
+        )
+
+    return build
+
+
+def cnn(side: int, channels: int, hidden: int) -> Builder:
+    """Two convolutions and a dense layer; each convolution is followed by average pooling."""
+    # Weight norm keeps inputs small and so even over time; batch norm would scale up how they
+    # vary from step to step, which a curve of their mean cannot see.
+    # The scale turns torch's initial weights into He's; with less the layers start silent.
+    synapse: dict[str, Any] = {"weight_norm": True, "bias": True, "weight_scale": 6**0.5}
+    flat = 2 * channels * (side // 4) ** 2
+
+    def build(time_steps: int, precision: str) -> Network:
+        return Network(
+            block.cuba.Conv(NEURON, 1, channels, 3, padding=1, **synapse),
+            block.AvgPool(2),
+            block.cuba.Conv(NEURON, channels, 2 * channels, 3, padding=1, **synapse),
+            block.AvgPool(2),
+            block.Flatten(),
+            block.cuba.Dense(NEURON, flat, hidden, **synapse),
+            block.cuba.Affine(NEURON, hidden, 10),
+            time_steps=time_steps,
+            precision=precision,
+        )
+
+    return build
+
+
+def vgg(
+    shape: tuple[int, int, int],
+    stages: Sequence[Sequence[int]],
+    hidden: int | None = None,
+    norm: str = "mean_only",
+) -> Builder:
+    """Stages of 3 x 3 convolutions of those widths, average pooling by 2 after each; a readout.
+
+    After Simonyan and Zisserman (ICLR 2015). norm: "batch", or "mean_only" with weight norm
+    (Salimans and Kingma, 2016), see `cnn`: it leaves the gap smaller, but many layers of it
+    start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
+    None for none.
+    """
+    neuron = {**NEURON, "norm": norm}
+    synapse: dict[str, Any] = {}
+    if norm == "mean_only":
+        synapse = {"weight_norm": True, "weight_scale": 6**0.5}
+
+    def build(time_steps: int, precision: str) -> Network:
+        channels, height, width = shape
+        blocks: list[nn.Module] = []
+        for stage in stages:
+            for features in stage:
+                blocks += [block.cuba.Conv(neuron, channels, features, 3, padding=1, **synapse)]
+                channels = features
+            blocks += [block.AvgPool(2)]
+            height, width = height // 2, width // 2
+        flat = channels * height * width
+        blocks += [block.Flatten()]
+        if hidden is not None:
+            blocks += [block.cuba.Dense(neuron, flat, hidden, **synapse)]
+            flat = hidden
+        blocks += [block.cuba.Affine(neuron, flat, 10)]
+        return Network(*blocks, time_steps=time_steps, precision=precision)
+
+    return build
+
+
+def resnet(shape: tuple[int, int, int], widths: Sequence[int], depth: int = 2) -> Builder:
+    """A convolution, `depth` residual blocks of each width, average pooling, a readout.
+
+    ResNet-18 for small images (He et al., CVPR 2016): widths 64, 128, 256, 512, where each but
+    the first halves height and width. shape: (C, H, W) of an image.
+    """
+    neuron = {**NEURON, "norm": "batch"}
+
+    def build(time_steps: int, precision: str) -> Network:
+        channels, height, _ = shape
+        blocks: list[nn.Module] = [block.cuba.Conv(neuron, channels, widths[0], 3, padding=1)]
+        channels = widths[0]
+        for stage, features in enumerate(widths):
+            for number in range(depth):
+                stride = 2 if stage > 0 and number == 0 else 1
+                blocks += [block.Residual(block.cuba.Conv, neuron, channels, features, stride)]
+                channels = features
+        blocks += [block.AvgPool(height >> (len(widths) - 1)), block.Flatten()]
+        blocks += [block.cuba.Affine(neuron, channels, 10)]
+        return Network(*blocks, time_steps=time_steps, precision=precision)
+
+    return build

@@ -1,0 +1,201 @@
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+import spikestrap as ss
+from spikestrap.train import compare as comparison_of
+from spikestrap.train.compare import (
+    METHODS,
+    _add_seconds_to_direct,
+    _seconds,
+    _within,
+    options_for,
+    relu_twin,
+)
+from spikestrap.train.options import Options
+from spikestrap.train.recipes import recipe
+
+OWN = Options(epochs=20, batch_size=10, num_sample_iter=2, sample_period=4, snn_epochs=1)
+PACE = {"snn": 8.0, "sample": 10.0, "fit": 3.0, "ann": 1.0}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    told = []
+    out = tmp_path_factory.mktemp("compare") / "out"
+    result = comparison_of(
+        "digits-mlp", time_steps=2, epochs=4, out=out, on_progress=lambda *step: told.append(step)
+    )
+    return result, told, out
+
+
+class TestCompare:
+    def test_every_method_trains_and_none_is_another(self, result):
+        methods = result[0]["methods"]
+        assert tuple(methods) == METHODS
+        accuracies = {
+            (method["snn_accuracy"], method["ann_accuracy"]) for method in methods.values()
+        }
+        assert len(accuracies) == 4
+        for name, method in methods.items():
+            assert method["epochs"] == 4
+            kind = "ann_accuracy" if name == "ann" else "snn_accuracy"
+            assert 30 < method[kind] <= 100
+            assert [point["epoch"] for point in method["over_time"]] == list(range(1, 5))
+            seconds = [point["seconds"] for point in method["over_time"]]
+            assert seconds == sorted(seconds)
+            assert seconds[-1] == pytest.approx(method["seconds"])
+
+    def test_what_a_method_has_not_is_none(self, result):
+        methods = result[0]["methods"]
+        for key in ("snn_accuracy", "gap", "event_rate"):
+            assert methods["ann"][key] is None
+        assert methods["direct"]["ann_accuracy"] is None
+        assert methods["bootstrap"]["gap"] == pytest.approx(
+            methods["bootstrap"]["ann_accuracy"] - methods["bootstrap"]["snn_accuracy"]
+        )
+        assert methods["direct"]["seconds_to_direct"] <= methods["direct"]["seconds"]
+
+    def test_over_time_steps(self, result):
+        methods = result[0]["methods"]
+        assert methods["ann"]["over_time_steps"] == {}
+        for name in METHODS[1:]:
+            accuracies = methods[name]["over_time_steps"]
+            assert list(accuracies) == [1, 2, 4, 8, 16, 32]
+            assert accuracies[2] == methods[name]["snn_accuracy"]
+
+    def test_the_modes_are_the_methods(self, result):
+        modes = {name: [p.mode for method, p in result[1] if method == name] for name in METHODS}
+        assert set(modes["direct"]) == {"SNN"}
+        assert set(modes["bootstrap"]) == {"SAMPLE", "FIT", "ANN"}
+        assert modes["hybrid"][-1] == "SNN"
+        assert any("SNN below unit 2" in mode for mode in modes["hybrid"])
+
+    def test_files(self, result):
+        found, _, out = result
+        assert {path.name for path in out.iterdir()} == {
+            "compare.json", "compare.md", "compare.png",
+        }  # fmt: skip
+        stored = json.loads((out / "compare.json").read_text())
+        assert (
+            stored["methods"]["direct"]["snn_accuracy"]
+            == (found["methods"]["direct"]["snn_accuracy"])
+        )
+        assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("budget", [0, -1.0, float("inf"), float("nan")])
+    def test_a_budget_out_of_range(self, budget, tmp_path):
+        with pytest.raises(ss.SpikestrapError, match="budget: expected a finite number of seconds"):
+            comparison_of(budget=budget, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_either_epochs_or_a_budget(self, tmp_path):
+        with pytest.raises(ss.SpikestrapError, match=r"epochs or budget, got both: 3 and 1\.0"):
+            comparison_of(epochs=3, budget=1.0, out=tmp_path / "out")
+
+    def test_time_steps_out_of_range(self, tmp_path):
+        with pytest.raises(ss.SpikestrapError, match="time_steps: expected"):
+            comparison_of(time_steps=0, out=tmp_path / "out")
+
+    def test_within_a_budget(self, tmp_path, monkeypatch):
+        compare_module = sys.modules[options_for.__module__]
+        monkeypatch.setattr(compare_module, "_CALIBRATION_STEPS", 2)
+        monkeypatch.setattr(compare_module, "TIME_STEPS", ())
+        result = comparison_of(time_steps=2, budget=1e-3, out=tmp_path)
+        assert [method["epochs"] for method in result["methods"].values()] == 4 * [1]
+        assert result["budget"] == 1e-3
+
+
+class TestOptions:
+    def test_bootstrap_and_ann_never_train_as_an_snn(self):
+        for method in ("ann", "bootstrap"):
+            options = options_for(method, replace(OWN, crossover_epochs=(3,)), 3)
+            assert (options.snn_epochs, options.crossover_epochs) == (0, None)
+
+    def test_direct_always_does(self):
+        assert options_for("direct", OWN, 3).snn_epochs == 20
+
+    @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 20])
+    @pytest.mark.parametrize("units", [1, 2, 5, 30])
+    def test_hybrid_crosses_over_unit_by_unit(self, epochs, units):
+        options = options_for("hybrid", replace(OWN, epochs=epochs), units)
+        crossover = list(options.crossover_epochs)
+        assert len(crossover) == units
+        assert crossover == sorted(crossover)
+        assert epochs // 2 <= crossover[0] <= crossover[-1] < epochs
+        assert 1 <= options.snn_epochs <= epochs
+
+    def test_the_rest_is_the_recipes(self):
+        for method in METHODS:
+            options = options_for(method, OWN, 3)
+            for key in ("epochs", "batch_size", "learning_rate", "sample_period"):
+                assert getattr(options, key) == getattr(OWN, key)
+
+    def test_long_trainings_are_validated_about_forty_times(self):
+        assert options_for("direct", replace(OWN, epochs=400), 3).validate_every == 10
+
+
+class TestBudget:
+    def test_seconds_worked_by_hand(self):
+        """Five steps an epoch; of twenty epochs, five sample two steps and fit one."""
+        assert _seconds(options_for("bootstrap", OWN, 2), PACE, 2, 5) == (
+            5 * (2 * 10 + 3 + 2) + 15 * 5
+        )
+        assert _seconds(options_for("direct", OWN, 2), PACE, 2, 5) == 20 * 5 * 8
+
+    def test_units_that_crossed_over_cost_as_in_an_snn(self):
+        options = replace(OWN, crossover_epochs=(0,), sample_period=100, epochs=10, snn_epochs=2)
+        first = 2 * 10 + 3 + (8 - 3) / 2 - (10 - 8) + 2 * 4.5
+        assert _seconds(options, PACE, 2, 5) == first + 7 * 5 * 4.5 + 2 * 5 * 8
+
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("budget", [100.0, 1234.0, 5000.0])
+    def test_the_most_epochs_that_fit(self, method, budget):
+        options = _within(budget, PACE, method, OWN, units=2, images=50)
+        assert _seconds(options, PACE, 2, 5) <= budget
+        more = options_for(method, replace(OWN, epochs=options.epochs + 1), 2)
+        assert _seconds(more, PACE, 2, 5) > budget
+
+    def test_at_least_one(self):
+        assert _within(1e-9, PACE, "direct", OWN, units=2, images=50).epochs == 1
+
+
+def test_seconds_until_as_good_as_direct_training():
+    def over_time(*accuracies, kind="snn_accuracy"):
+        other = {"snn_accuracy": None, "ann_accuracy": None}
+        return [{**other, "seconds": float(i), kind: a} for i, a in enumerate(accuracies)]
+
+    methods = {
+        "ann": {"over_time": over_time(10, 95, kind="ann_accuracy")},
+        "bootstrap": {"over_time": over_time(80, 85, 91, 89)},
+        "hybrid": {"over_time": over_time(70, 89)},
+        "direct": {"over_time": over_time(50, 90, 89)},
+    }
+    _add_seconds_to_direct(methods)
+    reached = [methods[name]["seconds_to_direct"] for name in METHODS]
+    assert reached == [1.0, 2.0, None, 1.0]
+
+
+def test_the_twin_is_the_network_with_relu():
+    """Worked by the weights themselves."""
+    torch.manual_seed(0)
+    net = recipe("mnist-mlp-t4").network()
+    twin = relu_twin(net).eval()
+    x = torch.rand(3, 1, 28, 28)
+    y = x.flatten(1)
+    for block in list(net.blocks)[1:3]:
+        y = torch.relu(y @ block.synapse.weight.T + block.synapse.bias)
+    last = net.blocks[3].synapse
+    torch.testing.assert_close(twin(x), y @ last.weight.T + last.bias)
+    for mode in (ss.Mode.SNN, ss.LayerMode(ss.Mode.SAMPLE, 1)):
+        assert twin(x, mode).equal(twin(x))
+
+
+def test_the_twin_of_a_network_with_blocks_in_blocks_has_no_unit_left():
+    net = ss.Network(ss.block.Residual(ss.block.cuba.Conv, {"threshold": 1.0}, 1, 2), time_steps=2)
+    twin = relu_twin(net)
+    assert not list(ss.unit.units_of(twin))
+    assert twin(torch.rand(2, 1, 4, 4), ss.Mode.SNN).shape == (2, 2, 4, 4)
