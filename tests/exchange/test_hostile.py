@@ -17,7 +17,8 @@ import spikestrap as ss
 from spikestrap import block, fixed
 from spikestrap.exchange import hdf5_worker, lava_dl, netx, nir
 from spikestrap.train.loop import History
-from spikestrap.train.recipes import RECIPES, _mlp, recipe
+from spikestrap.train.models import mlp
+from spikestrap.train.recipes import RECIPES, recipe
 from spikestrap.train.run import load_run, save_run
 
 # HDF5 itself is fuzzed by files; what is made of its groups and arrays by these, which is quick.
@@ -160,7 +161,7 @@ def test_damaged_checkpoints_of_lava_dl_change_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::spikestrap.SpikestrapWarning")
 def test_damaged_runs(tmp_path, monkeypatch):
-    made_by = replace(recipe("digits-mlp"), name="tiny", build=_mlp(64, 4))
+    made_by = replace(recipe("digits-mlp"), name="tiny", build=mlp(64, 4))
     monkeypatch.setitem(RECIPES, "tiny", made_by)
     net, x = made_by.network(3), torch.rand(6, 1, 8, 8)
     net(x, ss.Mode.SAMPLE)

@@ -61,7 +61,7 @@ def differing(one, other, where=""):
         return [
             found
             for key, value in pairs
-            if key != "seconds"
+            if not str(key).startswith("seconds")
             for found in differing(value, other[key], f"{where}/{key}")
         ]
     return [] if one == other else [where]
