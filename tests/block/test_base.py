@@ -273,6 +273,13 @@ class TestOptions:
         assert (made.slope, made.memory, made.rounding) == ("fit", 0.5, False)
         assert made.values.shape == (1, 17)
 
+    @pytest.mark.parametrize(("kind", "rounding"), [("lif", True), ("noisy_lif", False)])
+    def test_rates_are_rounded_unless_the_neuron_is_stochastic(self, kind, rounding):
+        dense = getattr(ss.block, kind).Dense
+        assert dense(NEURON, 6, 4).unit.sampler.rounding is rounding
+        chosen = {**NEURON, "sampler": {"rounding": not rounding}}
+        assert dense(chosen, 6, 4).unit.sampler.rounding is not rounding
+
     def test_sampler_a_channel_knows_the_channels(self):
         sampler = {"per": "channel"}
         block = ss.block.lif.Conv({**NEURON, "sampler": sampler}, 2, 5, 3)

@@ -35,8 +35,9 @@ class Block(nn.Module):
     """Synapse, norm, unit, dropout; what `Dense`, `Conv` and the others are made of.
 
     neuron: a Neuron, or a dict with its parameters and, besides, `norm` ("batch",
-    "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`); with a
-    Neuron of your own, dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
+    "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`; for a stochastic
+    neuron rounding is off unless set); with a Neuron of your own,
+    dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
     channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
     not know it. count_log: return (output, event rate), the rate being the mean number of
     spikes per neuron and step. delay_shift: send spikes on one step late, as
@@ -61,7 +62,7 @@ class Block(nn.Module):
         if options["norm"] is not None and channels is None:
             raise SpikestrapError(f"{name}: norm needs a known number of channels; it has none")
         self.norm = make_norm(options["norm"], channels or 0)
-        self.unit = Unit(made, _make_sampler(options["sampler"], channels, name))
+        self.unit = Unit(made, _make_sampler(options["sampler"], channels, made, name))
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
         self.count_log = count_log
         self.delay_shift = delay_shift
@@ -156,8 +157,8 @@ def split_neuron(
         raise SpikestrapError(f"{where}: {neuron_type.__name__}: {error}") from None
 
 
-def _make_sampler(settings: Any, channels: int | None, where: str) -> AnnSampler:
-    settings = dict(settings or {})
+def _make_sampler(settings: Any, channels: int | None, neuron: Neuron, where: str) -> AnnSampler:
+    settings = {"rounding": not neuron.stochastic, **(settings or {})}
     if settings.get("per") == "channel":
         settings.setdefault("channels", channels)
     try:

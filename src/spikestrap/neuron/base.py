@@ -39,6 +39,8 @@ class Neuron(nn.Module, ABC):
     bounds: ClassVar[Mapping[str, Bounds]] = {}
     # Whether z may be complex: `step` then gets its real part as z, its imaginary part last.
     complex_input: ClassVar[bool] = False
+    # Whether the same input can give other spikes: the expected rate is then no multiple of 1 / T.
+    stochastic: ClassVar[bool] = False
     # Why no transfer curve can stand for the neuron; None where one can.
     not_bootstrappable: str | None = None
 

@@ -41,7 +41,8 @@ class NoisyLIF(Neuron):
     escape noise, or stochastic rounding of the membrane with a soft edge.
 
     Noise is there in training and evaluation alike, drawn by torch's generator, step by
-    step: torch.manual_seed makes it repeatable, also in chunks. threshold > 0; voltage_decay
+    step: torch.manual_seed makes it repeatable, also in chunks. In blocks its curve, which
+    foretells the expected rate, is not rounded to k / T. threshold > 0; voltage_decay
     in [0, 1]; noise >= 0 is :math:`\sigma`; v_init: the membrane's first value; each a number
     or a tensor (C,). The rest as in `CUBA`.
 
@@ -58,6 +59,7 @@ class NoisyLIF(Neuron):
         "noise": NOT_NEGATIVE,
         "v_init": ANY,
     }
+    stochastic = True
 
     def __init__(
         self,
