@@ -75,3 +75,19 @@ def test_counts_up_to_the_threshold():
     # Reset to zero: every 4th step, since 3 inputs only reach the threshold.
     spikes = IF(threshold=3.0)(torch.ones(1, 1, 1), time_steps=8)
     assert spikes.flatten().tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("reset", "spikes", "membranes"),
+    [
+        ("zero", [0, 1, 0, 1], [0.75, 0.0, 0.75, 0.0]),
+        ("subtract", [0, 1, 1, 0], [0.75, 0.5, 0.25, 1.0]),
+        ("none", [0, 1, 1, 1], [0.75, 1.5, 2.25, 3.0]),
+    ],
+)
+def test_trace_of_each_reset_by_hand(reset, spikes, membranes):
+    # 3/4 a step, exact in floats; the last membrane by subtraction is 1: not over the threshold.
+    neuron, z, state = IF(threshold=1.0, reset=reset), torch.full((1, 1, 1), 0.75), None
+    for spike, membrane in zip(spikes, membranes, strict=True):
+        fired, state = neuron(z, state, return_state=True)
+        assert (fired.item(), state[0].item()) == (spike, membrane)
