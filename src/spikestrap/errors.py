@@ -3,6 +3,11 @@
 Every message says what came, what was expected, and where.
 """
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class SpikestrapError(Exception):
     """Base of every error that spikestrap raises on purpose.
@@ -21,3 +26,19 @@ class NotFittedError(SpikestrapError):
 
 class SpikestrapWarning(UserWarning):
     """Something runs, but hardly as it was meant: a layer that never spikes, say."""
+
+
+@contextlib.contextmanager
+def at(where: object) -> Iterator[None]:
+    """Puts where it happened before an error raised within, whose class it keeps.
+
+    >>> with at("block 2"):
+    ...     raise SpikestrapError("no weights")
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: block 2: no weights
+    """
+    try:
+        yield
+    except SpikestrapError as error:
+        raise type(error)(f"{where}: {error}") from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .block import Affine, AvgPool, Block, Delay, Dropout, Flatten
-from .errors import SpikestrapError
+from .errors import SpikestrapError, at
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
@@ -153,10 +153,8 @@ def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:
         if isinstance(module, AvgPool):
             gain, pool = gain * module.quantize(), where
         elif isinstance(module, Block | Affine):
-            try:
+            with at(where):
                 module.quantize(bits).gain = gain
-            except SpikestrapError as error:
-                raise SpikestrapError(f"{where}: {error}") from error
             gain, pool = 1.0, ""
         elif not isinstance(module, Flatten | Delay | Dropout):
             raise SpikestrapError(

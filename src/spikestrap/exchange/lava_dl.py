@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..files import read_weights
 from ..network import Network
 from ..norm import MeanOnlyNorm
@@ -39,10 +39,8 @@ def load_state_dict(
     """
     path = Path(path)
     state = read_weights(path, MAX_BYTES)
-    try:
+    with at(path):
         updates = _updates(net, _by_block(state), input_range)
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error
     for target, value in updates:
         target.copy_(value)
 
@@ -77,11 +75,8 @@ def _updates(
         )
     updates: list[Update] = []
     for number, (module, tensors) in enumerate(zip(ours, saved, strict=True)):
-        where = f"block {number} ({type(module).__name__})"
-        try:
+        with at(f"block {number} ({type(module).__name__})"):
             updates += block_updates(module, tensors, input_range)
-        except SpikestrapError as error:
-            raise SpikestrapError(f"{where}: {error}") from error
     return updates
 
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from .. import fixed
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..files import write_file
 from .hdf5 import read_tree
 from .hdf5_worker import Tree
@@ -33,11 +33,10 @@ def read(path: str | Path) -> fixed.Network:
     """
     path = Path(path)
     try:
-        return from_tree(read_tree(path, MAX_BYTES))
+        with at(path):
+            return from_tree(read_tree(path, MAX_BYTES))
     except OSError as error:
         raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error
 
 
 def from_tree(tree: Tree) -> fixed.Network:
@@ -47,13 +46,11 @@ def from_tree(tree: Tree) -> fixed.Network:
         raise SpikestrapError(f"layer: expected 1 to {MAX_LAYERS} layers, got {len(found)}")
     layers: list[fixed.Layer] = []
     for number in range(len(found)):
-        try:
+        with at(f"layer/{number}"):
             group = found.get(str(number))
             if not isinstance(group, dict):
                 raise SpikestrapError("expected a group, but not there")
             _read_layer(group, layers)
-        except SpikestrapError as error:
-            raise SpikestrapError(f"layer/{number}: {error}") from error
     return fixed.Network(layers, **_read_simulation(tree))
 
 
@@ -242,11 +239,8 @@ def write(net: fixed.Network, path: str | Path) -> None:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for number, layer in enumerate(net.layers):
-            try:
+            with at(f"layer {number} ({type(layer).__name__}): a .net file cannot hold it"):
                 write_layer(file.create_group(f"layer/{number}"), layer)
-            except SpikestrapError as error:
-                where = f"layer {number} ({type(layer).__name__})"
-                raise SpikestrapError(f"{where}: a .net file cannot hold it: {error}") from error
         file["simulation/Ts"] = 1
         if net.time_steps is not None:
             file["simulation/tSample"] = net.time_steps

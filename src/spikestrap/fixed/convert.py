@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import block
 from ..block.recurrent import SelfDriven
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..network import Network as TorchNetwork
 from ..network import flat_input
 from ..neuron import ChipCUBA
@@ -56,11 +56,8 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
     entry = _entry(net, rest, input_shape)
     chain = _Chain([entry], entry.shape)
     for number, module in rest:
-        try:
+        with at(f"block {number} ({type(module).__name__})"):
             chain.add(module)
-        except SpikestrapError as error:
-            where = f"block {number} ({type(module).__name__})"
-            raise SpikestrapError(f"{where}: {error}") from error
     return Network(chain.layers, pipelined=_pipelined(net), time_steps=net.time_steps)
 
 

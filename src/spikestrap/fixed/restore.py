@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import block
 from ..block.recurrent import SelfDriven
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..network import Network as TorchNetwork
 from ..synapse import Synapse
 from . import layers
@@ -38,10 +38,8 @@ def to_network(chip: Network) -> TorchNetwork:
     blocks: list[nn.Module] = []
     shape = chip.layers[0].shape
     for number, layer in enumerate(chip.layers):
-        try:
+        with at(f"layer {number} ({type(layer).__name__})"):
             blocks += _blocks(layer, shape, chip.pipelined)
-        except SpikestrapError as error:
-            raise SpikestrapError(f"layer {number} ({type(layer).__name__}): {error}") from error
         shape = layer.shape
     net = TorchNetwork(*blocks, time_steps=chip.time_steps, precision="loihi")
     _check(from_network(net, chip.layers[0].shape), chip)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import exchange, fixed, processes
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..exchange import netx, nir
 from ..network import Network
 from ..operations import cost
@@ -252,10 +252,8 @@ def evaluate_file(
 def _read_nir(path: Path) -> tuple[Network, tuple[int, ...]]:
     """The network in a ``.nir`` file, and the shape of one input."""
     graph = nir.read_graph(path)
-    try:
+    with at(path):
         return nir.from_graph(graph), nir.input_shape(graph)
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error
 
 
 def _run_on_chip(net: fixed.Network, test: Arrays, steps: int) -> dict[str, Any]:

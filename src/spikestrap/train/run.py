@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..files import read_weights, write_file
 from ..network import Network
 from .loop import History
@@ -139,7 +138,7 @@ def load_run(path: Path) -> Run:
     if not weights_path.exists() and any(path.glob("*.ckpt")):
         raise SpikestrapError(f"{path}: the training was cut off: spikestrap train --resume {path}")
     state = read_weights(weights_path, 2 * _size(run.net.state_dict()) + 2**20)
-    with _naming(weights_path):
+    with at(weights_path):
         _check_state(state, run.net.state_dict())
     run.net.load_state_dict(state)
     return run
@@ -155,7 +154,7 @@ def load_config(path: Path) -> Run:
         raise SpikestrapError(f"run: expected the folder of a run, got {path}")
     config_path = path / CONFIG
     config = read_json(config_path)
-    with _naming(config_path):
+    with at(config_path):
         made_by = recipe(_text(config, "recipe"))
         time_steps = whole_number("time_steps", config.get("time_steps"), 1, MAX_TIME_STEPS)
         seed = whole_number("seed", config.get("seed"), 0)
@@ -228,12 +227,3 @@ def _check_state(state: Mapping[Any, Any], expected: Mapping[str, Tensor]) -> No
 
 def _size(state: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the errors raised within."""
-    try:
-        yield
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from ...errors import SpikestrapError
+from ...errors import SpikestrapError, at
 from ...files import write_file
 from ...network import Network
 from ..hdf5 import read_tree
@@ -129,10 +129,8 @@ def read(
     SpikestrapError for a file that is damaged, too large, or holds no chain of blocks.
     """
     graph = read_graph(path, max_bytes=max_bytes)
-    try:
+    with at(path):
         return build(graph, dt, time_steps)
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error
 
 
 def read_graph(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> nir.NIRGraph:
@@ -141,12 +139,10 @@ def read_graph(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> 
     max_bytes and SpikestrapError: see `read`. That its nodes fit together is not checked yet.
     """
     path = Path(path)
-    try:
+    with at(path):
         if not path.is_file():
             raise SpikestrapError("no such file")
         return _graph(read_tree(path, max_bytes))
-    except SpikestrapError as error:
-        raise SpikestrapError(f"{path}: {error}") from error
 
 
 def _graph(file: Tree) -> nir.NIRGraph:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ... import __version__ as _version
 from ...block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from ...block.recurrent import SelfDriven
-from ...errors import SpikestrapError
+from ...errors import SpikestrapError, at
 from ...network import Network, flat_input
 from ...norm import Norm, fold
 from ...synapse import ElementWise, Pooling, Synapse
@@ -51,11 +51,8 @@ def export(
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(input_type=np.array(start))}
     firing: dict[str, int] = {}
     for number, block in enumerate(net.blocks):
-        try:
+        with at(f"NIR: block {number} ({type(block).__name__})"):
             made, shape = _block(block, shape, dt, allow)
-        except SpikestrapError as error:
-            where = f"NIR: block {number} ({type(block).__name__}): {error}"
-            raise SpikestrapError(where) from error
         for node in made:
             nodes[f"block{number}_{type(node).__name__.lower()}{_suffix(node, made)}"] = node
         if isinstance(block, Block):

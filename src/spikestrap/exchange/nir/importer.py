@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...block import Affine, AvgPool, Block, Conv, Delay, Dense, Flatten, Input, Pool
-from ...errors import SpikestrapError
+from ...errors import SpikestrapError, at
 from ...network import Network
 from ...neuron import Neuron
 from ...synapse import ElementWise, Pooling, Synapse
@@ -41,13 +41,12 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
     blocks: list[nn.Module] = []
     waiting: list[Step] = []
     shape = _shape_of(chain[0][1])
-    at = 1
-    while at < len(chain):
-        name, node = chain[at]
-        where = f"NIR: node {name!r} ({type(node).__name__})"
-        try:
-            if isinstance(node, nir.Output):
-                break
+    place = 1
+    while place < len(chain):
+        name, node = chain[place]
+        if isinstance(node, nir.Output):
+            break
+        with at(f"NIR: node {name!r} ({type(node).__name__})"):
             if isinstance(node, _LINEAR):
                 after = _bounded(_shape_after(node, shape))
                 waiting.append((name, node, shape, after))
@@ -57,12 +56,10 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
                 waiting = []
             else:
                 count = 2 if isinstance(node, CURRENT) else 1
-                neuron = _neuron([n for _, n in chain[at : at + count]], shape, dt)
+                neuron = _neuron([n for _, n in chain[place : place + count]], shape, dt)
                 blocks += _blocks(neuron, waiting, shape)
-                waiting, at = [], at + count - 1
-        except SpikestrapError as error:
-            raise SpikestrapError(f"{where}: {error}") from error
-        at += 1
+                waiting, place = [], place + count - 1
+        place += 1
     blocks += _readout(waiting)
     if not blocks:
         raise SpikestrapError("NIR: the graph has nothing between its input and its output")

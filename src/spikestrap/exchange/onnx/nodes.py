@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ... import __version__
 from ...ann_sampler import AnnSampler
 from ...block import Affine, AvgPool, Block, Dropout, Flatten, Upsample
-from ...errors import SpikestrapError
+from ...errors import SpikestrapError, at
 from ...grid import BIAS, Grid
 from ...network import Network
 from ...norm import Norm, fold
@@ -80,10 +80,9 @@ def build(model: Network, shape: Shape, graph: Graph) -> list[End]:
         where = f"ONNX: block {number} ({type(block).__name__})"
         shape = tuple(rates.shape[1:])
         try:
-            rates = rates_of(block, rates)  # fits what is pending
-            x = _block(block, x, shape, rates.ndim - 1, graph)
-        except SpikestrapError as error:
-            raise type(error)(f"{where}: {error}") from error
+            with at(where):
+                rates = rates_of(block, rates)  # fits what is pending
+                x = _block(block, x, shape, rates.ndim - 1, graph)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise SpikestrapError(
