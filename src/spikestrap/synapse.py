@@ -16,7 +16,8 @@ from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 from .errors import SpikestrapError
 from .timeaxis import has_time, over_time
 
-Size = int | tuple[int, int]
+Pair = tuple[int, int]
+Size = int | Pair
 
 
 class Synapse(nn.Module):
@@ -113,13 +114,19 @@ class Pooling(nn.Module):
             )
         # Sums, not means: sums of spikes are whole numbers, exact in any order.
         self.pool = nn.AvgPool2d(kernel_size, stride, padding, divisor_override=1)
-        height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        height, width = self.sizes[0]
         self.window = height * width
         self.factor = weight / (1 if kind == "sum" else self.window)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C, H, W) to (..., C, H', W')."""
         return self.sums(x) * self.factor
+
+    @property
+    def sizes(self) -> tuple[Pair, Pair, Pair]:
+        """Window, stride and padding, each (height, width)."""
+        pool = self.pool
+        return _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
 
     def sums(self, x: Tensor) -> Tensor:
         """The same without the factor: the sum of each window."""
@@ -139,6 +146,10 @@ class ElementWise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, the same out."""
         return torch.addcmul(self.bias, x, self.weight)
+
+
+def _pair(size: Size) -> Pair:
+    return (size, size) if isinstance(size, int) else size
 
 
 def check_images(x: Tensor) -> None:

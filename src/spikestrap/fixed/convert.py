@@ -157,9 +157,10 @@ class _Chain:
     ) -> None:
         if isinstance(synapse, Pooling):
             self._need_images()
-            pool, value = synapse.pool, _whole(quantizer.pooling(synapse))
-            window = np.full((self.shape[0], 1, *_pair(pool.kernel_size)), value)
-            self._convolve(window, None, pool.stride, pool.padding, 1, self.shape[0], neuron)
+            window, stride, padding = synapse.sizes
+            channels, value = self.shape[0], _whole(quantizer.pooling(synapse))
+            kernel = np.full((channels, 1, *window), value)
+            self._convolve(kernel, None, stride, padding, 1, channels, neuron)
             return
         if not isinstance(synapse, Synapse):
             raise SpikestrapError("only the first block may be an Input")
@@ -250,8 +251,7 @@ def _behind_pool(
     shape: tuple[int, ...],
 ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int], tuple[int, int]]:
     """The convolution that does what summing windows and then this convolution do."""
-    window, step = _pair(pool.pool.kernel_size), _pair(pool.pool.stride)
-    edge = _pair(pool.pool.padding)
+    window, step, edge = pool.sizes
     for axis in (0, 1):
         left_over = (shape[1 + axis] + 2 * edge[axis] - window[axis]) % step[axis]
         if padding[axis] and (window[axis] > step[axis] or left_over):

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..block.complex import ComplexSynapse
 from ..errors import SpikestrapError
 from ..routine import Mode
-from ..synapse import ElementWise, Size, Synapse
+from ..synapse import ElementWise, Pooling, Size, Synapse
 from ..timeaxis import hold, is_held
 from .surface import EIGHT_BIT, Params, WithNeuron, check_count
 from .weights import ComplexSynapseView, SynapseView, keep_only
@@ -222,8 +222,8 @@ class Pool(WithNeuron):
         self._quantize(pre_hook_fx)
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
-        pool: Any = self.block.synapse.pool
-        window, step, edge = (_pair(s) for s in (pool.kernel_size, pool.stride, pool.padding))
+        assert isinstance(self.block.synapse, Pooling)
+        window, step, edge = self.block.synapse.sizes
         sides = [s + 2 * e - w for s, e, w in zip(x.shape[3:], edge, window, strict=True)]
         if any(side % s for side, s in zip(sides, step, strict=True)):
             raise SpikestrapError(
@@ -232,7 +232,3 @@ class Pool(WithNeuron):
                 "out: pad the images, or crop them"
             )
         return super()._run(x, mode)
-
-
-def _pair(size: Size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size

@@ -10,8 +10,9 @@ import torch
 import spikestrap as ss
 from spikestrap import block
 from spikestrap.exchange import nir as exchange
-from spikestrap.exchange.nir.check import _probe, _spikes
+from spikestrap.exchange.nir.check import _spikes
 from spikestrap.exchange.nir.interpreter import run
+from spikestrap.exchange.writing import probe
 
 CUBA = {"threshold": 1.0, "current_decay": 0.3, "voltage_decay": 0.1}
 LIF = {"threshold": 0.5, "voltage_decay": 0.1}
@@ -218,7 +219,7 @@ def test_a_readout_that_differs_is_found(tmp_path, monkeypatch):
 
 def test_the_probe_makes_every_layer_fire():
     net = mlp(LIF)
-    spikes, _ = _spikes(net, _probe((12,), 8)[0])
+    spikes, _ = _spikes(net, probe((12,)))
     assert all(0 < s.mean() < 1 for s in spikes.values())
 
 

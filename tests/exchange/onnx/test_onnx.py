@@ -128,8 +128,8 @@ def test_without_the_package(tmp_path, monkeypatch):
 
 def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     net = fitted(mlp(), 2 * torch.rand(64, 12))
-    numbers = nodes._numbers
-    monkeypatch.setattr(nodes, "_numbers", lambda v: np.float32(1.1) * numbers(v))
+    numbers = nodes.numbers
+    monkeypatch.setattr(nodes, "numbers", lambda v: np.float32(1.1) * numbers(v))
     with pytest.raises(ss.SpikestrapError, match=r"what block 0 .Input. gives in the file differs"):
         exchange.write(net, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())

@@ -14,13 +14,13 @@ from ...block import Block
 from ...errors import SpikestrapError
 from ...network import Network
 from ...timeaxis import hold
-from .dynamics import Shape
+from ..writing import Shape, probe
 from .interpreter import run
 
 # The interpreter is float64, the network float32: so far from the threshold, in units of the
 # largest membrane, a spike is a matter of rounding.
 _EDGE = 1e-4
-_SAMPLES, _TIME_STEPS = 8, 16
+_TIME_STEPS = 16  # of a network that has none of its own
 
 
 def check(
@@ -33,10 +33,11 @@ def check(
     to one side or the other by rounding does not shift what comes after.
     """
     model = copy.deepcopy(net).cpu().float().eval()
-    x, steps = _probe(shape, net.time_steps)
+    static = model.time_steps is not None
+    x = probe(shape) if static else probe(shape, _TIME_STEPS)
     spikes, logits = _spikes(model, x)
     given = {name: spikes[number] for name, number in firing.items()}
-    held = x if model.time_steps is None else hold(x, steps)
+    held = hold(x, model.time_steps) if model.time_steps is not None else x
     outputs, membranes = run(graph, held, dt, given)
     for name, expected in given.items():
         _compare(name, expected, outputs[name], membranes[name], graph.nodes[name].v_threshold)
@@ -44,14 +45,6 @@ def check(
     if not torch.allclose(found, logits, rtol=_EDGE, atol=_EDGE * float(logits.abs().max())):
         worst = float((found - logits).abs().max())
         raise SpikestrapError(f"NIR: the graph's output differs from the network's by {worst:g}")
-
-
-def _probe(shape: Shape, time_steps: int | None) -> tuple[Tensor, int]:
-    generator = torch.Generator().manual_seed(0)
-    strength = 2.0 ** torch.arange(-3, _SAMPLES - 3)
-    lead = (_SAMPLES,) if time_steps is not None else (_TIME_STEPS, _SAMPLES)
-    x = torch.rand(*lead, *shape, generator=generator)
-    return x * strength.view(-1, *[1] * len(shape)), time_steps or _TIME_STEPS
 
 
 @torch.no_grad()

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 import nir
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ... import __version__ as _version
 from ...block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from ...block.recurrent import SelfDriven
 from ...errors import SpikestrapError, at
-from ...network import Network, flat_input
-from ...norm import Norm, fold
+from ...network import Network
+from ...norm import Norm
 from ...synapse import ElementWise, Pooling, Synapse
-from .dynamics import EXTRAS, Array, Shape, check_dt, to_nodes
+from .. import writing
+from ..writing import folded, numbers
+from .dynamics import EXTRAS, Shape, check_dt, to_nodes
 
 # What the square matrix of a shifted input may take: nir has no node for a shift alone.
 _MOST_SHIFTED = 8192
@@ -47,7 +49,7 @@ def export(
     dt = check_dt(dt)
     if isinstance(allow, str) or any(extra not in EXTRAS for extra in allow):
         raise SpikestrapError(f"NIR: allow may hold {', '.join(EXTRAS)}; got {allow!r}")
-    shape = start = _input_shape(net, input_shape)
+    shape = start = writing.input_shape(net, input_shape, "NIR")
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(input_type=np.array(start))}
     firing: dict[str, int] = {}
     for number, block in enumerate(net.blocks):
@@ -73,21 +75,6 @@ def export(
 def _suffix(node: nir.NIRNode, made: Sequence[nir.NIRNode]) -> str:
     same = [other for other in made if type(other) is type(node)]
     return "" if len(same) == 1 else str([other is node for other in same].index(True))
-
-
-def _input_shape(net: Network, given: Sequence[int] | None) -> Shape:
-    if given is not None:
-        shape = tuple(given)
-        if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise SpikestrapError(f"NIR: input_shape must be (C,) or (C, H, W), got {given!r}")
-        return shape
-    found = flat_input(net.blocks)
-    if found is None:
-        raise SpikestrapError(
-            "NIR: the shape of one input does not follow from the first block: "
-            "pass input_shape, (C,) or (C, H, W), without T and N"
-        )
-    return found
 
 
 def _block(
@@ -123,9 +110,7 @@ def _delay(block: Delay, shape: Shape, dt: float) -> nir.NIRNode:
     return nir.Delay(delay=np.array(np.broadcast_to(each, shape)))
 
 
-def _linear(
-    module: nn.Module, shape: Shape, norm: nn.Module | None
-) -> tuple[list[nir.NIRNode], Shape]:
+def _linear(module: nn.Module, shape: Shape, norm: Norm | None) -> tuple[list[nir.NIRNode], Shape]:
     """The nodes of what is linear, a norm behind it folded in; and the output's shape."""
     if norm is not None and not (isinstance(norm, Norm) and isinstance(module, Synapse)):
         raise SpikestrapError(
@@ -160,38 +145,30 @@ def _shape_after(module: nn.Module, shape: Shape) -> Shape:
             raise SpikestrapError(f"does not take an input of shape {shape}: {reason}") from None
 
 
-def _synapse(synapse: Synapse, shape: Shape, norm: nn.Module | None) -> nir.NIRNode:
+def _synapse(synapse: Synapse, shape: Shape, norm: Norm | None) -> nir.NIRNode:
     layer = synapse.layer
-    weight = synapse.weight.detach().double().cpu()
-    bias = layer.bias
-    bias = bias.detach().double().cpu() if isinstance(bias, Tensor) else None
-    if isinstance(norm, Norm):
-        scale, shift = (part.detach().double().cpu() for part in norm.folded())
-        weight, bias = fold(weight, bias, scale, shift)
+    weight, bias = folded(synapse, norm)
     if isinstance(layer, nn.Linear):
         if bias is None:
-            return nir.Linear(weight=_float32(weight))
-        return nir.Affine(weight=_float32(weight), bias=_float32(bias))
+            return nir.Linear(weight=numbers(weight))
+        return nir.Affine(weight=numbers(weight), bias=numbers(bias))
     if isinstance(layer, nn.Conv2d):
         metadata = {} if bias is not None else {"bias": "none"}
         return nir.Conv2d(
             input_shape=shape[1:],
-            weight=_float32(weight),
+            weight=numbers(weight),
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,
             groups=layer.groups,
-            bias=_float32(torch.zeros(weight.shape[0]) if bias is None else bias),
+            bias=numbers(torch.zeros(weight.shape[0]) if bias is None else bias),
             metadata=metadata,
         )
     raise SpikestrapError(f"NIR has no node for {type(layer).__name__}")
 
 
 def _pooling(pooling: Pooling, after: Shape) -> list[nir.NIRNode]:
-    sizes = [
-        np.array((size,) * 2 if isinstance(size, int) else size)
-        for size in (pooling.pool.kernel_size, pooling.pool.stride, pooling.pool.padding)
-    ]
+    sizes = [np.array(size) for size in pooling.sizes]
     of_mean = pooling.factor * pooling.window  # its factor is that of the sum of a window
     if pooling.factor == 1:
         return [nir.SumPool2d(*sizes)]
@@ -205,17 +182,17 @@ def _element_wise(module: ElementWise, shape: Shape) -> nir.NIRNode:
     """weight * x + bias: a Scale; with a bias a diagonal Affine, or a 1 x 1 convolution."""
     weight, bias = (p.detach().cpu() for p in (module.weight, module.bias))
     if not bool((bias != 0).any()):
-        return nir.Scale(scale=_float32(weight.expand(shape).clone()))
+        return nir.Scale(scale=numbers(weight.expand(shape).clone()))
     if weight.ndim or bias.ndim:
         raise SpikestrapError("an input with weights of its own and a bias has no NIR node")
     metadata = {"block": "Input"}
-    diagonal = _float32(weight * torch.eye(min(shape[0], _MOST_SHIFTED + 1)))
+    diagonal = numbers(weight * torch.eye(min(shape[0], _MOST_SHIFTED + 1)))
     if shape[0] > _MOST_SHIFTED:
         raise SpikestrapError(
             f"its bias would take a matrix {shape[0]} x {shape[0]}, as NIR has no node for a "
             f"shift; expected at most {_MOST_SHIFTED} features, or bias 0"
         )
-    shift = _float32(bias.expand(shape[0]).clone())
+    shift = numbers(bias.expand(shape[0]).clone())
     if len(shape) == 1:
         return nir.Affine(weight=diagonal, bias=shift, metadata=metadata)
     return nir.Conv2d(
@@ -228,10 +205,3 @@ def _element_wise(module: ElementWise, shape: Shape) -> nir.NIRNode:
         bias=shift,
         metadata=metadata,
     )
-
-
-def _float32(values: Tensor) -> Array:
-    array = values.float().contiguous().numpy()
-    if not np.all(np.isfinite(array)):
-        raise SpikestrapError("its weights hold NaN or inf; expected finite numbers")
-    return array

@@ -15,6 +15,7 @@ from torch import nn
 
 from ...block import Affine, AvgPool, Block, Conv, Delay, Dense, Flatten, Input, Pool
 from ...errors import SpikestrapError, at
+from ...fixed import MAX_NEURONS
 from ...network import Network
 from ...neuron import Neuron
 from ...synapse import ElementWise, Pooling, Synapse
@@ -26,7 +27,6 @@ _LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Scale, nir.Flatten, *_POOLING
 _KNOWN = (nir.Input, nir.Output, nir.Delay, *_LINEAR, *CURRENT, *FIRING)
 # A torch layer on one linear node: the node, and the shape of its input and output.
 Step = tuple[str, nir.NIRNode, Shape, Shape]
-MAX_NEURONS = 2**24  # of a node; more than any chip has, and a file can claim any number
 MAX_DELAY = 2**20  # in steps
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from ...errors import SpikestrapError
 from ...files import write_file
-from ...network import Network, flat_input
+from ...network import Network
+from .. import writing
 from .check import check
-from .nodes import Graph, Shape, build
+from .nodes import Graph, build
 
 __all__ = ["write"]
 
@@ -51,7 +52,7 @@ def write(
     if not isinstance(net, Network):
         raise SpikestrapError(f"ONNX: expected a Network, got {type(net).__name__}")
     model = copy.deepcopy(net).cpu().float().eval()
-    shape = _input_shape(model, input_shape)
+    shape = writing.input_shape(model, input_shape, "ONNX")
     graph = Graph(onnx)
     ends = build(model, shape, graph)
     made = graph.model(shape, ends[-1])
@@ -72,15 +73,3 @@ def _package() -> Any:
             f"ONNX files need the package onnx ({error}): pip install 'spikestrap[onnx]'"
         ) from None
     return onnx
-
-
-def _input_shape(net: Network, given: Sequence[int] | None) -> Shape:
-    shape = flat_input(net.blocks) if given is None else tuple(given)
-    if shape is None:
-        raise SpikestrapError(
-            "ONNX: the shape of one input does not follow from the first block: "
-            "pass input_shape, (C,) or (C, H, W), without N"
-        )
-    if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise SpikestrapError(f"ONNX: input_shape must be (C,) or (C, H, W), got {given!r}")
-    return shape

@@ -10,7 +10,8 @@ import torch
 from ...block import Block
 from ...errors import SpikestrapError
 from ...network import Network
-from .nodes import End, Shape, rates_of
+from ..writing import Shape, probe
+from .nodes import End, rates_of
 
 _CLOSE = 1e-4
 _TIES = 0.01
@@ -26,8 +27,7 @@ def check(onnx: Any, content: bytes, model: Network, shape: Shape, ends: Sequenc
     onnx.checker.check_model(made)
     names = list(dict.fromkeys(name for name, _ in ends if name != "input"))
     made.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    strength = 2.0 ** torch.arange(-3, 5).view(-1, *[1] * len(shape))
-    x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0)) * strength
+    x = probe(shape)
     found = onnx.reference.ReferenceEvaluator(made).run(["logits", *names], {"input": x.numpy()})
     values = {"input": x, **{n: torch.tensor(v) for n, v in zip(names, found[1:], strict=True)}}
     before = "input"

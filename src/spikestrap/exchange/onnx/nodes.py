@@ -14,16 +14,15 @@ from ...block import Affine, AvgPool, Block, Dropout, Flatten, Upsample
 from ...errors import SpikestrapError, at
 from ...grid import BIAS, Grid
 from ...network import Network
-from ...norm import Norm, fold
+from ...norm import Norm
 from ...quantize import Quantizer
 from ...routine import Mode
 from ...synapse import ElementWise, Pooling, Synapse
+from ..writing import Shape, folded, numbers
 
 # Old enough for every runtime in use; Resize took its present form in 13.
 _OPSET, _IR = 17, 8
 
-Array = np.ndarray[Any, Any]
-Shape = tuple[int, ...]
 End = tuple[str, Shape]  # the name of a tensor and the shape of one sample of it
 
 
@@ -141,14 +140,14 @@ def _linear(
         factor = module.factor if quantizer is None else float(quantizer.pooling(module))
         return _pool(module, factor, x, shape, graph)
     if isinstance(module, ElementWise):
-        numbers = (module.weight, module.bias)
-        weight, bias = numbers if quantizer is None else quantizer.element_wise(module)
-        z = graph.node("Mul", x, graph.constant(_numbers(weight)))
-        z = graph.node("Add", z, graph.constant(_numbers(bias)))
+        both = (module.weight, module.bias)
+        weight, bias = both if quantizer is None else quantizer.element_wise(module)
+        z = graph.node("Mul", x, graph.constant(numbers(weight)))
+        z = graph.node("Add", z, graph.constant(numbers(bias)))
         return z if quantizer is None else _on_grid(z, BIAS, graph)
     if not isinstance(module, Synapse):
         raise SpikestrapError(f"there is no rule to write {type(module).__name__}")
-    parts = _folded(module, norm) if quantizer is None else quantizer.weights(module, norm)
+    parts = folded(module, norm) if quantizer is None else quantizer.weights(module, norm)
     return _synapse(module.layer, *parts, x, graph)
 
 
@@ -158,10 +157,7 @@ def _flatten(x: str, shape: Shape, graph: Graph) -> str:
 
 def _pool(pooling: Pooling, factor: float, x: str, shape: Shape, graph: Graph) -> str:
     """Sums of windows times the factor."""
-    kernel, stride, padding = (
-        (size, size) if isinstance(size, int) else tuple(size)
-        for size in (pooling.pool.kernel_size, pooling.pool.stride, pooling.pool.padding)
-    )
+    kernel, stride, padding = pooling.sizes
     sizes = {"kernel_shape": kernel, "strides": stride, "pads": padding * 2}
     if factor * pooling.window == 1:
         return graph.node("AveragePool", x, count_include_pad=1, **sizes)
@@ -178,26 +174,9 @@ def _on_grid(x: str, grid: Grid, graph: Graph) -> str:
     return graph.node("Clip", graph.node("Mul", rounded, step), low, high)
 
 
-def _folded(synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias with the norm in them, computed in float64."""
-    layer, bias = synapse.layer, synapse.bias
-    weight = synapse.weight.double()
-    bias = None if bias is None else bias.double()
-    if norm is None:
-        return weight, bias
-    scale, shift = (part.double() for part in norm.folded())
-    if not isinstance(layer, nn.ConvTranspose2d):
-        return fold(weight, bias, scale, shift)
-    if layer.groups != 1:
-        raise SpikestrapError(f"the norm of a convolution in {layer.groups} groups stays apart")
-    # A transposed convolution has its outputs second.
-    weight, bias = fold(weight.transpose(0, 1), bias, scale, shift)
-    return weight.transpose(0, 1), bias
-
-
 def _synapse(layer: nn.Module, weight: Tensor, bias: Tensor | None, x: str, graph: Graph) -> str:
     given = [weight] if bias is None else [weight, bias]
-    parts = [graph.constant(_numbers(part)) for part in given]
+    parts = [graph.constant(numbers(part)) for part in given]
     if isinstance(layer, nn.Linear):
         return graph.node("Gemm", x, *parts, transB=1)
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -220,11 +199,10 @@ def _curve(sampler: AnnSampler, z: str, axes: int, graph: Graph) -> str:
     curves, points = sampler.values.shape
     shape = (curves, *[1] * (axes - 1)) if curves > 1 else ()
     origin, width = (
-        graph.constant(_numbers(values).reshape(shape))
-        for values in (sampler.origin, sampler.width)
+        graph.constant(numbers(values).reshape(shape)) for values in (sampler.origin, sampler.width)
     )
     row = graph.constant((np.arange(curves) * points).reshape(shape), np.int64)
-    table, one = graph.constant(_numbers(sampler.values).ravel()), graph.constant(1, np.int64)
+    table, one = graph.constant(numbers(sampler.values).ravel()), graph.constant(1, np.int64)
     zero, cells, last = (graph.constant(value) for value in (0, points - 1, points - 2))
     place = graph.node("Div", graph.node("Sub", z, origin), width)
     inside = graph.node("Clip", place, zero, cells)
@@ -239,10 +217,3 @@ def _curve(sampler: AnnSampler, z: str, axes: int, graph: Graph) -> str:
     levels, half = graph.constant(sampler.time_steps), graph.constant(0.5)
     counts = graph.node("Floor", graph.node("Add", graph.node("Mul", rates, levels), half))
     return graph.node("Div", counts, levels)
-
-
-def _numbers(values: Tensor) -> Array:
-    array = values.detach().float().numpy()
-    if not np.all(np.isfinite(array)):
-        raise SpikestrapError("it holds NaN or inf; expected finite numbers")
-    return array
