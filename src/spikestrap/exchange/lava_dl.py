@@ -45,18 +45,18 @@ def load_state_dict(
         target.copy_(value)
 
 
-def _by_block(state: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+def _by_block(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """The tensors of each block of the checkpoint's one list of blocks, by their own names."""
     blocks: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
     lists = set()
     for key, value in state.items():
-        match = _KEY.fullmatch(str(key))
-        if match is None or not isinstance(value, Tensor):
+        match = _KEY.fullmatch(key)
+        if match is None:
             raise SpikestrapError(f"{key!r}: expected a tensor of a numbered block")
         if not torch.isfinite(value).all():
             raise SpikestrapError(f"{key}: expected finite numbers, got NaN or inf")
         lists.add(match["list"])
-        blocks[int(match["number"])][match["name"]] = value.float()
+        blocks[int(match["number"])][match["name"]] = value
     if len(lists) != 1:
         raise SpikestrapError(f"expected one list of blocks, got {sorted(lists)}")
     return [blocks[number] for number in sorted(blocks)]

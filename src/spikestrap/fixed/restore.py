@@ -126,10 +126,9 @@ def _check(made: Network, chip: Network) -> None:
     numbers = [n for n, layer in enumerate(chip.layers) if not isinstance(layer, layers.Flatten)]
     again = [layer for layer in made.layers if not isinstance(layer, layers.Flatten)]
     for number, ours in zip(numbers, again, strict=True):
-        theirs = chip.layers[number]
+        theirs, found = chip.layers[number], _values(ours)
         for name, expected in _values(theirs).items():
-            got = _values(ours)[name]
-            if not np.array_equal(got, expected):
+            if not np.array_equal(found[name], expected):
                 raise SpikestrapError(
                     f"layer {number} ({type(theirs).__name__}): its {name} has values that "
                     'precision="loihi" does not train with'
