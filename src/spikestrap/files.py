@@ -54,6 +54,35 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """What is in a file that may come from anywhere.
+
+    Raises:
+        SpikestrapError: it cannot be read, or has more than `limit` bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise SpikestrapError(f"{path}: expected at most {limit} bytes, got more")
+    return content
+
+
+def check_unpacked(path: Path, limit: int) -> None:
+    """To call before a zip is unpacked, which may be small and unpack to much.
+
+    Raises:
+        SpikestrapError: it unpacks to more than `limit` bytes. What cannot be read as a zip raises
+            what it does in zipfile.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > limit:
+        raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
+
+
 def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
     """The state dict in a file that `torch.save` wrote; it may come from anywhere.
 
@@ -61,11 +90,7 @@ def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
     is larger, damaged, or holds anything but plain tensors by name.
     """
     try:
-        # A zip may promise little and unpack to much: what it unpacks to is checked first.
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > limit:
-            raise SpikestrapError(f"{path}: expected at most {limit} bytes, unpacks to {size}")
+        check_unpacked(path, limit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a damaged pickle; what comes out is checked
             state = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SpikestrapError
-from ..files import write_file
+from ..files import read_file, write_file
 
 _MAX_BYTES = 10**8
 
@@ -238,13 +238,10 @@ def _number(value: float | None) -> float:
 
 
 def _read(path: Path, known: set[str]) -> dict[str, list[float | None]]:
+    content = read_file(path, _MAX_BYTES)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpikestrapError(f"{path}: expected at most {_MAX_BYTES} bytes")
-        head, *lines = path.read_text().splitlines() or [""]
+        head, *lines = content.decode().splitlines() or [""]
         rows = [[float(word) for word in line.split()] for line in lines]
-    except OSError as error:
-        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise SpikestrapError(f"{path}: expected columns of numbers: {error}") from error
     labels = head.removeprefix("#").split()

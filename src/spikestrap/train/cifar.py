@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import itertools
 import pickle
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import SpikestrapError
+from ..files import check_unpacked, read_file
 from .extras import require
 
 SHAPE, CLASSES = (3, 32, 32), 10
@@ -63,7 +63,7 @@ def read_part(folder: Path, part: str) -> Part:
 
 def read_binary(path: Path) -> Part:
     """A batch of CIFAR-10's binary version: records of a label and 3072 pixels, a byte each."""
-    content = np.frombuffer(_read(path), np.uint8)
+    content = np.frombuffer(read_file(path, _MAX_BYTES), np.uint8)
     if content.size == 0 or content.size % (1 + _PIXELS):
         raise SpikestrapError(
             f"{path}: expected records of {1 + _PIXELS} bytes, got {content.size} bytes"
@@ -74,7 +74,7 @@ def read_binary(path: Path) -> Part:
 
 def read_pickle(path: Path) -> Part:
     """A batch of CIFAR-10's Python version: a pickled dict of ``data`` and ``labels``."""
-    content = _read(path)
+    content = read_file(path, _MAX_BYTES)
     try:
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         fields = {_text(name): value for name, value in batch.items()}
@@ -131,24 +131,10 @@ def _part(path: Path, images: np.ndarray, labels: np.ndarray) -> Part:
     return Part(images.reshape(count, *SHAPE), labels)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(content) > _MAX_BYTES:
-        raise SpikestrapError(f"{path}: expected at most {_MAX_BYTES} bytes, got more")
-    return content
-
-
 def _read_npz(path: Path, dtypes: dict[str, type]) -> dict[str, np.ndarray]:
     """Flat arrays by name; sizes are checked before they are believed."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > _MAX_BYTES:
-            raise SpikestrapError(f"{path}: expected at most {_MAX_BYTES} bytes, unpacks to {size}")
+        check_unpacked(path, _MAX_BYTES)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in dtypes}
     except SpikestrapError:
