@@ -32,7 +32,39 @@ class Flatten(TimeLast):
         super().__init__(blocks.Flatten(), (), count_log)
 
 
-class Affine(TimeLast):
+class _Readout(TimeLast):
+    """A block with weights and no neuron."""
+
+    block: blocks.Affine
+
+    def __init__(
+        self,
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float,
+        weight_norm: bool,
+        mask: Tensor | None,
+        count_log: bool,
+    ) -> None:
+        name = type(self).__name__
+        made = self.family.blocks.Affine(
+            None,
+            check_count(in_neurons, "in_neurons", name),
+            check_count(out_neurons, "out_neurons", name),
+            bias=False,
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+        )
+        keep_only(made.synapse, mask, name)
+        super().__init__(made, (in_neurons,), count_log)
+
+    @property
+    def synapse(self) -> SynapseView:
+        """Its weights."""
+        return SynapseView(self.block.synapse)
+
+
+class Affine(_Readout):
     """The readout, without spikes: (N, in_neurons, T) to (N, out_neurons, T).
 
     In slayer with dynamics=True the output is the voltage of a neuron that never resets, else
@@ -49,8 +81,6 @@ class Affine(TimeLast):
     torch.Size([8, 10, 1])
     """
 
-    block: blocks.Affine
-
     def __init__(
         self,
         neuron_params: Params,
@@ -63,24 +93,15 @@ class Affine(TimeLast):
         mask: Tensor | None = None,
         count_log: bool = False,
     ) -> None:
+        super().__init__(in_neurons, out_neurons, weight_scale, weight_norm, mask, count_log)
         name = type(self).__name__
-        made = self.family.blocks.Affine(
-            None,
-            check_count(in_neurons, "in_neurons", name),
-            check_count(out_neurons, "out_neurons", name),
-            bias=False,
-            weight_scale=float(weight_scale),
-            weight_norm=weight_norm,
-        )
-        keep_only(made.synapse, mask, name)
-        super().__init__(made, (in_neurons,), count_log)
         on_chip = wants_chip(self.family, pre_hook_fx, name)
         if on_chip:
-            made.quantize()
+            self.block.quantize()
         self.membrane: Neuron | None = None
         if self.direct and dynamics:
             params = {**translate(neuron_params, self.family.learnable, name), "reset": "none"}
-            free, _ = split_neuron(params, made.neuron_type, name)
+            free, _ = split_neuron(params, self.block.neuron_type, name)
             self.membrane = ChipCUBA(free) if on_chip else free
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
@@ -89,13 +110,8 @@ class Affine(TimeLast):
         z = over_time(self.block, x)
         return z if self.membrane is None else _voltage(self.membrane, z)
 
-    @property
-    def synapse(self) -> SynapseView:
-        """Its weights."""
-        return SynapseView(self.block.synapse)
 
-
-class Output(TimeLast):
+class Output(_Readout):
     """The readout of sigma-delta layers, summed up over time: (N, in_neurons, T) to (N, out, T).
 
     >>> import torch
@@ -103,8 +119,6 @@ class Output(TimeLast):
     >>> sigma_delta.Output(dict(threshold=0.1, activation="relu"), 2, 3)(torch.rand(8, 2, 4)).shape
     torch.Size([8, 3, 4])
     """
-
-    block: blocks.Affine
 
     def __init__(
         self,
@@ -115,24 +129,10 @@ class Output(TimeLast):
         weight_norm: bool = False,
         count_log: bool = False,
     ) -> None:
-        name = type(self).__name__
-        made = self.family.blocks.Affine(
-            None,
-            check_count(in_neurons, "in_neurons", name),
-            check_count(out_neurons, "out_neurons", name),
-            bias=False,
-            weight_scale=float(weight_scale),
-            weight_norm=weight_norm,
-        )
-        super().__init__(made, (in_neurons,), count_log)
+        super().__init__(in_neurons, out_neurons, weight_scale, weight_norm, None, count_log)
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         return over_time(self.block, x).cumsum(0)
-
-    @property
-    def synapse(self) -> SynapseView:
-        """Its weights."""
-        return SynapseView(self.block.synapse)
 
 
 class Average(TimeLast):

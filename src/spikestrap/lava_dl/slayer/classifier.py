@@ -23,6 +23,11 @@ def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
     raise SpikestrapError(f"mode must be probability, softmax or logsoftmax, got {mode!r}")
 
 
+def by_class(spike: Tensor) -> Tensor:
+    """Spikes (N, ..., T) as (N, C, T)."""
+    return spike.reshape(len(spike), -1, spike.shape[-1])
+
+
 class Rate(nn.Module):
     """The class that fires most: spikes (N, C, T) or (N, ..., T) to classes (N,).
 
@@ -71,7 +76,7 @@ class MovingWindow(nn.Module):
 
     def confidence(self, spike: Tensor, mode: str | None = None) -> Tensor:
         """(N, C, T): rates over their sum over the classes, or their softmax or logsoftmax."""
-        rate = self.rate(spike.reshape(len(spike), -1, spike.shape[-1]))
+        rate = self.rate(by_class(spike))
         return _confidence(rate, self.mode if mode is None else mode, self.eps)
 
     def predict(self, spike: Tensor) -> Tensor:

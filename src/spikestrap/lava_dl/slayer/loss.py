@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import SpikestrapError
-from .classifier import MovingWindow, Rate
+from .classifier import MovingWindow, Rate, by_class
 from .utils.filter import FIR
 from .utils.time import replicate
 
@@ -43,7 +43,18 @@ class SpikeTime(nn.Module):
         return F.mse_loss(self.filter(input), self.filter(desired), reduction=self.reduction)
 
 
-class SpikeRate(nn.Module):
+class _OfRates(nn.Module):
+    """A loss of the rates over the whole run, or with moving_window of the last so many steps."""
+
+    def __init__(self, moving_window: int | None, reduction: str) -> None:
+        super().__init__()
+        self.window: Rate | MovingWindow = (
+            Rate() if moving_window is None else MovingWindow(moving_window)
+        )
+        self.reduction = reduction
+
+
+class SpikeRate(_OfRates):
     """Squared distance of the rates from true_rate for the label and false_rate for the others.
 
     moving_window: compare at each step the rates of the last so many; labels (N,) or (N, T).
@@ -61,23 +72,21 @@ class SpikeRate(nn.Module):
         moving_window: int | None = None,
         reduction: str = "sum",
     ) -> None:
-        super().__init__()
+        super().__init__(moving_window, reduction)
         for name, rate in (("true_rate", true_rate), ("false_rate", false_rate)):
             if not 0 <= rate <= 1:
                 raise SpikestrapError(f"SpikeRate: {name} must be in [0, 1], got {rate!r}")
-        self.true_rate, self.false_rate, self.reduction = true_rate, false_rate, reduction
-        self.window = None if moving_window is None else MovingWindow(moving_window)
+        self.true_rate, self.false_rate = true_rate, false_rate
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T); label: classes."""
-        input = input.reshape(len(input), -1, input.shape[-1])
-        hot = F.one_hot(_labels(label, input, self.window), input.shape[1]).movedim(-1, 1)
-        rate = Rate.rate(input) if self.window is None else self.window.rate(input)
+        rate = self.window.rate(by_class(input))
+        hot = F.one_hot(_labels(label, rate), rate.shape[1]).movedim(-1, 1)
         target = self.true_rate * hot + self.false_rate * (1 - hot)
         return F.mse_loss(rate, target.to(rate.dtype), reduction=self.reduction)
 
 
-class SpikeMax(nn.Module):
+class SpikeMax(_OfRates):
     """Negative log of the confidence in the label.
 
     moving_window: at each step, of the last so many; labels (N,) or (N, T). mode:
@@ -92,24 +101,21 @@ class SpikeMax(nn.Module):
     def __init__(
         self, moving_window: int | None = None, mode: str = "probability", reduction: str = "sum"
     ) -> None:
-        super().__init__()
+        super().__init__(moving_window, reduction)
         if mode not in ("probability", "softmax"):
             raise SpikestrapError(f"SpikeMax: mode must be probability or softmax, got {mode!r}")
-        self.window = None if moving_window is None else MovingWindow(moving_window)
-        self.mode, self.reduction = mode, reduction
+        self.mode = mode
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T); label: classes."""
-        input = input.reshape(len(input), -1, input.shape[-1])
-        confidence = Rate.confidence if self.window is None else self.window.confidence
         if self.mode == "softmax":
-            log_p = confidence(input, mode="logsoftmax")
+            log_p = self.window.confidence(input, mode="logsoftmax")
         else:  # a class that never fired has confidence 0: its log must stay finite
-            log_p = confidence(input, mode="probability").clamp_min(_SMALLEST).log()
-        return F.nll_loss(log_p, _labels(label, input, self.window), reduction=self.reduction)
+            log_p = self.window.confidence(input, mode="probability").clamp_min(_SMALLEST).log()
+        return F.nll_loss(log_p, _labels(label, log_p), reduction=self.reduction)
 
 
-class SpikeMoid(nn.Module):
+class SpikeMoid(_OfRates):
     """Binary cross-entropy of the sigmoid of (rate - theta) / alpha, class by class.
 
     label: 0 and 1, (N, C); with moving_window, at each step, also (N, C, T).
@@ -126,14 +132,12 @@ class SpikeMoid(nn.Module):
         alpha: float = 1,
         theta: float = 0,
     ) -> None:
-        super().__init__()
-        self.window = None if moving_window is None else MovingWindow(moving_window)
-        self.reduction, self.alpha, self.theta = reduction, alpha, theta
+        super().__init__(moving_window, reduction)
+        self.alpha, self.theta = alpha, theta
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T)."""
-        input = input.reshape(len(input), -1, input.shape[-1])
-        rate = Rate.rate(input) if self.window is None else self.window.rate(input)
+        rate = self.window.rate(by_class(input))
         if label.ndim < rate.ndim:
             label = replicate(label, input.shape[-1])
         return F.binary_cross_entropy_with_logits(
@@ -146,8 +150,8 @@ class SpikeMoid(nn.Module):
 _SMALLEST = 1e-12
 
 
-def _labels(label: Tensor, spikes: Tensor, window: MovingWindow | None) -> Tensor:
-    """Classes (N,), or (N, T) where there is a window."""
-    if window is None or label.ndim > 1:
+def _labels(label: Tensor, rate: Tensor) -> Tensor:
+    """Classes (N,) for rates (N, C), (N, T) for (N, C, T)."""
+    if rate.ndim == 2 or label.ndim > 1:
         return label
-    return replicate(label, spikes.shape[-1])
+    return replicate(label, rate.shape[-1])

@@ -12,7 +12,7 @@ from ....errors import SpikestrapError
 from ....grid import STATE
 from ....neuron import CUBA, ChipCUBA
 from ...neuron_params import SCALE, translate
-from ...timelast import time_first
+from ...timelast import time_first, time_last
 
 _P_SCALE = 4096  # decays on the chip over this
 _LEARNABLE = ("current_decay", "voltage_decay")
@@ -43,7 +43,7 @@ class Neuron(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Spikes of a run from rest."""
         spikes: Tensor = self.neuron(STATE(time_first(input, "Neuron")))
-        return spikes.movedim(0, -1)
+        return time_last(spikes)
 
     @property
     def device_params(self) -> dict[str, Any]:
