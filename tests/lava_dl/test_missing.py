@@ -1,4 +1,6 @@
 import importlib
+import operator
+import re
 
 import pytest
 
@@ -52,3 +54,19 @@ def test_other_names_are_plainly_not_there():
     assert not hasattr(slayer.utils, "nothing")
     with pytest.raises(ss.SpikestrapError, match="not called"):
         slayer.neuron.norm.MeanOnlyBatchNorm()
+
+
+@pytest.mark.parametrize("neuron", slayer.block.__all__)
+def test_blocks_to_use_instead_are_there(neuron):
+    named = []
+    for name in ("Affine", "ConvT", "KWTA", "Pool", "Recurrent", "Unpool"):
+        try:
+            getattr(getattr(slayer.block, neuron), name)
+        except ss.SpikestrapError as error:
+            path = re.search(r"(slayer|spikestrap)\.block\.([\w.]+)", str(error).split(": ", 1)[1])
+            named.append(path[2])
+            operator.attrgetter(path[2])(slayer.block if path[1] == "slayer" else ss.block)
+        except AttributeError:  # lava-dl has none either
+            continue
+    assert {f"{neuron}.ConvT", f"{neuron}.ComplexConvT"} & set(named)
+    assert "Upsample" in named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import SpikestrapError
@@ -29,3 +29,28 @@ def missing(module: str, instead: Mapping[str, str]) -> Callable[[str], Any]:
         )
 
     return __getattr__
+
+
+def missing_blocks(
+    module: str, time_first: Sequence[str] = ("ConvT", "KWTA", "Recurrent"), **more: str
+) -> Callable[[str], Any]:
+    """The same for the blocks of one neuron in slayer.
+
+    time_first: those that `spikestrap.block` has for that neuron. more: others, or other words.
+    """
+    there = f"spikestrap.block.{module.rpartition('.')[2]}"
+    instead = {name: f"{there}.{name}, time first" for name in time_first}
+    instead["TimeDecimation"] = "x.unflatten(-1, (-1, factor)).mean(-1) does it"
+    instead["Unpool"] = "spikestrap.block.Upsample repeats pixels, time first"
+    return missing(module, {**instead, **more})
+
+
+def missing_complex_blocks(module: str) -> Callable[[str], Any]:
+    """The same for a neuron whose blocks have complex weights."""
+    there = f"spikestrap.block.{module.rpartition('.')[2]}"
+    return missing_blocks(
+        module,
+        Affine="the readout has real weights here: slayer.block.cuba.Affine",
+        Pool=f"its weights are real here: {there}.Pool, time first",
+        ConvT=f"{there}.ComplexConvT, time first",
+    )

@@ -9,19 +9,10 @@ torch.Size([8, 10, 16])
 
 from ...bind import bind
 from ...families import ALIF
-from ...missing import missing
+from ...missing import missing_blocks
 
 __all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
 
 Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(ALIF, __name__, direct=True)
 
-__getattr__ = missing(
-    __name__,
-    {
-        "ConvT": "spikestrap.block.alif.ConvT, time first",
-        "KWTA": "spikestrap.block.alif.KWTA, time first",
-        "Recurrent": "spikestrap.block.alif.Recurrent, time first",
-        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
-        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
-    },
-)
+__getattr__ = missing_blocks(__name__)

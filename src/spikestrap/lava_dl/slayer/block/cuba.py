@@ -8,19 +8,12 @@ torch.Size([8, 10, 16])
 
 from ...bind import bind
 from ...families import CUBA
-from ...missing import missing
+from ...missing import missing_blocks
 
 __all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
 
 Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct=True)
 
-__getattr__ = missing(
-    __name__,
-    {
-        "ConvT": "a chip has none; spikestrap.block.cuba.ConvT is float, time first",
-        "KWTA": "spikestrap.block.cuba.KWTA, time first",
-        "Recurrent": "spikestrap.block.cuba.Recurrent, time first",
-        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
-        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
-    },
+__getattr__ = missing_blocks(
+    __name__, ConvT="a chip has none; spikestrap.block.cuba.ConvT is float, time first"
 )

@@ -8,21 +8,10 @@ torch.Size([8, 10, 16])
 
 from ...bind import RESONATOR, bind
 from ...families import RF
-from ...missing import missing
+from ...missing import missing_complex_blocks
 
 __all__ = ["Average", "Conv", "Dense", "Flatten", "Input"]
 
 Input, Dense, Conv, Flatten, Average = bind(RF, __name__, direct=True, surfaces=RESONATOR)
 
-__getattr__ = missing(
-    __name__,
-    {
-        "Affine": "the readout has real weights here: slayer.block.cuba.Affine",
-        "Pool": "its weights are real here: spikestrap.block.rf.Pool, time first",
-        "ConvT": "spikestrap.block.rf.ComplexConvT, time first",
-        "KWTA": "spikestrap.block.rf.KWTA, time first",
-        "Recurrent": "spikestrap.block.rf.Recurrent, time first",
-        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
-        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
-    },
-)
+__getattr__ = missing_complex_blocks(__name__)

@@ -9,7 +9,7 @@ torch.Size([8, 10, 16])
 from ...bind import SIGMA_DELTA as _SURFACES
 from ...bind import bind
 from ...families import SIGMA_DELTA
-from ...missing import missing
+from ...missing import missing_blocks
 
 __all__ = ["Average", "Conv", "Dense", "Flatten", "Input", "Output", "Pool"]
 
@@ -17,11 +17,4 @@ Input, Dense, Conv, Pool, Flatten, Average, Output = bind(
     SIGMA_DELTA, __name__, direct=True, surfaces=_SURFACES
 )
 
-__getattr__ = missing(
-    __name__,
-    {
-        "ConvT": "spikestrap.block.sigma_delta.ConvT, time first",
-        "TimeDecimation": "x.unflatten(-1, (-1, factor)).mean(-1) does it",
-        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
-    },
-)
+__getattr__ = missing_blocks(__name__, ("ConvT",))
