@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
+from tests.test_docs import blocks
+
 DOCS = Path(__file__).parents[2] / "docs" / "hardware.md"
 
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(blocks) == 4
-    exec("\n".join(blocks), {})
+    code = [code for _, code in blocks(DOCS, ("python",))]
+    assert len(code) == 4
+    exec("\n".join(code), {})
     names = {"network.net", "network.onnx", "recurrent.net"}
     assert {path.name for path in tmp_path.iterdir()} == names
 

@@ -1,9 +1,9 @@
 """What docs/from-lava-dl.md shows runs, in one scope from top to bottom."""
 
-import re
 from pathlib import Path
 
 import pytest
+from tests.test_docs import blocks
 
 DOCS = Path(__file__).parents[2] / "docs" / "from-lava-dl.md"
 
@@ -11,10 +11,10 @@ DOCS = Path(__file__).parents[2] / "docs" / "from-lava-dl.md"
 @pytest.mark.filterwarnings("ignore::spikestrap.SpikestrapWarning")
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    code = [code for _, code in blocks(DOCS, ("python",))]
+    assert len(code) == 5
     scope = {"__name__": "example"}
-    exec("\n".join(blocks), scope)
+    exec("\n".join(code), scope)
     assert len(scope["stats"].training.loss_log) == 2
     assert (tmp_path / "network.net").exists()
     weight = scope["net"].blocks[1].synapse.weight
