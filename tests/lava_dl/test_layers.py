@@ -132,6 +132,14 @@ def test_float_weights_where_asked_for():
         (lambda: cuba.Input(NEURON).shape, "at the first forward"),
         (lambda: cuba.Conv(NEURON, 1, 1, 3).export_hdf5(None), "run one batch first"),
         (lambda: to_network([torch.nn.Linear(1, 1)]), "layer 0: expected a block"),
+        (
+            lambda: to_network([direct.Affine(NEURON, 2, 2)]),
+            "layer 0: Affine reads out voltages, which no block of a Network does",
+        ),
+        (
+            lambda: to_network([slayer.block.sigma_delta.Output({"threshold": 0.1}, 2, 2)]),
+            "layer 0: Output sums up over time, which no block of a Network does",
+        ),
     ],
 )
 def test_what_is_not_there_says_so(make, message):

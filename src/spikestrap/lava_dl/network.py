@@ -15,7 +15,8 @@ def to_network(layers: Iterable[nn.Module], time_steps: int | None = None) -> Ne
     """A `spikestrap.Network` of the blocks inside those of lava-dl's surface, shared with them.
 
     layers: such as the script's `net.blocks`. time_steps: as for `Network`, which takes pixels
-    in [0, 1] where the script's Input block got them in [-1, 1].
+    in [0, 1] where the script's Input block got them in [-1, 1]. Raises SpikestrapError for a
+    layer that does more than the block inside it: a readout of voltages or of running sums.
 
     >>> import torch, spikestrap as ss
     >>> from spikestrap.lava_dl import bootstrap
@@ -34,6 +35,11 @@ def to_network(layers: Iterable[nn.Module], time_steps: int | None = None) -> Ne
             raise SpikestrapError(
                 f"layer {number}: expected a block of spikestrap.lava_dl, "
                 f"got {type(layer).__name__}"
+            )
+        if layer.adds is not None:
+            raise SpikestrapError(
+                f"layer {number}: {type(layer).__name__} {layer.adds}, which no block of a Network "
+                "does; keep lava-dl's blocks for it"
             )
         found.append(layer.block)
     on_chip = any(getattr(block, "quantizer", None) is not None for block in found)

@@ -103,6 +103,7 @@ class Affine(_Readout):
             params = {**translate(neuron_params, self.family.learnable, name), "reset": "none"}
             free, _ = split_neuron(params, self.block.neuron_type, name)
             self.membrane = ChipCUBA(free) if on_chip else free
+            self.adds = "reads out voltages"
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         if not mode.spiking:
@@ -130,6 +131,8 @@ class Output(_Readout):
         count_log: bool = False,
     ) -> None:
         super().__init__(in_neurons, out_neurons, weight_scale, weight_norm, None, count_log)
+
+    adds = "sums up over time"
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         return over_time(self.block, x).cumsum(0)

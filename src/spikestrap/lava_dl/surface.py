@@ -57,6 +57,8 @@ class TimeLast(nn.Module):
 
     family: ClassVar[Family]
     direct: ClassVar[bool]
+    # What it does besides running the block, in words; None: the block alone gives the same.
+    adds: str | None = None
 
     input_sizes: Tensor
 
