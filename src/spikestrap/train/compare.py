@@ -20,7 +20,7 @@ from ..routine import LayerMode, Mode
 from ..unit import units_of
 from .compare_report import write_comparison
 from .data import Arrays, Splits, load
-from .evaluate import default_device, evaluate
+from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
 from .loop import Progress, fit, measure
 from .options import Options, whole_number
@@ -198,13 +198,9 @@ def _train(
 
 def _over_time_steps(net: nn.Module, test: Arrays) -> dict[int, float]:
     assert isinstance(net, Network)
-    own = net.time_steps
-    accuracies = {}
-    for steps in sorted({*TIME_STEPS, own or 1}):
-        net.time_steps = steps
-        accuracies[steps] = evaluate(net, test, Mode.SNN)
-    net.time_steps = own
-    return accuracies
+    wanted = sorted({*TIME_STEPS, net.time_steps or 1})
+    accuracy = accuracy_over_time(net, test, wanted[-1])
+    return {steps: accuracy[steps - 1] for steps in wanted}
 
 
 class _Watch:
