@@ -18,7 +18,7 @@ from ..errors import SpikestrapError
 from ..network import Network
 from ..routine import LayerMode, Mode
 from ..unit import units_of
-from .compare_report import write_comparison
+from .compare_report import comparison_name, write_comparison
 from .data import Arrays, Splits, load
 from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
@@ -87,7 +87,7 @@ def compare(
     steps = made_by.time_steps if time_steps is None else time_steps
     made_by.network(steps)  # says what is wrong with T before data are read
     splits = load(made_by.data, data, seed)
-    path = prepare_run(Path("runs") / f"compare-{name}-T{steps}-s{seed}" if out is None else out)
+    path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
     device = default_device()
     methods: dict[str, dict[str, Any]] = {}
