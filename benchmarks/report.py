@@ -122,7 +122,7 @@ def _plain(value: Any) -> str:
         return "(" + ", ".join(f"{key} {_plain(each)}" for key, each in value.items()) + ")"
     if isinstance(value, list):
         return "(" + ", ".join(map(_plain, value)) + ")"
-    return str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(title: str, rows: dict[str, tuple[float, float, float]]) -> str:
