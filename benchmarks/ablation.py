@@ -19,11 +19,8 @@ from typing import Any
 import torch
 from accuracy import spread
 
-from spikestrap.routine import Mode
 from spikestrap.train import Arrays, Splits, fit, mnist, recipe
-from spikestrap.train.compare import options_for, relu_twin
-from spikestrap.train.evaluate import evaluate
-from spikestrap.train.loop import measure
+from spikestrap.train.compare import numbers, options_for, relu_twin
 from spikestrap.train.models import NEURON, mlp
 from spikestrap.train.recipes import LOW_LATENCY
 
@@ -66,18 +63,12 @@ def run(
     neuron = {**NEURON, **parts.get("neuron", {})}
     torch.manual_seed(seed)
     net: torch.nn.Module = mlp(PIXELS, HIDDEN, neuron, **arguments)(time_steps, "float")
-    is_relu = change == "ReLU twin"
-    if is_relu:
+    if change == "ReLU twin":
         net = relu_twin(net)
     start = time.perf_counter()
     fit(net, splits, options, seed)
     seconds = time.perf_counter() - start
-    found: dict[str, Any] = {"snn_accuracy": None, "gap": None}
-    if is_relu:
-        found["ann_accuracy"] = evaluate(net, part, Mode.ANN)
-    else:
-        found, _ = measure(net, part)
-    return {**found, "epochs": options.epochs, "seconds": seconds}
+    return {**numbers(net, part), "epochs": options.epochs, "seconds": seconds}
 
 
 def row(change: str, time_steps: int, results: list[dict[str, Any]]) -> str:

@@ -22,9 +22,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 # In the page's order. Those that train, and measure accuracies, have pages of their own.
-BENCHMARKS = tuple(
-    name for name in ("neuron", "compiled", "step", "foreign") if (HERE / f"{name}.py").is_file()
-)
+BENCHMARKS = ("neuron", "compiled", "step", "foreign")
 # What is in a result beside its ratios and the facts of its setting.
 NOT_FACTS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 
@@ -124,7 +122,7 @@ def _plain(value: Any) -> str:
         return "(" + ", ".join(f"{key} {_plain(each)}" for key, each in value.items()) + ")"
     if isinstance(value, list):
         return "(" + ", ".join(map(_plain, value)) + ")"
-    return str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(title: str, rows: dict[str, tuple[float, float, float]]) -> str:

@@ -539,7 +539,8 @@ class TestSettings:
 class TestPlot:
     @pytest.fixture(autouse=True)
     def _no_window(self):
-        plt = pytest.importorskip("matplotlib.pyplot")
+        import matplotlib.pyplot as plt
+
         before = mpl.get_backend()
         plt.switch_backend("Agg")
         yield

@@ -6,9 +6,10 @@ import torch
 
 import spikestrap as ss
 from spikestrap.report import measure as measuring
-from spikestrap.report.measure import logits_over_time, measure
+from spikestrap.report.measure import measure
 from spikestrap.train import evaluate, load_run
 from spikestrap.train.data import Arrays, Splits, digits
+from spikestrap.train.evaluate import logits_over_time
 
 NEURON = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "subtract", "v_init": 0.5}
 

@@ -111,6 +111,13 @@ def test_its_command_trains_the_same_again(report, tmp_path):
     assert again["snn_accuracy"] == report.records.result.snn_accuracy
 
 
+def test_its_command_names_the_patience_if_there_was_one(report):
+    assert "--patience" not in command(report)
+    options = {**report.config["options"], "patience": 3}
+    patient = dataclasses.replace(report, config={**report.config, "options": options})
+    assert "--patience 3" in command(patient)
+
+
 def test_a_precision_other_than_the_recipes_is_named(report):
     assert "--chip" not in command(report)
     assert "--chip loihi" in command(dataclasses.replace(report, precision="loihi"))

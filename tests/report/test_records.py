@@ -36,18 +36,18 @@ def test_a_run_of_an_early_version(run, edit):
 @pytest.mark.parametrize("folder", ["run", "compare-digits-mlp-T4-s0"])
 def test_the_speed_up_of_a_comparison(run, folder):
     """Direct training was at its best after 7 s, bootstrap as good after 2 s."""
-    assert read_speed_up(run, "digits-mlp-T4-s0") is None
+    assert read_speed_up(run, "digits-mlp", 4, 0) is None
     methods = {"direct": {"seconds_to_direct": 7.0}, "bootstrap": {"seconds_to_direct": 2.0}}
     (run.parent / folder).mkdir(exist_ok=True)
     file = run.parent / folder / "compare.json"
     file.write_text(json.dumps({"methods": methods}))
-    assert read_speed_up(run, "digits-mlp-T4-s0") == 3.5
+    assert read_speed_up(run, "digits-mlp", 4, 0) == 3.5
     methods["bootstrap"]["seconds_to_direct"] = None
     file.write_text(json.dumps({"methods": methods}))
-    assert read_speed_up(run, "digits-mlp-T4-s0") is None
+    assert read_speed_up(run, "digits-mlp", 4, 0) is None
     file.write_text("{}")
     with pytest.raises(ss.SpikestrapError, match="methods: expected an object, got null"):
-        read_speed_up(run, "digits-mlp-T4-s0")
+        read_speed_up(run, "digits-mlp", 4, 0)
 
 
 def test_a_network_without_curves(run, edit):

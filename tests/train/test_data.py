@@ -3,6 +3,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 import torch
 from tests.train.test_cifar import write_npz
@@ -108,8 +109,6 @@ class TestMnist:
             mnist(write_mnist(tmp_path, train=1))
 
     def test_a_failed_download_points_to_data(self, monkeypatch, tmp_path):
-        pooch = pytest.importorskip("pooch")
-
         def retrieve(*args, **kwargs):
             raise ConnectionError("no network\nand more lines")
 
@@ -119,7 +118,6 @@ class TestMnist:
             mnist(None)
 
     def test_a_download_is_cached_and_checked(self, monkeypatch, tmp_path):
-        pooch = pytest.importorskip("pooch")
         asked = []
 
         def retrieve(url, known_hash, fname, path):

@@ -4,7 +4,7 @@ from torch import nn
 
 import spikestrap as ss
 from spikestrap.train.data import Arrays
-from spikestrap.train.evaluate import EventRate, evaluate
+from spikestrap.train.evaluate import EventRate, accuracy_over_time, evaluate
 
 NEURON = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.0, "reset": "subtract"}
 
@@ -35,6 +35,22 @@ def test_the_network_is_left_as_it_was():
         net.train(training)
         evaluate(net, arrays, ss.Mode.SNN)
         assert net.training is training
+
+
+@pytest.mark.parametrize("batch_size", [7, 100])
+def test_accuracy_over_time_is_that_of_each_number_of_steps(batch_size):
+    net = ss.Network(
+        ss.block.cuba.Dense(NEURON, 5, 8, weight_scale=4.0),
+        ss.block.cuba.Affine(NEURON, 8, 3),
+        time_steps=2,
+    )
+    images = Arrays(torch.rand(40, 5), torch.randint(3, (40,)))
+    found = accuracy_over_time(net, images, 6, batch_size)
+    assert (net.training, net.time_steps) == (True, 2)
+    assert len(set(found)) > 1
+    for steps, accuracy in enumerate(found, start=1):
+        net.time_steps = steps
+        assert accuracy == evaluate(net, images, ss.Mode.SNN)
 
 
 def test_event_rate_weighs_units_by_their_neurons():

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..block import Affine
 from ..diagnosis import LayerDiagnosis, diagnose
 from ..errors import NotFittedError
 from ..network import Network
 from ..operations import Cost, cost
 from ..routine import Mode
 from ..train.data import Arrays, Splits
-from ..train.evaluate import device_of, evaluate
+from ..train.evaluate import accuracy_over_time, device_of, evaluate, logits_over_time
 from ..train.history import mean_curve
 from ..unit import units_of
 
@@ -226,38 +225,10 @@ def _confusion(true: Tensor, said: Tensor, classes: int) -> Array:
 
 
 def _sweep(net: Network, images: Arrays, steps: int) -> Sweep:
-    right = torch.zeros(steps)
-    for x, y in zip(images.x.split(_BATCH), images.y.split(_BATCH), strict=True):
-        said = logits_over_time(net, x, steps).argmax(2)
-        right += (said == y).sum(1)
     ann = None
     with contextlib.suppress(NotFittedError):
         ann = evaluate(net, images, Mode.ANN)
-    return Sweep((100 * right / len(images)).tolist(), ann, len(images))
-
-
-@torch.no_grad()
-def logits_over_time(net: Network, x: Tensor, steps: int) -> Tensor:
-    """Logits (steps, N, classes) after each of so many steps, in one run.
-
-    Nothing runs backwards in time: the first t steps of a long run are the run of t steps, and
-    the readout reads the mean of what has arrived.
-    """
-    *_, readout = net.blocks
-    assert isinstance(readout, Affine)
-    arrived: list[Tensor] = []
-    own, net.time_steps = net.time_steps, steps
-    hook = readout.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
-    try:
-        net(x.to(device_of(net)), Mode.SNN)
-    finally:
-        hook.remove()
-        net.time_steps = own
-    (spikes,) = arrived
-    count = torch.arange(1, steps + 1, device=spikes.device).view(-1, *[1] * (spikes.ndim - 1))
-    means = spikes.float().cumsum(0) / count
-    logits: Tensor = readout(means.flatten(0, 1))
-    return logits.view(steps, len(x), -1).cpu()
+    return Sweep(accuracy_over_time(net, images, steps), ann, len(images))
 
 
 @torch.no_grad()

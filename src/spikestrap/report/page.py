@@ -11,6 +11,7 @@ from typing import Any
 from ..operations import ADDITION_PJ, MAC_PJ
 from ..train.extras import require
 from ..train.recipes import recipe
+from ..train.run import OWN_OPTIONS
 from . import figures
 from .example import example
 from .gather import ORDER, Report
@@ -100,7 +101,7 @@ def command(report: Report) -> str:
     """The command line that trains the same again."""
     words = ["spikestrap", "train", report.name, "--time-steps", report.time_steps]
     options = report.config.get("options")
-    for key in ("epochs", "batch_size"):
+    for key in OWN_OPTIONS:
         if isinstance(options, dict) and isinstance(options.get(key), int):
             words += [f"--{key.replace('_', '-')}", options[key]]
     if report.precision != recipe(report.name).precision:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SpikestrapError
+from ..train.compare_report import COMPARISON, comparison_name
 from ..train.history import FittedCurve
 from ..train.loop import Epoch
 from ..train.run import CURVES, HISTORY, RESULT, read_json
 
 _LARGEST = 1e15  # of any number: more is damage
 _PERCENT = (0.0, 100.0)
-COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,16 @@ def read_records(path: Path) -> Records:
     return Records(result, epochs, best_epoch, curves)
 
 
-def read_speed_up(run: Path, name: str) -> float | None:
+def read_speed_up(run: Path, recipe: str, time_steps: int, seed: int) -> float | None:
     """How many times sooner bootstrap was as accurate as direct training at its best.
 
     From the comparison in the run's folder, or in the folder beside it that `compare` makes by
     default for the same training; None where there is none, or bootstrap never was.
 
-    run: the run's folder. name: what the run would be called by default, "<recipe>-T<T>-s<seed>".
+    run: the run's folder. recipe, time_steps, seed: what it trained.
     """
-    for folder in (run, run.resolve().parent / f"compare-{name}"):
+    beside = run.resolve().parent / comparison_name(recipe, time_steps, seed)
+    for folder in (run, beside):
         path = folder / COMPARISON
         if path.exists():
             methods = _Entry(read_json(path), str(path)).entry("methods")

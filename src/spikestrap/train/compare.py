@@ -18,9 +18,9 @@ from ..errors import SpikestrapError
 from ..network import Network
 from ..routine import LayerMode, Mode
 from ..unit import units_of
-from .compare_report import write_comparison
+from .compare_report import comparison_name, write_comparison
 from .data import Arrays, Splits, load
-from .evaluate import default_device, evaluate
+from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
 from .loop import Progress, fit, measure
 from .options import Options, whole_number
@@ -87,7 +87,7 @@ def compare(
     steps = made_by.time_steps if time_steps is None else time_steps
     made_by.network(steps)  # says what is wrong with T before data are read
     splits = load(made_by.data, data, seed)
-    path = prepare_run(Path("runs") / f"compare-{name}-T{steps}-s{seed}" if out is None else out)
+    path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
     device = default_device()
     methods: dict[str, dict[str, Any]] = {}
@@ -181,30 +181,33 @@ def _train(
     watch = _Watch(method, on_progress)
     fit(net, splits, options, seed, watch)
     result: dict[str, Any] = {"epochs": options.epochs, "seconds": watch.seconds}
-    if method == "ann":
-        ann = evaluate(net, splits.test, Mode.ANN)
-        spiking = {"snn_accuracy": None, "ann_accuracy": ann, "gap": None, "event_rate": None}
+    over_time_steps: dict[int, float] = {}
+    if isinstance(net, Network):
+        over_time_steps = _over_time_steps(net, splits.test)
+    else:
         for point in watch.points:
             # It is the same in both modes; in which it was validated does not matter.
             point["ann_accuracy"], point["snn_accuracy"] = point["snn_accuracy"], None
-        return {**result, **spiking, "over_time": watch.points, "over_time_steps": {}}
     return {
         **result,
-        **measure(net, splits.test)[0],
+        **numbers(net, splits.test),
         "over_time": watch.points,
-        "over_time_steps": _over_time_steps(net, splits.test),
+        "over_time_steps": over_time_steps,
     }
 
 
-def _over_time_steps(net: nn.Module, test: Arrays) -> dict[int, float]:
-    assert isinstance(net, Network)
-    own = net.time_steps
-    accuracies = {}
-    for steps in sorted({*TIME_STEPS, own or 1}):
-        net.time_steps = steps
-        accuracies[steps] = evaluate(net, test, Mode.SNN)
-    net.time_steps = own
-    return accuracies
+def numbers(net: nn.Module, arrays: Arrays) -> dict[str, Any]:
+    """snn_accuracy, ann_accuracy, gap and event_rate; of a `ReluTwin` its accuracy, else None."""
+    if isinstance(net, ReluTwin):
+        ann = evaluate(net, arrays, Mode.ANN)
+        return {"snn_accuracy": None, "ann_accuracy": ann, "gap": None, "event_rate": None}
+    return measure(net, arrays)[0]
+
+
+def _over_time_steps(net: Network, test: Arrays) -> dict[int, float]:
+    wanted = sorted({*TIME_STEPS, net.time_steps or 1})
+    accuracy = accuracy_over_time(net, test, wanted[-1])
+    return {steps: accuracy[steps - 1] for steps in wanted}
 
 
 class _Watch:

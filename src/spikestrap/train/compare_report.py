@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import write_file
-from .extras import require
+from .curves import new_figure
+from .run import run_name
 
+COMPARISON = "compare.json"
 COLUMNS = (
     "method", "epochs", "seconds", "seconds to direct's best", "SNN %", "ANN %", "gap, points",
     "event rate",
 )  # fmt: skip
+
+
+def comparison_name(recipe: str, time_steps: int, seed: int) -> str:
+    """What the folder of a comparison is called by default."""
+    return f"compare-{run_name(recipe, time_steps, seed)}"
 
 
 def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
@@ -24,7 +31,7 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
         path: the folder.
         result: what `compare` returns.
     """
-    write_file(path / "compare.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_file(path / COMPARISON, (json.dumps(result, indent=2) + "\n").encode())
     write_file(path / "compare.png", _figure(result))
     write_file(path / "compare.md", _text(result).encode())
 
@@ -50,17 +57,18 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ("---",) * len(columns), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _text(result: Mapping[str, Any]) -> str:
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows(result)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     spiking = {name: m for name, m in result["methods"].items() if m["over_time_steps"]}
     steps = list(next(iter(spiking.values()))["over_time_steps"])
-    by_steps = [("SNN %", *(f"T = {t}" for t in steps)), ("---",) * (len(steps) + 1)]
-    by_steps += [
+    by_steps = [
         (name, *(_number(method["over_time_steps"][t], 2) for t in steps))
         for name, method in spiking.items()
     ]
-    over_steps = "\n".join("| " + " | ".join(line) + " |" for line in by_steps)
     budget = result["budget"]
     limit = "the same epochs" if budget is None else f"{budget:g} seconds of training each"
     return f"""# {result["recipe"]}, T = {result["time_steps"]}, four ways to train it
@@ -68,20 +76,18 @@ def _text(result: Mapping[str, Any]) -> str:
 Seed {result["seed"]}, {limit}. Accuracies are those of the test part, seconds those of training
 without validation. Direct's best is the highest accuracy of direct training on the validation part.
 
-{table}
+{_table(COLUMNS, rows(result))}
 
 The same networks, run for other numbers of time steps than they were trained for:
 
-{over_steps}
+{_table(("SNN %", *(f"T = {t}" for t in steps)), by_steps)}
 
 ![Accuracy over time and over T](compare.png)
 """
 
 
 def _figure(result: Mapping[str, Any]) -> bytes:
-    # Not through pyplot: it would pick a backend and keep global state.
-    matplotlib = require("matplotlib.figure", "the report")
-    figure = matplotlib.Figure(figsize=(10.0, 4.0), layout="constrained")
+    figure = new_figure(10.0, 4.0, "the plot of a comparison")
     over_time, over_steps = figure.subplots(1, 2)
     for number, (name, method) in enumerate(result["methods"].items()):
         kind = "ann_accuracy" if method["snn_accuracy"] is None else "snn_accuracy"

@@ -1,4 +1,4 @@
-"""The transfer curves of a network as one matplotlib figure, for loggers that take figures."""
+"""Figures by matplotlib: the transfer curves of a network, for loggers that take figures."""
 
 import math
 from typing import Any
@@ -11,7 +11,8 @@ def curve_figure(units: list[tuple[str, Curved]]) -> Any:
     """A matplotlib figure of each unit's sampled points and curve."""
     columns = min(3, max(1, len(units)))
     rows = max(1, math.ceil(len(units) / columns))
-    figure, all_axes = _figure(rows, columns, width=4.0 * columns, height=3.2 * rows)
+    figure = new_figure(4.0 * columns, 3.2 * rows, "a figure of the curves")
+    all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in all_axes[len(units) :]:
         axes.set_axis_off()
     for (name, unit), axes in zip(units, all_axes, strict=False):
@@ -23,8 +24,8 @@ def curve_figure(units: list[tuple[str, Curved]]) -> Any:
     return figure
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+def new_figure(width: float, height: float, purpose: str) -> Any:
+    """An empty matplotlib figure, in inches; purpose: what for, should matplotlib be missing."""
     # Not through pyplot: it would pick a backend and keep global state.
-    matplotlib = require("matplotlib.figure", "a figure of the curves")
-    figure = matplotlib.Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    matplotlib = require("matplotlib.figure", purpose)
+    return matplotlib.Figure(figsize=(width, height), layout="constrained")

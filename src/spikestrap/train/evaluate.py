@@ -8,6 +8,8 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
+from ..block import Affine
+from ..network import Network
 from ..routine import Mode
 from ..unit import units_of
 from .data import Arrays
@@ -34,6 +36,52 @@ def evaluate(net: nn.Module, arrays: Arrays, mode: Mode, batch_size: int = 256) 
     finally:
         net.train(training)
     return 100 * right / len(arrays)
+
+
+def accuracy_over_time(
+    net: Network, arrays: Arrays, steps: int, batch_size: int = 256
+) -> list[float]:
+    """The share of the images that the SNN classifies right after 1, 2, ... steps, in percent.
+
+    Args:
+        net: see `logits_over_time`; evaluated in eval mode, and left as it was found.
+        arrays: at least one image.
+        steps: how many.
+        batch_size: images at a time.
+    """
+    training = net.training
+    net.eval()
+    right = torch.zeros(steps, dtype=torch.int64)
+    try:
+        for x, y in zip(arrays.x.split(batch_size), arrays.y.split(batch_size), strict=True):
+            right += (logits_over_time(net, x, steps).argmax(2) == y).sum(1)
+    finally:
+        net.train(training)
+    return [100 * count / len(arrays) for count in right.tolist()]
+
+
+@torch.no_grad()
+def logits_over_time(net: Network, x: Tensor, steps: int) -> Tensor:
+    """Logits (steps, N, classes) after each of so many steps, in one run.
+
+    Nothing runs backwards in time: the first t steps of a long run are the run of t steps, and
+    the readout reads the mean of what has arrived. net: takes static images and ends in a readout.
+    """
+    *_, readout = net.blocks
+    assert isinstance(readout, Affine)
+    arrived: list[Tensor] = []
+    own, net.time_steps = net.time_steps, steps
+    hook = readout.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
+    try:
+        net(x.to(device_of(net)), Mode.SNN)
+    finally:
+        hook.remove()
+        net.time_steps = own
+    (spikes,) = arrived
+    count = torch.arange(1, steps + 1, device=spikes.device).view(-1, *[1] * (spikes.ndim - 1))
+    means = spikes.float().cumsum(0) / count
+    logits: Tensor = readout(means.flatten(0, 1))
+    return logits.view(steps, len(x), -1).cpu()
 
 
 def device_of(net: nn.Module) -> torch.device:

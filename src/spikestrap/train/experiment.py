@@ -29,6 +29,7 @@ from .run import (
     load_config,
     load_run,
     prepare_run,
+    run_name,
     save_config,
     save_run,
 )
@@ -87,7 +88,7 @@ def train(
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)
     net = made_by.network(steps, precision)
-    path = Path("runs") / f"{name}-T{steps}-s{seed}" if out is None else out
+    path = Path("runs") / run_name(name, steps, seed) if out is None else out
     run = Run(path, made_by, options, steps, seed, data, net)
     return _train(run, hardware, logger, on_progress, fresh=True)
 

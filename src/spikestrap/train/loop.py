@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from .extras import require
 from .hardware import Hardware
 from .history import FittedCurve
 from .options import Options
+
+if TYPE_CHECKING:  # Lightning takes a second to import: only where something trains
+    import lightning.pytorch as pl
 
 LOGGERS = ("tensorboard", "csv")
 _EVALUATION_BATCH = 256
@@ -132,7 +135,7 @@ def fit(
     Raises:
         SpikestrapError: the loss is no longer finite, or a checkpoint is another training's.
     """
-    pl = require("lightning.pytorch", "training")
+    lightning = require("lightning.pytorch", "training")
     from .callback import BootstrapCallback
     from .checkpoint import Checkpoints, WholeFiles
     from .module import BootstrapModule
@@ -152,21 +155,20 @@ def fit(
         callbacks.append(keeper)
     if options.patience is not None:
         callbacks.append(
-            pl.callbacks.EarlyStopping("snn_accuracy", mode="max", patience=options.patience)
+            lightning.callbacks.EarlyStopping("snn_accuracy", mode="max", patience=options.patience)
         )
     with quiet():
-        trainer = pl.Trainer(
-            **(hardware or Hardware()).trainer_options(device, learnable),
+        trainer = _trainer(
+            hardware,
+            device,
+            unused=learnable,
             max_epochs=options.epochs,
             check_val_every_n_epoch=options.validate_every,
             logger=logger or False,
             callbacks=callbacks,
             plugins=[WholeFiles()],
             enable_checkpointing=checkpoints is not None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,
         )
         device = trainer.strategy.root_device
         validation = _Chunks(splits.validation.to(device))
@@ -187,21 +189,20 @@ def measure(
         as_ann: whether its curves hold; without, ann_accuracy and gap are None.
         hardware: on what; None for one process where the network is.
     """
-    pl = require("lightning.pytorch", "evaluation")
+    require("lightning.pytorch", "evaluation")
     from .callback import BootstrapCallback
     from .module import BootstrapModule
 
     callback = BootstrapCallback(as_ann=as_ann, plots=False)
     device = device_of(net)
     with quiet():
-        trainer = pl.Trainer(
-            **(hardware or Hardware()).trainer_options(device, unused=False),
+        trainer = _trainer(
+            hardware,
+            device,
+            unused=False,
             logger=False,
             callbacks=[callback],
             enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
         )
         device = trainer.strategy.root_device
         trainer.test(BootstrapModule(net, Options()), _Chunks(arrays.to(device)), verbose=False)
@@ -210,6 +211,21 @@ def measure(
     found: dict[str, Any] = {key: callback.measured.get(key) for key in keys}
     found["event_rate"] = callback.measured.get("event_rate", 0.0)
     return found, dict(callback.clock.seconds)
+
+
+def _trainer(
+    hardware: Hardware | None, device: torch.device, *, unused: bool, **own: Any
+) -> pl.Trainer:
+    """Lightning's Trainer; images come to each process as its share, and it says nothing."""
+    from lightning.pytorch import Trainer
+
+    return Trainer(
+        **(hardware or Hardware()).trainer_options(device, unused),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **own,
+    )
 
 
 def make_logger(kind: str, folder: Path) -> Any:

@@ -35,7 +35,6 @@ class Recorder(pl.Callback):
         self._best_accuracy = -math.inf
         self._on_progress = on_progress
         self._clock = Clock()
-        self._total = 0.0  # seconds of what was done before an interruption
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -47,7 +46,8 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = Clock(pl_module.device, self._clock.seconds)
-        self._fit_start = time.perf_counter() - self._total
+        # As if what was done before an interruption had been done just now.
+        self._fit_start = time.perf_counter() - self.history.seconds.get("total", 0.0)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin_epoch()
@@ -69,7 +69,7 @@ class Recorder(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, BootstrapModule)
         mode = pl_module.bootstrap_mode
-        kind = mode.base_mode.name.lower()
+        kind = mode.base_mode.value
         self._clock.stop(kind)
         self._steps[kind] += 1
         self._losses.append(pl_module.loss)
@@ -138,6 +138,5 @@ class Recorder(pl.Callback):
         self.history = History.from_dict(state_dict["history"])
         self._best_accuracy = state_dict["best_accuracy"]
         self.best_state = state_dict["best_state"]
-        seconds = dict(self.history.seconds)
-        self._total = seconds.pop("total", 0.0)
-        self._clock.seconds.update(seconds)
+        self._clock.seconds.update(self.history.seconds)
+        self._clock.seconds.pop("total", None)  # no mode's

@@ -56,6 +56,11 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
+def run_name(recipe: str, time_steps: int, seed: int) -> str:
+    """What the folder of a training is called by default."""
+    return f"{recipe}-T{time_steps}-s{seed}"
+
+
 def prepare_run(path: Path) -> Path:
     """Make the run directory, and make sure that it can be written before any work is done.
 
