@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from spikestrap import SpikestrapWarning, neuron
 from spikestrap.ann_sampler import AnnSampler
+from spikestrap.files import write_file
 from spikestrap.neuron import Neuron
 
 PAGE = Path(__file__).parent.parent / "docs" / "neurons.md"
@@ -142,9 +142,7 @@ def write(rows: list[dict[str, object]], page: Path) -> None:
         text, count = re.subn(rf"<!-- {name} -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f"{page}: expected one place <!-- {name} --> ... <!-- end -->")
-    fresh = page.with_suffix(".tmp")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, page)
+    write_file(page, text.encode())
 
 
 def main() -> None:

@@ -40,6 +40,24 @@ def test_without_a_place_to_write(tmp_path, monkeypatch):
     assert not cache.load(SOURCE).CACHE
 
 
+def test_without_a_home(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cache.Path, "home", home)
+    assert cache.load(SOURCE).seven() == 7
+
+
+def test_a_failed_write_leaves_nothing(home, monkeypatch):
+    def replace(*paths):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(cache.Path, "replace", replace)
+    assert not cache.load(SOURCE).CACHE
+    assert not list(home.iterdir())
+
+
 def test_folder(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     assert cache.folder().as_posix() == "/elsewhere/spikestrap"

@@ -1,5 +1,7 @@
 """Random neurons and inputs, checked against `tests.plain`. What all neurons' tests share."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,9 @@ PARAMETERS = {kind: tuple(kind.bounds) for kind in ZOO}
 every_neuron = pytest.mark.parametrize("neuron_type", ZOO, ids=lambda kind: kind.__name__)
 every_fused = pytest.mark.parametrize("neuron_type", FUSED, ids=lambda kind: kind.__name__)
 
+# 45 degrees a step, and all shrinks by the root of 1/2: x, y become (x - y) / 2, (x + y) / 2.
+HALF_TURN = {"period": 8.0, "decay": 1 - math.sqrt(0.5)}
+
 
 def learnable_names(neuron_type):
     return tuple(name for name, bounds in neuron_type.bounds.items() if not bounds.whole)
@@ -61,6 +66,13 @@ def settings_for(neuron_type, settings):
 
 
 seeds = st.integers(0, 2**32 - 1)
+backends = st.sampled_from(
+    [
+        (torch.float32, "fused"),
+        (torch.float32, "reference"),
+        (torch.float64, "auto"),
+    ]
+)
 options = st.fixed_dictionaries(
     {
         "reset": st.sampled_from(["zero", "subtract", "none"]),
@@ -162,3 +174,21 @@ def check_gradients(neuron_type, seed, time_steps, per_channel, dtype, backend, 
             size += sum(abs(term) for term in terms)
     tolerance = 1e-5 if dtype is torch.float32 else 1e-6
     assert change == pytest.approx(expected, abs=tolerance * max(size, 1))
+
+
+def check_special_case(
+    neuron_type, general_type, fixed, seed, time_steps, per_channel, dtype, backend, **settings
+):
+    """With what is fixed the general type has, to the bit, its spikes, membranes and gradients."""
+    parameters = draw_parameters(neuron_type, seed, 3 if per_channel else None)
+    outs = []
+    for kind, more in ((neuron_type, {}), (general_type, fixed)):
+        neuron = kind(**parameters, **more, **settings, learnable=tuple(parameters)).to(dtype)
+        z = draw_input(seed, (time_steps, 2, 3)).to(dtype).requires_grad_()
+        with use_backend(backend):
+            spikes, state = neuron(z, return_state=True)
+        (spikes.sum() + state[-1].sum()).backward()
+        grads = [getattr(neuron, parameter).grad for parameter in parameters]
+        outs.append((spikes, state[-1], z.grad, *grads))
+    for special, general in zip(*outs, strict=True):
+        assert torch.equal(special, general)

@@ -1,12 +1,9 @@
-import math
-
 import pytest
 import torch
+from tests.neuron.cases import HALF_TURN
 
 from spikestrap.neuron import RF, AdRF
 
-# 45 degrees a step, and all shrinks by the root of 1/2: x, y become (x - y) / 2, (x + y) / 2.
-HALF_TURN = {"period": 8.0, "decay": 1 - math.sqrt(0.5)}
 # (-2, 0), (-1, -1), (0, -1), (3, -0.5), (1.75, 1.25) fires; (-3.75, 1.5), (-2.625, -1.125),
 # (5.25, -1.875), (3.5625, 1.6875) passes 0 again.
 Z = torch.tensor([-2.0, 0.0, 0.0, 2.5, 0.0, -4.0, 0.0, 6.0, 0.0]).view(9, 1, 1)

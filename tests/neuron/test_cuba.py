@@ -4,25 +4,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.neuron.cases import check_equations, check_gradients, options, seeds
+from tests.neuron.cases import backends, check_equations, check_gradients, options, seeds
 
 from spikestrap.neuron import CUBA
 
-BACKENDS = st.sampled_from(
-    [
-        (torch.float32, "fused"),
-        (torch.float32, "reference"),
-        (torch.float64, "auto"),
-    ]
-)
 
-
-@given(seeds, st.integers(1, 12), st.booleans(), st.booleans(), BACKENDS, options)
+@given(seeds, st.integers(1, 12), st.booleans(), st.booleans(), backends, options)
 def test_is_its_equations(seed, time_steps, per_channel, grid, backend, settings):
     check_equations(CUBA, seed, time_steps, per_channel, grid, *backend, **settings)
 
 
-@given(seeds, st.integers(1, 12), st.booleans(), BACKENDS, options)
+@given(seeds, st.integers(1, 12), st.booleans(), backends, options)
 def test_gradients_are_those_of_forward_differentiation(
     seed, time_steps, per_channel, backend, settings
 ):

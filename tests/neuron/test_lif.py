@@ -3,53 +3,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import (
+    backends,
     check_equations,
     check_gradients,
-    draw_input,
-    draw_parameters,
+    check_special_case,
     options,
     seeds,
 )
 
-from spikestrap.kernel import use_backend
 from spikestrap.neuron import CUBA, LIF
 
-BACKENDS = st.sampled_from(
-    [
-        (torch.float32, "fused"),
-        (torch.float32, "reference"),
-        (torch.float64, "auto"),
-    ]
-)
 
-
-@given(seeds, st.integers(1, 12), st.booleans(), st.booleans(), BACKENDS, options)
+@given(seeds, st.integers(1, 12), st.booleans(), st.booleans(), backends, options)
 def test_is_its_equations(seed, time_steps, per_channel, grid, backend, settings):
     check_equations(LIF, seed, time_steps, per_channel, grid, *backend, **settings)
 
 
-@given(seeds, st.integers(1, 12), st.booleans(), BACKENDS, options)
+@given(seeds, st.integers(1, 12), st.booleans(), backends, options)
 def test_gradients_are_those_of_forward_differentiation(
     seed, time_steps, per_channel, backend, settings
 ):
     check_gradients(LIF, seed, time_steps, per_channel, *backend, **settings)
 
 
-@given(seeds, st.integers(1, 12), st.booleans(), BACKENDS, options)
+@given(seeds, st.integers(1, 12), st.booleans(), backends, options)
 def test_is_cuba_without_a_current(seed, time_steps, per_channel, backend, settings):
-    dtype, name = backend
-    parameters = draw_parameters(LIF, seed, 3 if per_channel else None)
-    outs = []
-    for kind, more in ((LIF, {}), (CUBA, {"current_decay": 1.0})):
-        neuron = kind(**parameters, **more, **settings, learnable=tuple(parameters)).to(dtype)
-        z = draw_input(seed, (time_steps, 2, 3)).to(dtype).requires_grad_()
-        with use_backend(name):
-            spikes, state = neuron(z, return_state=True)
-        (spikes.sum() + state[-1].sum()).backward()
-        grads = [getattr(neuron, parameter).grad for parameter in parameters]
-        outs.append((spikes, state[-1], z.grad, *grads))
-    for of_lif, of_cuba in zip(*outs, strict=True):
-        assert torch.equal(of_lif, of_cuba)
+    check_special_case(
+        LIF, CUBA, {"current_decay": 1.0}, seed, time_steps, per_channel, *backend, **settings
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@ import math
 
 import pytest
 import torch
+from tests.neuron.cases import HALF_TURN
 
 from spikestrap.neuron import RF
-
-# 45 degrees a step, and all shrinks by the root of 1/2: x, y become (x - y) / 2, (x + y) / 2.
-HALF_TURN = {"period": 8.0, "decay": 1 - math.sqrt(0.5)}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
 from . import compiled, dynamo
-from .backend import forced, fused_wanted
+from .backend import check_not_forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
 from .trace import Structure, Trace, Untraceable, trace
@@ -85,8 +85,7 @@ def run(
     found = usable(neuron, inputs, state)
     if isinstance(found, Trace):
         return compiled.run(found, inputs, state, time_steps)
-    if forced():
-        raise SpikestrapError(f"{name}: no fused kernel: its step has {found}")
+    check_not_forced(name, found)
     return scan(neuron.step, inputs, state, time_steps)
 
 

@@ -44,7 +44,7 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
     if _backend == "reference":
         return False
     usable = z.device.type == "cpu" and z.dtype in _FUSED_DTYPES
-    if forced() and not usable:
+    if _backend == "fused" and not usable:
         raise SpikestrapError(
             f"{neuron}: no fused kernel for {z.dtype} on {z.device.type}; "
             "expected float32 or half precision on cpu"
@@ -52,6 +52,7 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
     return usable
 
 
-def forced() -> bool:
-    """Whether a fused kernel must be taken."""
-    return _backend == "fused"
+def check_not_forced(neuron: str, reason: str) -> None:
+    """Raises where a fused kernel must be taken, though the step has what stands against it."""
+    if _backend == "fused":
+        raise SpikestrapError(f"{neuron}: no fused kernel: its step has {reason}")

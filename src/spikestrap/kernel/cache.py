@@ -10,10 +10,11 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 
+from ..errors import SpikestrapError
+from ..files import write_file
 from . import vector
 
 
@@ -22,7 +23,7 @@ def load(source: str) -> ModuleType:
     # numba keeps what it compiled beside the file, and checks the file only: not what it calls.
     called = Path(vector.__file__).read_bytes()
     name = f"kernel_{hashlib.sha256(source.encode() + called).hexdigest()[:24]}"
-    path = _write(folder() / f"{name}.py", f"CACHE = True\n{source}")
+    path = _kept(f"{name}.py", f"CACHE = True\n{source}".encode())
     if path is None:
         module = ModuleType(name)
         exec(compile(f"CACHE = False\n{source}", f"<{name}>", "exec"), vars(module))
@@ -42,15 +43,13 @@ def folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "spikestrap"
 
 
-def _write(path: Path, text: str) -> Path | None:
-    """Writes the file whole, unless it is there as it should be; None where that fails."""
+def _kept(name: str, content: bytes) -> Path | None:
+    """Where the file of that name and content is, written if it must be; None if it cannot be."""
     try:
-        if path.exists() and path.read_text() == text:
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
-    except (OSError, RuntimeError, UnicodeDecodeError):  # no home is a RuntimeError
+        path = folder() / name
+        if not (path.exists() and path.read_bytes() == content):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
+    except (OSError, RuntimeError, SpikestrapError):  # no home is a RuntimeError
         return None
     return path

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import cache
+from .arrays import flat, inner, rows
 from .autograd import refuse_second_derivative
 from .generate import Wanted, backward_source, forward_source
 from .reference import State
@@ -77,12 +78,12 @@ def _scan(
     last = [z.new_empty(z.shape[1:]) for _ in state]
     module = _forward_module(number)
     arguments = (
-        _inner(z),
+        inner(z),
         *_parameters(scalars, channels),
-        *(_rows(x) for x in inputs),
-        *(_flat(s) for s in state),
-        _rows(spikes),
-        *(_flat(s) for s in last),
+        *(rows(x) for x in inputs),
+        *(flat(s) for s in state),
+        rows(spikes),
+        *(flat(s) for s in last),
     )
     share_out(lambda first, end: module.forward(first, end, *arguments), _blocks(z, module.WIDTH))
     return [spikes, *last]
@@ -132,14 +133,14 @@ def _scan_backward(
     grad_state = [torch.empty(s.shape, dtype=z.dtype) for s in state]
     arguments = (
         width,
-        _inner(z),
+        inner(z),
         *_parameters(scalars, channels),
-        *(_rows(x) for x in inputs),
-        *(_flat(s) for s in state),
-        _rows(grads[0]),
-        *(_flat(g) for g in grads[1:]),
-        *(_rows(g) for g in grad_inputs),
-        *(_flat(g) for g in grad_state),
+        *(rows(x) for x in inputs),
+        *(flat(s) for s in state),
+        rows(grads[0]),
+        *(flat(g) for g in grads[1:]),
+        *(rows(g) for g in grad_inputs),
+        *(flat(g) for g in grad_state),
         scalar_sums,
         channel_sums,
     )
@@ -213,25 +214,11 @@ def _blocks(z: Tensor, width: int) -> int:
     return -(-math.prod(z.shape[1:]) // width)
 
 
-def _rows(x: Tensor) -> np.ndarray:
-    """(T, ...) as a contiguous array (T, M)."""
-    return x.detach().contiguous().view(x.shape[0], math.prod(x.shape[1:])).numpy()
-
-
-def _flat(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().view(-1).numpy()
-
-
-def _inner(z: Tensor) -> int:
-    """How many neighbours in memory share a channel, axis 2."""
-    return max(math.prod(z.shape[3:]), 1)
-
-
 def _parameters(scalars: list[Tensor], channels: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """(P,) and (K, C)."""
-    flat = [p.detach().reshape(1) for p in scalars]
-    rows = [p.detach().reshape(-1) for p in channels]
+    values = [p.detach().reshape(1) for p in scalars]
+    lines = [p.detach().reshape(-1) for p in channels]
     return (
-        (torch.cat(flat) if flat else torch.empty(0)).numpy(),
-        (torch.stack(rows) if rows else torch.empty(0, 1)).numpy(),
+        (torch.cat(values) if values else torch.empty(0)).numpy(),
+        (torch.stack(lines) if lines else torch.empty(0, 1)).numpy(),
     )

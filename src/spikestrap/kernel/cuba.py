@@ -7,7 +7,6 @@ the input; a second derivative is refused, since that of a surrogate means nothi
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import cpu
+from .arrays import flat, inner, rows
 from .autograd import refuse_second_derivative
 
 RESETS = ("zero", "subtract", "none")
@@ -76,14 +76,14 @@ def _cuba(
     v_last = torch.empty_like(spikes[0])
     u_last = z.new_empty(0) if u is None else torch.empty_like(v_last)
     cpu.cuba_forward(
-        _rows(z),
+        rows(z),
         _flat(u),
         _flat(v),
         _parameters(current_decay, voltage_decay, threshold),
-        _inner(z),
+        inner(z),
         reset,
         _flag(chip),
-        _rows(spikes),
+        rows(spikes),
         None if u is None else _flat(u_last),
         _flat(v_last),
     )
@@ -123,16 +123,16 @@ def _cuba_backward(
         blocks = -(-grad_v0.numel() // cpu.backward_width(grad_spikes.shape[0]))
         sums = np.zeros((blocks, 3, max(p.numel() for p in params if p is not None)))
     cpu.cuba_backward[surrogate](
-        (_rows(grad_spikes), _flat(grad_u), _flat(grad_v)),
-        _rows(z),
+        (rows(grad_spikes), _flat(grad_u), _flat(grad_v)),
+        rows(z),
         _flat(u),
         _flat(v),
         _parameters(*params),
-        _inner(z),
+        inner(z),
         reset,
         (tau_grad, scale_grad, detach_reset),
         _flag(chip),
-        (_rows(grad_z), None if u is None else _flat(grad_u0), _flat(grad_v0)),
+        (rows(grad_z), None if u is None else _flat(grad_u0), _flat(grad_v0)),
         sums,
     )
     grad_params = [z.new_empty(0) if p is None else torch.zeros_like(p) for p in params]
@@ -170,16 +170,6 @@ torch.library.register_autograd(_cuba, _backward, setup_context=_save)
 torch.library.register_autograd(_cuba_backward, refuse_second_derivative)
 
 
-def _rows(x: Tensor) -> np.ndarray:
-    """(T, ...) as a contiguous array (T, M)."""
-    return x.detach().contiguous().view(x.shape[0], math.prod(x.shape[1:])).numpy()
-
-
-def _inner(z: Tensor) -> int:
-    """How many neighbours in memory share a channel, axis 2."""
-    return max(math.prod(z.shape[3:]), 1)
-
-
 def _flat(x: Tensor | None) -> np.ndarray | None:
     """As an array (M,), or (1,) where all values are one in memory."""
     if x is None:
@@ -187,7 +177,7 @@ def _flat(x: Tensor | None) -> np.ndarray | None:
     x = x.detach()
     if x.numel() and not any(x.stride()):
         x = x[(0,) * x.ndim]
-    return x.contiguous().view(-1).numpy()
+    return flat(x)
 
 
 def _flag(value: bool) -> bool | None:

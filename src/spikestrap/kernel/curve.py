@@ -16,6 +16,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
+from .arrays import flat
 from .autograd import refuse_second_derivative
 
 _HALF = np.float32(0.5)
@@ -93,14 +94,14 @@ def _run(
 ) -> tuple[Tensor, Tensor]:
     rates, segment = torch.empty(z.shape), torch.empty(z.shape, dtype=torch.uint8)
     _forward(
-        _flat(z),
+        flat(z),
         origin.numpy(),
         width.numpy(),
         values.numpy(),
         np.float32(levels),
         _inner(z),
-        _flat(rates),
-        _flat(segment),
+        flat(rates),
+        flat(segment),
     )
     return rates, segment
 
@@ -109,7 +110,7 @@ def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
     grad_z = torch.empty(grad.shape)
-    _backward_kernel(_flat(grad), _flat(segment), slopes.numpy(), _inner(segment), _flat(grad_z))
+    _backward_kernel(flat(grad), flat(segment), slopes.numpy(), _inner(segment), flat(grad_z))
     return grad_z
 
 
@@ -206,10 +207,6 @@ def _backward_kernel(grad, segment, slopes, inner, grad_z):
         else:
             for i in range(lo, hi):
                 grad_z[i] = grad[i] * slopes[(i // inner) % curves, segment[i]]
-
-
-def _flat(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().view(-1).numpy()
 
 
 def _inner(z: Tensor) -> int:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.stateless import _reparametrize_module
 
-from ..errors import SpikestrapError
 from . import compiled
-from .backend import forced
+from .backend import check_not_forced
 from .reference import State, scan
 from .trace import trace
 
@@ -33,10 +32,7 @@ def run(
     """As `automatic.run`, while Dynamo traces."""
     number, reason = neuron._registered(inputs[0].ndim)
     if reason:
-        if forced():
-            raise SpikestrapError(
-                f"{type(neuron).__name__}: no fused kernel: its step has {reason}"
-            )
+        check_not_forced(type(neuron).__name__, reason)
         return scan(neuron.step, inputs, state, time_steps)
     neuron.step(inputs[0][0, :1], tuple(s[:1] for s in state), *(x[0, :1] for x in inputs[1:]))
     named = dict((*neuron.named_parameters(), *neuron.named_buffers()))

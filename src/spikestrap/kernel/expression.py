@@ -92,16 +92,16 @@ class Graph:
         for i in self.needed(seeds):
             if self.nodes[i].op != "detach" and depends.intersection(self.nodes[i].args):
                 depends.add(i)
-        sums = dict(seeds)
+        sums, arithmetic = dict(seeds), _Arithmetic(self)
         for i in reversed(self.needed(seeds)):
             node = self.nodes[i]
             if i not in sums or i not in depends or node.op not in _DERIVATIVES:
                 continue
-            parts = _DERIVATIVES[node.op](_Arithmetic(self), sums[i], i, *node.args)
+            parts = _DERIVATIVES[node.op](arithmetic, sums[i], i, *node.args)
             for argument, part in zip(node.args, parts, strict=True):
                 if part is not None and argument in depends:
                     sums[argument] = (
-                        _Arithmetic(self).add(sums[argument], part) if argument in sums else part
+                        arithmetic.add(sums[argument], part) if argument in sums else part
                     )
         return [sums.get(node, self.number(0)) for node in wanted]
 
@@ -157,8 +157,6 @@ Derivative = Callable[..., tuple[int | None, ...]]
 def _power(m: _Arithmetic, g: int, y: int, a: int, p: int) -> tuple[int | None, ...]:
     exponent = m.graph.nodes[p].value
     slope = m.mul(m.number(exponent), m.op("pow", a, m.number(exponent - 1)))
-    if exponent == 2:
-        slope = m.mul(m.number(2), a)
     return m.mul(g, slope), None
 
 

@@ -204,7 +204,7 @@ def backward_source(structure: Structure, wanted: Wanted) -> str:
                 for j, target in enumerate(sums)
             ],
         ),
-        f"SAVED = {len(saved)}",
+        constants=(f"SAVED = {len(saved)}",),
     )
 
 
@@ -343,10 +343,11 @@ class _Read:
 Lines = str | list[str]
 
 
-def _module(graph: Graph, rows: _Rows, signature: str, *lines: Lines) -> str:
-    """A module of one function; its last lines may be constants."""
-    constants = [line for line in lines if isinstance(line, str) and line.startswith("SAVED")]
-    code = _nest(f"def {signature}:", *(line for line in lines if line not in constants))
+def _module(
+    graph: Graph, rows: _Rows, signature: str, *lines: Lines, constants: Iterable[str] = ()
+) -> str:
+    """A module of one function, with constants of its own before it."""
+    code = _nest(f"def {signature}:", *lines)
     words = set(re.findall(r"\bn\w+", "\n".join(code)))
     numbers = sorted({node.value for node in graph.nodes if node.op == "number"})
     return "\n".join(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar
-
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
 from . import adaptation, resonator
-from .base import Neuron
-from .firing import Firing
-from .parameter import Bounds, Value, broadcast, check_channels, initial, register_all
+from .adaptive_resonator import AdaptiveResonator
+from .parameter import broadcast
 
 
-class AdRF(Neuron):
+class AdRF(AdaptiveResonator):
     r"""Adaptive resonate-and-fire neuron with a phase threshold.
 
     .. math::
@@ -36,49 +31,12 @@ class AdRF(Neuron):
     reset: "none", "zero" (x = y = 0) or "subtract" (x -= threshold). The surrogate as in
     `RF`, the rest as in `CUBA`.
 
+    >>> import torch
     >>> rf = AdRF(threshold=1.0, threshold_step=0.5, period=8.0, decay=0.1)
     >>> z = torch.cos(2 * torch.pi / 8 * torch.arange(24.0)).view(24, 1, 1)
     >>> rf(z).flatten().nonzero().flatten().tolist()
     [8, 16]
     """
-
-    bounds: ClassVar[Mapping[str, Bounds]] = {**resonator.BOUNDS, **adaptation.BOUNDS}
-    complex_input = True
-
-    def __init__(
-        self,
-        threshold: Value,
-        threshold_step: Value,
-        period: Value,
-        decay: Value,
-        threshold_decay: Value = 0.1,
-        refractory_decay: Value = 0.5,
-        *,
-        reset: str = "none",
-        surrogate: str = "exponential",
-        tau_grad: float = 1.0,
-        scale_grad: float = 1.0,
-        detach_reset: bool = True,
-        learnable: Collection[str] = (),
-    ) -> None:
-        super().__init__()
-        self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
-        register_all(
-            self,
-            learnable,
-            threshold=threshold,
-            threshold_step=threshold_step,
-            period=period,
-            decay=decay,
-            threshold_decay=threshold_decay,
-            refractory_decay=refractory_decay,
-        )
-
-    def init_state(self, z: Tensor) -> State:
-        """x = y = 0, the threshold at rest and r = 0, each (N, ...)."""
-        check_channels(self, z)
-        x = y = r = torch.zeros_like(z)
-        return x, y, initial(self, z, "threshold"), r
 
     def step(self, z: Tensor, state: State, imag: Tensor | None = None) -> tuple[Tensor, State]:
         """One step of the equations above; imag (N, ...): the imaginary part of the input."""
@@ -95,6 +53,3 @@ class AdRF(Neuron):
         x = self.firing.fall(x, fell, theta)
         theta, r = adaptation.rise(theta, r, fell, rise_by)
         return spikes, (x, y, theta, r)
-
-    def extra_repr(self) -> str:
-        return f"reset={self.firing.reset!r}"
