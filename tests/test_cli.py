@@ -189,9 +189,11 @@ def test_compare_shows_a_table(spikestrap_command, monkeypatch):
     monkeypatch.setattr(
         "spikestrap.train.compare", lambda *recipe, **options: asked.update(options) or COMPARED
     )
-    code, out, _ = spikestrap_command("compare", "--budget", "1.5")
+    code, out, _ = spikestrap_command(
+        *("compare", "--budget", "1.5", "--method", "bootstrap", "--method", "direct")
+    )
     assert code == 0
-    assert asked["budget"] == 1.5
+    assert (asked["budget"], asked["methods"]) == (1.5, ["bootstrap", "direct"])
     for text in ("digits-mlp, T = 4", "bootstrap", "97.50", "table and plot: here"):
         assert text in out
 

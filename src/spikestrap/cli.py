@@ -257,6 +257,10 @@ def compare(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="What to train; see `spikestrap recipes`.")
     ] = "digits-mlp",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="ann, bootstrap, hybrid or direct; may be repeated."),
+    ] = None,
     data: Data = None,
     time_steps: TimeSteps = None,
     epochs: Epochs = None,
@@ -273,11 +277,13 @@ def compare(
 ) -> None:
     """Train a recipe's network as ReLU ANN, by bootstrap, hybrid and direct training."""
     from .train import compare as compare_recipe
+    from .train.compare import METHODS
     from .train.compare_report import COLUMNS, rows
 
     with _progress() as on_progress:
         result = compare_recipe(
             recipe,
+            methods=method or METHODS,
             data=data,
             time_steps=time_steps,
             epochs=epochs,

@@ -100,6 +100,27 @@ class TestCompare:
         with pytest.raises(ss.SpikestrapError, match="time_steps: expected"):
             comparison_of(time_steps=0, out=tmp_path / "out")
 
+    @pytest.mark.parametrize("methods", [(), ("bootstrap", "bptt")])
+    def test_unknown_methods(self, methods, tmp_path):
+        with pytest.raises(ss.SpikestrapError, match="methods: expected some of ann, bootstrap"):
+            comparison_of(methods=methods, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_some_of_the_methods(self, result, tmp_path):
+        """Each trains as it does among the others."""
+        found = comparison_of(
+            methods=("bootstrap", "ann"), time_steps=2, epochs=4, out=tmp_path / "out"
+        )["methods"]
+        assert list(found) == ["ann", "bootstrap"]
+        for name, method in found.items():
+            assert method["seconds_to_direct"] is None
+            for key in ("snn_accuracy", "ann_accuracy", "event_rate"):
+                assert method[key] == result[0]["methods"][name][key]
+
+    def test_the_ann_alone_has_no_table_over_time_steps(self, tmp_path):
+        comparison_of(methods=["ann"], epochs=1, out=tmp_path / "out")
+        assert "T = 16" not in (tmp_path / "out" / "compare.md").read_text()
+
     def test_within_a_budget(self, tmp_path, monkeypatch):
         compare_module = sys.modules[options_for.__module__]
         monkeypatch.setattr(compare_module, "_CALIBRATION_STEPS", 2)

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _MAX_EPOCHS = 10_000
 def compare(
     name: str = "digits-mlp",
     *,
+    methods: Sequence[str] = METHODS,
     data: Path | None = None,
     time_steps: int | None = None,
     epochs: int | None = None,
@@ -45,7 +46,7 @@ def compare(
     out: Path | None = None,
     on_progress: Callable[[str, Progress], None] = lambda method, progress: None,
 ) -> dict[str, Any]:
-    """Train a recipe's network by each of four methods, and write table and plot.
+    """Train a recipe's network by each of up to four methods, and write table and plot.
 
     - ``ann``: with ReLU for neurons, never as an SNN: what the network can do at best.
     - ``bootstrap``: on transfer curves alone, sampled by the recipe's schedule.
@@ -58,6 +59,7 @@ def compare(
 
     Args:
         name: the recipe.
+        methods: some of ``ann``, ``bootstrap``, ``hybrid`` and ``direct``.
         data: the folder of the data set; None for the bundled or downloaded one.
         time_steps, epochs: None for the recipe's own.
         budget: train each method for as many whole epochs as fit into so many seconds, by the
@@ -70,8 +72,9 @@ def compare(
     Returns:
         recipe, time_steps, seed, budget, out, and methods: by name a dict of epochs, seconds,
         seconds_to_direct (until the SNN validated as well as direct training at its best; None
-        where it never did, and for ann its ANN accuracy counts), snn_accuracy, ann_accuracy,
-        gap, event_rate (as `train` gives them; None for what ann has not),
+        where it never did or direct is not compared; for ann its ANN accuracy counts),
+        snn_accuracy, ann_accuracy, gap, event_rate (as `train` gives them; None for what ann has
+        not),
         over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
         and over_time_steps (test accuracy of the SNN by T).
 
@@ -82,6 +85,7 @@ def compare(
     made_by = recipe(name)
     own = replace(made_by.options, epochs=made_by.options.epochs if epochs is None else epochs)
     whole_number("seed", seed, 0, MAX_SEED)
+    _check_methods(methods)
     if budget is not None:
         _check_budget(budget, epochs)
     steps = made_by.time_steps if time_steps is None else time_steps
@@ -90,8 +94,8 @@ def compare(
     path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
     device = default_device()
-    methods: dict[str, dict[str, Any]] = {}
-    for method in METHODS:
+    results: dict[str, dict[str, Any]] = {}
+    for method in (method for method in METHODS if method in methods):
         torch.manual_seed(seed)
         network = made_by.network(steps).to(device)
         # What crosses over: a residual block does with its two units at once.
@@ -101,14 +105,14 @@ def compare(
         if budget is not None:
             pace = _pace(copy.deepcopy(net), splits, options)
             options = _within(budget, pace, method, own, units, len(splits.train))
-        methods[method] = _train(method, net, splits, options, seed, on_progress)
-    _add_seconds_to_direct(methods)
+        results[method] = _train(method, net, splits, options, seed, on_progress)
+    _add_seconds_to_direct(results)
     result = {
         "recipe": name,
         "time_steps": steps,
         "seed": seed,
         "budget": budget,
-        "methods": methods,
+        "methods": results,
         "out": str(path),
     }
     write_comparison(path, result)
@@ -239,11 +243,18 @@ class _Watch:
 
 def _add_seconds_to_direct(methods: dict[str, dict[str, Any]]) -> None:
     """When each method validated as well as direct training at its best."""
-    goal = max(point["snn_accuracy"] for point in methods["direct"]["over_time"])
+    direct = methods.get("direct", {"over_time": []})
+    goal = max((point["snn_accuracy"] for point in direct["over_time"]), default=math.inf)
     for method, result in methods.items():
         kind = "ann_accuracy" if method == "ann" else "snn_accuracy"
         reached = (point["seconds"] for point in result["over_time"] if point[kind] >= goal)
         result["seconds_to_direct"] = next(reached, None)
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    if not methods or not set(methods) <= set(METHODS):
+        expected = ", ".join(METHODS)
+        raise SpikestrapError(f"methods: expected some of {expected}, got {list(methods)}")
 
 
 def _check_budget(budget: float, epochs: int | None) -> None:

@@ -64,26 +64,29 @@ def _table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 def _text(result: Mapping[str, Any]) -> str:
     spiking = {name: m for name, m in result["methods"].items() if m["over_time_steps"]}
-    steps = list(next(iter(spiking.values()))["over_time_steps"])
+    steps = sorted({t for method in spiking.values() for t in method["over_time_steps"]})
     by_steps = [
         (name, *(_number(method["over_time_steps"][t], 2) for t in steps))
         for name, method in spiking.items()
     ]
     budget = result["budget"]
     limit = "the same epochs" if budget is None else f"{budget:g} seconds of training each"
-    return f"""# {result["recipe"]}, T = {result["time_steps"]}, four ways to train it
+    page = f"""# {result["recipe"]}, T = {result["time_steps"]}, ways to train it
 
 Seed {result["seed"]}, {limit}. Accuracies are those of the test part, seconds those of training
 without validation. Direct's best is the highest accuracy of direct training on the validation part.
 
 {_table(COLUMNS, rows(result))}
 
+![Accuracy over time and over T](compare.png)
+"""
+    if spiking:
+        page += f"""
 The same networks, run for other numbers of time steps than they were trained for:
 
 {_table(("SNN %", *(f"T = {t}" for t in steps)), by_steps)}
-
-![Accuracy over time and over T](compare.png)
 """
+    return page
 
 
 def _figure(result: Mapping[str, Any]) -> bytes:
