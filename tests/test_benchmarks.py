@@ -72,6 +72,17 @@ def test_json_is_the_last_line(name):
     assert {"torch", "spikestrap"} | peers <= set(result["versions"])
 
 
+def test_kills_ends_the_same():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kills.py", "--kills", "1", "--epochs", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1 kills, 0 end differently"
+
+
 def test_neurons_fills_in_its_page(tmp_path):
     page = tmp_path / "neurons.md"
     text = (BENCHMARKS.parent / "docs" / "neurons.md").read_text()

@@ -1,0 +1,97 @@
+"""Kills a training of the digits at random moments, resumes it, and compares with an unbroken run.
+
+python benchmarks/kills.py --kills 20
+
+Each training is killed (SIGKILL) after a time drawn evenly from the whole of an unbroken run,
+before its first line to after its last epoch. Resumed, it must end with the same checkpoint,
+weights and history, to the bit; only times differ. Exits 1 if one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TRAIN = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
+
+
+def train(*arguments: str) -> None:
+    """A training to its end; what it says is shown where it fails."""
+    done = subprocess.run([*TRAIN, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def killed(seconds: float, *arguments: str) -> int:
+    """Kills a training after so long; the epochs that it had told of."""
+    running = subprocess.Popen([*TRAIN, *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        running.wait(seconds)
+    except subprocess.TimeoutExpired:
+        running.kill()
+    return running.communicate()[1].count("epoch")
+
+
+def differing(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two nested states are not the same; times aside."""
+    if isinstance(one, torch.Tensor):
+        if not torch.equal(one, other):
+            yield where
+    elif isinstance(one, dict | list) and type(one) is type(other) and len(one) == len(other):
+        for key in one if isinstance(one, dict) else range(len(one)):
+            if not str(key).startswith("seconds"):
+                yield from differing(one[key], other[key], f"{where}/{key}")
+    elif one != other:
+        yield where
+
+
+def state(run: Path) -> dict[str, Any]:
+    """All that a finished run has learned and written down."""
+    return {
+        "last": torch.load(run / "last.ckpt", weights_only=True),
+        "best": torch.load(run / "best.pt", weights_only=True),
+        "history": json.loads((run / "history.json").read_text()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    arguments = ["--epochs", str(options.epochs), "--seed", "3"]
+    moments, differ = random.Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        start = time.perf_counter()
+        train(*arguments, "--out", str(whole))
+        seconds = time.perf_counter() - start
+        for number in range(options.kills):
+            run, moment = Path(folder) / str(number), seconds * moments.random()
+            told = killed(moment, *arguments, "--out", str(run))
+            begun = (run / "config.json").exists()  # without it there is nothing to resume
+            how = f"after {told} epochs" if begun else "before it had begun"
+            again = ["--resume", str(run)] if begun else [*arguments, "--out", str(run)]
+            train(*again)
+            found = list(differing(state(whole), state(run)))
+            differ += bool(found)
+            print(f"killed {how}: {', '.join(found) or 'the same'}", flush=True)
+    print(f"{options.kills} kills, {differ} end differently")
+    sys.exit(bool(differ))
+
+
+if __name__ == "__main__":
+    main()
