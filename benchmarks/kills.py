@@ -2,9 +2,9 @@
 
 python benchmarks/kills.py --kills 20
 
-Each training is killed (SIGKILL) after a time drawn evenly from the whole of an unbroken run,
-before its first line to after its last epoch. Resumed, it must end with the same checkpoint,
-weights and history, to the bit; only times differ. Exits 1 if one does not.
+Each training is killed (SIGKILL) at a moment drawn evenly from its epochs: once it told of so many,
+and a part of an epoch's time later. Resumed, it must end with the same checkpoint, weights and
+history, to the bit; only times differ. Exits 1 if one does not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,14 +33,19 @@ def train(*arguments: str) -> None:
         sys.exit(done.stderr)
 
 
-def killed(seconds: float, *arguments: str) -> int:
-    """Kills a training after so long; the epochs that it had told of."""
-    running = subprocess.Popen([*TRAIN, *arguments], stderr=subprocess.PIPE, text=True)
-    try:
-        running.wait(seconds)
-    except subprocess.TimeoutExpired:
-        running.kill()
-    return running.communicate()[1].count("epoch")
+def killed(epochs: float, seconds: float, *arguments: str) -> bool:
+    """Kills a training after so many epochs of so many seconds; whether it was still running."""
+    running = subprocess.Popen(
+        [*TRAIN, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    for _ in range(int(epochs)):
+        running.stderr.readline()
+    time.sleep((epochs - int(epochs)) * seconds)
+    was_running = running.poll() is None
+    running.kill()
+    running.communicate()
+    return was_running
 
 
 def differing(one: Any, other: Any, where: str = "") -> Iterator[str]:
@@ -76,19 +82,18 @@ def main() -> None:
     moments, differ = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        start = time.perf_counter()
         train(*arguments, "--out", str(whole))
-        seconds = time.perf_counter() - start
+        seconds = [epoch["seconds"] for epoch in state(whole)["history"]["epochs"]]
         for number in range(options.kills):
-            run, moment = Path(folder) / str(number), seconds * moments.random()
-            told = killed(moment, *arguments, "--out", str(run))
+            run, moment = Path(folder) / str(number), options.epochs * moments.random()
+            cut_off = killed(moment, statistics.median(seconds), *arguments, "--out", str(run))
             begun = (run / "config.json").exists()  # without it there is nothing to resume
-            how = f"after {told} epochs" if begun else "before it had begun"
             again = ["--resume", str(run)] if begun else [*arguments, "--out", str(run)]
             train(*again)
             found = list(differing(state(whole), state(run)))
             differ += bool(found)
-            print(f"killed {how}: {', '.join(found) or 'the same'}", flush=True)
+            when = f"killed after {moment:.2f} epochs" if cut_off else "finished before the kill"
+            print(f"{when}: {', '.join(found) or 'the same'}", flush=True)
     print(f"{options.kills} kills, {differ} end differently")
     sys.exit(bool(differ))
 
