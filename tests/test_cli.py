@@ -189,9 +189,10 @@ def test_compare_shows_a_table(spikestrap_command, monkeypatch):
     monkeypatch.setattr(
         "spikestrap.train.compare", lambda *recipe, **options: asked.update(options) or COMPARED
     )
-    code, out, _ = spikestrap_command("compare", "--budget", "1.5")
+    code, out, _ = spikestrap_command("compare", "--budget", "1.5", "--precision", "bf16-mixed")
     assert code == 0
     assert asked["budget"] == 1.5
+    assert asked["hardware"].precision == "bf16-mixed"
     for text in ("digits-mlp, T = 4", "bootstrap", "97.50", "table and plot: here"):
         assert text in out
 
