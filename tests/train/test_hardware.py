@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
         ({"strategy": "fsdp"}, "--strategy: expected one of auto, ddp, .*docs/scaling.md"),
         ({"strategy": "horse"}, "--strategy: expected one of auto, ddp, got 'horse'$"),
         ({"precision": "half"}, "--precision: expected one of 32-true, .*, got 'half'$"),
+        ({"precision": "bf16-true"}, "--precision: expected one of .*, got 'bf16-true'$"),
         ({"precision": "loihi"}, "--precision: .*; the chip's numbers are --chip loihi"),
     ],
 )
