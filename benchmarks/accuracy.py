@@ -1,6 +1,9 @@
 """Trains a recipe with several seeds and prints a row of a Markdown table for each T.
 
 python benchmarks/accuracy.py mnist-mlp --data DIR --time-steps 16 4 --seeds 0 1 2
+
+Further options go to `spikestrap train`: --precision bf16-mixed has the trainings in half
+precision; accuracies are measured in float32 after each of them.
 """
 
 from __future__ import annotations

@@ -82,11 +82,12 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     for number in range(rounds):
         print(f"round {number + 1}/{rounds}", file=sys.stderr)
         for name, run in contenders.items():
-            seconds[name].append(_turn(run))
+            seconds[name].append(turn(run))
     return seconds
 
 
-def _turn(run: Callable[[], object]) -> float:
+def turn(run: Callable[[], object]) -> float:
+    """Seconds of a call: one to warm the caches up, then the median of a few."""
     gc.collect()
     gc.disable()
     try:

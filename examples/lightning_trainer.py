@@ -1,6 +1,8 @@
 """Bootstrap training of a LightningModule that knows nothing of it: `BootstrapCallback`.
 
 python examples/lightning_trainer.py [EPOCHS] [DEVICES]
+
+A script named lightning.py would hide the package of that name from itself.
 """
 
 import sys

@@ -35,12 +35,16 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def run_in(count, script):
-    """Runs a script in so many processes; all must end well."""
+def free_port():
+    """At which processes can meet."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+        return probe.getsockname()[1]
+
+
+def run_in(count, script):
+    """Runs a script in so many processes; all must end well."""
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     running = [
         subprocess.Popen(
             [sys.executable, "-c", _HEADER + script + _FOOTER],

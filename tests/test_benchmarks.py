@@ -103,6 +103,38 @@ def test_neurons_fills_in_its_page(tmp_path):
     assert list(tmp_path.iterdir()) == [page]
 
 
+def test_scaling():
+    done = run("scaling", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    for mode in ("ann", "snn"):
+        one, two = (f"{mode}, {name}" for name in ("one process", "2 processes"))
+        milliseconds = [result["milliseconds"][name]["median"] for name in (one, two)]
+        images = [result["images_per_second"][name] for name in (one, two)]
+        assert result[f"{mode}_efficiency"] == pytest.approx(
+            milliseconds[0] / milliseconds[1], rel=1e-3
+        )
+        assert result[f"{mode}_efficiency"] == pytest.approx(images[1] / (2 * images[0]), rel=1e-2)
+        assert images[0] == pytest.approx(1000 * result["batch"] / milliseconds[0], rel=1e-3)
+    assert result["processes"] == 2
+    assert result["threads"] == {"torch": 1, "numba": 1}
+
+
+def test_accuracy_hands_the_precision_on():
+    def accuracy(precision):
+        command = [sys.executable, BENCHMARKS / "accuracy.py", "digits-mlp", "--time-steps", "2"]
+        command += ["--seeds", "0", "--epochs", "2", "--precision", precision]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = accuracy("bf16-mixed")
+    assert done.returncode == 0, done.stderr
+    _, _, row = (line.strip("| ").split(" | ") for line in done.stdout.splitlines())
+    assert row[:3] == ["digits-mlp", "2", "2"]
+    assert float(row[3].split()[0]) > 40
+    assert "--precision: expected one of 32-true" in accuracy("half").stderr
+
+
 def test_memory():
     done = run("memory", "--json")
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import sys
 
 import onnx.reference
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.train.test_compare_report import RESULT as COMPARED
 
 import spikestrap
@@ -69,6 +70,24 @@ def test_train_prints_json_last_and_progress_on_standard_error(trained):
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert "SNN" in lines[-1]
     assert "ANN" in lines[-1]
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_train_logs_into_the_run_directory(spikestrap_command, tmp_path, logger):
+    arguments = ("--epochs", 2, "--time-steps", 2, "--precision", "bf16-mixed", "--out", tmp_path)
+    code, out, _ = spikestrap_command("train", *arguments, "--logger", logger, "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["snn_accuracy"] > 30
+    logs, wanted = tmp_path / "logs", {"snn_accuracy", "ann_accuracy", "gap", "event_rate", "loss"}
+    if logger == "csv":
+        header = (logs / "metrics.csv").read_text().splitlines()[0].split(",")
+    else:
+        events = EventAccumulator(str(logs))
+        events.Reload()
+        header = events.Tags()["scalars"]
+        assert events.Tags()["images"] == ["curves"]
+    assert wanted <= set(header)
+    assert sum(name.startswith("event_rate/net.blocks.") for name in header) == 3
 
 
 def test_train_leaves_a_run_directory(trained):
@@ -190,10 +209,12 @@ def test_compare_shows_a_table(spikestrap_command, monkeypatch):
         "spikestrap.train.compare", lambda *recipe, **options: asked.update(options) or COMPARED
     )
     code, out, _ = spikestrap_command(
-        *("compare", "--budget", "1.5", "--method", "bootstrap", "--method", "direct")
+        *("compare", "--budget", "1.5", "--method", "bootstrap", "--method", "direct"),
+        *("--precision", "bf16-mixed"),
     )
     assert code == 0
     assert (asked["budget"], asked["methods"]) == (1.5, ["bootstrap", "direct"])
+    assert asked["hardware"].precision == "bf16-mixed"
     for text in ("digits-mlp, T = 4", "bootstrap", "97.50", "table and plot: here"):
         assert text in out
 

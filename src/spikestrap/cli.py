@@ -273,13 +273,20 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="[default: runs/compare-<recipe>-T<T>-s<seed>]"),
     ] = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
     as_json: Json = False,
 ) -> None:
     """Train a recipe's network as ReLU ANN, by bootstrap, hybrid and direct training."""
+    from .processes import is_first
+    from .train import Hardware
     from .train import compare as compare_recipe
     from .train.compare import METHODS
     from .train.compare_report import COLUMNS, rows
 
+    on = Hardware(devices, nodes, strategy, precision)
     with _progress() as on_progress:
         result = compare_recipe(
             recipe,
@@ -290,8 +297,11 @@ def compare(
             budget=budget,
             seed=seed,
             out=out,
+            hardware=on,
             on_progress=lambda method, step: on_progress(step, f"{method}  "),
         )
+    if not is_first():
+        return
     if as_json:
         print(json.dumps(result))
         return

@@ -7,6 +7,8 @@ statistics serves both and the norm of the mean is the mean of the norms.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 
 from . import processes
 from .errors import SpikestrapError
+from .precision import full, unhalved
 from .timeaxis import has_time, time_mean
 
 
@@ -21,9 +24,13 @@ class Norm(nn.Module, ABC):
     """Per channel, z to scale * z + shift; z is (T, N, C, ...) or (N, C, ...), shape kept.
 
     synchronized: whether a batch is what all processes have of it; see `synchronize`.
+    Statistics and parameters stay float32 where the module is cast to half precision.
     """
 
     synchronized = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(unhalved(fn), recurse)
 
     @abstractmethod
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
@@ -137,10 +144,10 @@ class BatchNorm(Norm):
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+        self.weight = nn.Parameter(torch.ones(channels, dtype=full()))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=full()))
+        self.register_buffer("running_mean", torch.zeros(channels, dtype=full()))
+        self.register_buffer("running_var", torch.ones(channels, dtype=full()))
 
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
         """See `Norm.by_batch`."""
@@ -190,8 +197,8 @@ class MeanOnlyNorm(Norm):
     def __init__(self, channels: int, *, momentum: float = 0.1) -> None:
         super().__init__()
         self.momentum = momentum
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=full()))
+        self.register_buffer("running_mean", torch.zeros(channels, dtype=full()))
 
     def by_batch(self, mean: Tensor, z: Tensor) -> Tensor:
         """See `Norm.by_batch`."""

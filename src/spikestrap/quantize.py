@@ -67,7 +67,7 @@ class Quantizer:
 
     def pooling(self, synapse: Pooling) -> Tensor:
         """The weight of a pooling with a neuron behind it, as the chip holds it, times 1/64."""
-        weight = torch.tensor(synapse.factor * self.gain)
+        weight = torch.tensor(synapse.factor * self.gain, dtype=torch.float32)
         return weight_grid(weight, self.bits)(weight)
 
     def element_wise(self, synapse: ElementWise) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ import copy
 from torch.nn.parallel import DistributedDataParallel
 neuron = dict(threshold=1.0, voltage_decay=0.0, reset="subtract", v_init=0.5)
 net = ss.Network(
-    ss.block.cuba.Dense(neuron, 20, 16, weight_norm=True),
+    ss.block.cuba.Dense(dict(neuron, norm="batch"), 20, 16, weight_norm=True),
     ss.block.cuba.Dense(dict(neuron, norm="mean_only"), 16, 16),
     ss.block.cuba.Affine(neuron, 16, 3),
     time_steps=4,

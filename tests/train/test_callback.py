@@ -3,10 +3,12 @@ from typing import ClassVar
 
 import lightning.pytorch as pl
 import pytest
+import snntorch
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
+from spikingjelly.activation_based import layer, neuron
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,10 +20,10 @@ SCHEDULER = ss.Scheduler(num_sample_iter=2, sample_period=2)
 cuba = ss.block.cuba
 
 
-def network(**neuron):
+def network(**own):
     torch.manual_seed(0)
     return ss.Network(
-        cuba.Dense({**NEURON, **neuron}, 6, 16, weight_norm=True),
+        cuba.Dense({**NEURON, **own}, 6, 16, weight_norm=True),
         cuba.Dense(NEURON, 16, 8, weight_norm=True),
         cuba.Affine(None, 8, 2),
         time_steps=4,
@@ -123,6 +125,57 @@ def test_what_a_short_loader_leaves_pending_is_fitted_and_can_be_trained_with():
     assert [int(s.fitted) for s in samplers(module)] == [1, 1]
     assert not any(b.is_inference() for b in module.buffers())  # validation is in inference mode
     assert module.modes[-3] == "ANN"
+
+
+def lif_nodes():
+    """A SpikingJelly model, called once a step, and its neurons by the callback's names."""
+    nodes = [neuron.LIFNode(tau=2.0), neuron.IFNode()]
+    model = nn.Sequential(
+        layer.Linear(6, 16), nodes[0], layer.Linear(16, 8), nodes[1], layer.Linear(8, 2)
+    )
+    return model, dict(zip(("net.units.0", "net.units.1"), nodes, strict=True))
+
+
+def leakies():
+    """A snnTorch model, called once a step."""
+    nodes = [snntorch.Leaky(beta=0.5, init_hidden=True), snntorch.Leaky(beta=1.0, init_hidden=True)]
+    model = nn.Sequential(nn.Linear(6, 16), nodes[0], nn.Linear(16, 8), nodes[1], nn.Linear(8, 2))
+    return model, dict(zip(("net.units.0", "net.units.1"), nodes, strict=True))
+
+
+@pytest.mark.parametrize("make", [lif_nodes, leakies])
+def test_a_model_of_another_library_with_its_event_rates(make):
+    model, nodes = make()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()  # so that it spikes
+    module = Plain(ss.bootstrap(model, time_steps=4))
+    trainer = trained(module)
+    assert module.modes[:4] == ["SAMPLE", "SAMPLE", "FIT", "ANN"]
+    assert [int(s.fitted) for s in samplers(module)] == [1, 1]
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    # Counted at the neurons themselves, in the model as the user has it.
+    spikes = {name: [] for name in nodes}
+    handles = [
+        node.register_forward_hook(lambda _, args, out, name=name: spikes[name].append(out))
+        for name, node in nodes.items()
+    ]
+    x, y = loader(32).dataset.tensors
+    net = module.net.eval()
+    with torch.no_grad():
+        right = net(x, ss.Mode.SNN).argmax(1) == y
+    for handle in handles:
+        handle.remove()
+    assert logged["snn_accuracy"] == pytest.approx(100 * float(right.float().mean()))
+    everything = []
+    for name, given in spikes.items():
+        counted = torch.stack(given)
+        assert counted.shape[:2] == (4, 32)
+        assert 0 < counted.mean() < 1
+        assert logged[f"event_rate/{name}"] == pytest.approx(counted.mean().item())
+        everything.append(counted.flatten())
+    assert logged["event_rate"] == pytest.approx(torch.cat(everything).mean().item())
+    assert 0 <= logged["ann_accuracy"] <= 100
 
 
 def test_without_units_it_says_so():
@@ -236,6 +289,26 @@ class TestTogetherWith:
             assert {b.dtype for b in sampler.buffers()} == {torch.float32, torch.int64}
             assert sampler.fitted == 1
         assert float(trainer.callback_metrics["snn_accuracy"]) > 30
+
+    @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+    def test_true_half_precision_leaves_neurons_and_curves_in_float32(self, precision):
+        class Descending(Plain):
+            def configure_optimizers(self):  # Adam's eps of 1e-8 is 0 in float16
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        module = Descending(network(learnable=("threshold",), norm="batch"))
+        trainer = trained(module, precision=precision)
+        net = module.net
+        assert net.blocks[1].synapse.weight.dtype in (torch.float16, torch.bfloat16)
+        kept = (net.blocks[0].norm, *(unit for _, unit in ss.unit.units_of(net)))
+        for tensor in (t for m in kept for t in (*m.parameters(), *m.buffers())):
+            assert tensor.dtype in (torch.float32, torch.int64)
+        for sampler in samplers(module):
+            assert sampler.statistics.dtype is torch.float64
+            assert sampler.fitted == 1
+        assert all(p.isfinite().all() for p in net.parameters())
+        assert {"snn_accuracy", "ann_accuracy"} <= set(trainer.callback_metrics)
+        assert torch.get_default_dtype() is torch.float32
 
     def test_compile(self, fresh_compiler):
         """The same training; that ANN and SNN mode are one graph, test_network checks."""

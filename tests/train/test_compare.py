@@ -1,11 +1,14 @@
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from tests.processes import environment
 
 import spikestrap as ss
+from spikestrap.train import Hardware
 from spikestrap.train import compare as comparison_of
 from spikestrap.train.compare import (
     METHODS,
@@ -95,6 +98,30 @@ class TestCompare:
     def test_either_epochs_or_a_budget(self, tmp_path):
         with pytest.raises(ss.SpikestrapError, match=r"epochs or budget, got both: 3 and 1\.0"):
             comparison_of(epochs=3, budget=1.0, out=tmp_path / "out")
+
+    def test_a_budget_is_for_one_process(self, tmp_path):
+        with pytest.raises(ss.SpikestrapError, match="pace is that of one process, got 2"):
+            comparison_of(budget=1.0, out=tmp_path / "out", hardware=Hardware(devices=2))
+
+    @pytest.mark.slow
+    def test_two_processes(self, tmp_path):
+        """The first one prints and writes; options go the way from the command line."""
+        script = tmp_path / "run.py"
+        script.write_text("from spikestrap.cli import main\nmain()\n")
+        arguments = ["compare", "--devices", "2", "--precision", "bf16-mixed", "--epochs", "2"]
+        done = subprocess.run(
+            [sys.executable, script, *arguments, "--time-steps", "1", "--out", tmp_path, "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment(),
+        )
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stdout.splitlines()
+        methods = json.loads(line)["methods"]
+        assert json.loads((tmp_path / "compare.json").read_text())["methods"] == methods
+        for name, method in methods.items():
+            assert method["ann_accuracy" if name == "ann" else "snn_accuracy"] > 20
 
     def test_time_steps_out_of_range(self, tmp_path):
         with pytest.raises(ss.SpikestrapError, match="time_steps: expected"):

@@ -1,6 +1,11 @@
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from tests.processes import environment, free_port
 
 from spikestrap import SpikestrapError
 from spikestrap.train import Hardware
@@ -16,6 +21,7 @@ CPU = torch.device("cpu")
         ({"strategy": "fsdp"}, "--strategy: expected one of auto, ddp, .*docs/scaling.md"),
         ({"strategy": "horse"}, "--strategy: expected one of auto, ddp, got 'horse'$"),
         ({"precision": "half"}, "--precision: expected one of 32-true, .*, got 'half'$"),
+        ({"precision": "bf16-true"}, "--precision: expected one of .*, got 'bf16-true'$"),
         ({"precision": "loihi"}, "--precision: .*; the chip's numbers are --chip loihi"),
     ],
 )
@@ -41,3 +47,26 @@ def test_what_lightning_gets():
     assert options["accelerator"] == "gpu"
     assert isinstance(options["strategy"], DDPStrategy)
     assert options["strategy"]._ddp_kwargs["find_unused_parameters"] is True
+
+
+@pytest.mark.slow
+def test_nodes(tmp_path):
+    """Two machines, here the same one: each runs the command, the first one prints."""
+    script = "from spikestrap.cli import main; main()"
+    arguments = ["train", "--nodes", "2", "--epochs", "2", "--time-steps", "2", "--json"]
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *arguments, "--out", tmp_path],
+            env=environment(NODE_RANK=str(node), **where),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in range(2)
+    ]
+    (out, err), (silence, error) = (process.communicate(timeout=300) for process in running)
+    assert [process.returncode for process in running] == [0, 0], err + error
+    assert json.loads(out.splitlines()[-1])["snn_accuracy"] > 50
+    assert [line.split("  ")[0] for line in err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert silence == error == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class AnnSampler(nn.Module):
         # Channels share the memory that one layer's bins may take.
         self.fine = 5 if per == "layer" else 3
         bins = num_bins(self.fine)
-        zeros = torch.zeros
+        zeros = partial(torch.zeros, dtype=torch.float32)
         self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
@@ -98,7 +99,7 @@ class AnnSampler(nn.Module):
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
         self.register_buffer("origin", zeros(self.channels))
-        self.register_buffer("width", torch.ones(self.channels))
+        self.register_buffer("width", torch.ones(self.channels, dtype=torch.float32))
         self.register_buffer("values", zeros(self.channels, cells + 1))
         self.register_buffer("slopes", zeros(self.channels, cells + 2))
         self.register_buffer("residual", zeros(self.channels))

@@ -128,7 +128,7 @@ def _difference(
     generator = torch.Generator().manual_seed(0)
 
     def draw(steps: int) -> Tensor:
-        return torch.rand((steps, *shape), generator=generator)
+        return torch.rand((steps, *shape), generator=generator, dtype=torch.float32)
 
     scale = z.detach()[:1, :_PROBE_SIZE].abs().amax() if z.numel() else torch.ones(())
     probe = [(4 * draw(_PROBE_STEPS) - 1) * (1 + torch.nan_to_num(scale))]
@@ -150,7 +150,10 @@ def _difference(
         outs.append([spikes.float(), *last])
         if any(wanted):
             generator.manual_seed(1)
-            total = sum((x * torch.rand(x.shape, generator=generator)).sum() for x in outs[-1])
+            total = sum(
+                (x * torch.rand(x.shape, generator=generator, dtype=torch.float32)).sum()
+                for x in outs[-1]
+            )
             of = [x for x in (*leaves, *start, *neuron.parameters()) if x.requires_grad]
             grads.append(_grad(total, of) if of else [])
     exact = _ROUGHLY.isdisjoint(

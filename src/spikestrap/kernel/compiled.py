@@ -219,6 +219,6 @@ def _parameters(scalars: list[Tensor], channels: list[Tensor]) -> tuple[np.ndarr
     values = [p.detach().reshape(1) for p in scalars]
     lines = [p.detach().reshape(-1) for p in channels]
     return (
-        (torch.cat(values) if values else torch.empty(0)).numpy(),
-        (torch.stack(lines) if lines else torch.empty(0, 1)).numpy(),
+        (torch.cat(values) if values else torch.empty(0, dtype=torch.float32)).numpy(),
+        (torch.stack(lines) if lines else torch.empty(0, 1, dtype=torch.float32)).numpy(),
     )

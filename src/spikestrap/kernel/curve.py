@@ -92,7 +92,9 @@ class _Curve(torch.autograd.Function):
 def _run(
     z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
-    rates, segment = torch.empty(z.shape), torch.empty(z.shape, dtype=torch.uint8)
+    # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
+    rates = torch.empty(z.shape, dtype=torch.float32)
+    segment = torch.empty(z.shape, dtype=torch.uint8)
     _forward(
         flat(z),
         origin.numpy(),
@@ -109,7 +111,7 @@ def _run(
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
-    grad_z = torch.empty(grad.shape)
+    grad_z = torch.empty(grad.shape, dtype=torch.float32)
     _backward_kernel(flat(grad), flat(segment), slopes.numpy(), _inner(segment), flat(grad_z))
     return grad_z
 
@@ -123,7 +125,7 @@ def _curve(
 
 @_curve.register_fake
 def _(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    rates = torch.empty(z.shape, device=z.device)
+    rates = torch.empty(z.shape, dtype=torch.float32, device=z.device)
     return rates, torch.empty(z.shape, dtype=torch.uint8, device=z.device)
 
 
@@ -134,7 +136,7 @@ def _curve_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 @_curve_backward.register_fake
 def _(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
-    return torch.empty(grad.shape, device=grad.device)
+    return torch.empty(grad.shape, dtype=torch.float32, device=grad.device)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -51,7 +51,7 @@ def register(neuron: Neuron, axes: int) -> tuple[int, str]:
     sizes = [p.numel() for p in (*neuron.parameters(), *neuron.buffers()) if p.ndim]
     shape = (1, 1, max(sizes, default=1), *[1] * axes)[:axes]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        z = torch.ones(shape, requires_grad=True)
+        z = torch.ones(shape, dtype=torch.float32, requires_grad=True)
         found = usable(neuron, (z, *neuron.extra(z, 1)), neuron.init_state(z[0]))
     _neurons[id(neuron)] = neuron
     return id(neuron), found if isinstance(found, str) else ""

@@ -119,7 +119,8 @@ class _Recorder(TorchFunctionMode):
 
     def read(self, op: str, k: int) -> Tensor:
         # With a gradient, so that a derivative of one's own shows in what comes of it.
-        tensor = torch.zeros(self.shape, requires_grad=torch.is_grad_enabled())
+        grad = torch.is_grad_enabled()
+        tensor = torch.zeros(self.shape, dtype=torch.float32, requires_grad=grad)
         return self._track(tensor, self.graph(op, value=k))
 
     def finish(self, returned: Any, states: int, inputs: int) -> Trace:
@@ -202,7 +203,7 @@ class _Recorder(TorchFunctionMode):
         if float(value).is_integer() and abs(value) <= 16:
             return self.graph.number(value)
         if value not in self._numbers:
-            self._numbers[value] = self._scalar(torch.tensor(float(value)))
+            self._numbers[value] = self._scalar(torch.tensor(float(value), dtype=torch.float32))
         return self._numbers[value]
 
     def _scalar(self, value: Tensor) -> int:

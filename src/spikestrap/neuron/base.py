@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..kernel import automatic, dynamo, fused_wanted
 from ..kernel.reference import State
+from ..precision import HALVES, unhalved
 from .parameter import Bounds
 
 Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
@@ -23,6 +24,8 @@ class Neuron(nn.Module, ABC):
     A neuron implements `init_state` and `step` in plain torch arithmetic, for one time
     step. `kernel`, where a neuron has one, is the same dynamics fused over all steps, written
     by hand; for others one is compiled from `step` where that can be traced.
+
+    Parameters stay float32 where the module is cast to half precision, as the state is.
 
     >>> class Parrot(Neuron):
     ...     "Fires whenever its input is positive."
@@ -49,6 +52,9 @@ class Neuron(nn.Module, ABC):
         # A kernel is the fused form of the step beside it, not of one that overrides that.
         if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
             cls.kernel = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(unhalved(fn), recurse)
 
     @abstractmethod
     def init_state(self, z: Tensor) -> State:
@@ -94,7 +100,7 @@ class Neuron(nn.Module, ABC):
         time_steps = self._check(z, time_steps)
         z, *imag = (z.real, z.imag) if z.is_complex() else (z,)
         dtype = z.dtype
-        if dtype in (torch.float16, torch.bfloat16):
+        if dtype in HALVES:
             z, imag = z.float(), [part.float() for part in imag]
         # Autocast would have the reference's arithmetic fall back to half precision.
         with torch.autocast(z.device.type, enabled=False):

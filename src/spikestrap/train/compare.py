@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import processes
 from ..errors import SpikestrapError
 from ..network import Network
 from ..routine import LayerMode, Mode
@@ -22,6 +22,7 @@ from .compare_report import comparison_name, write_comparison
 from .data import Arrays, Splits, load
 from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
+from .hardware import Hardware
 from .loop import Progress, fit, measure
 from .options import Options, whole_number
 from .recipes import recipe
@@ -44,6 +45,7 @@ def compare(
     budget: float | None = None,
     seed: int = 0,
     out: Path | None = None,
+    hardware: Hardware | None = None,
     on_progress: Callable[[str, Progress], None] = lambda method, progress: None,
 ) -> dict[str, Any]:
     """Train a recipe's network by each of up to four methods, and write table and plot.
@@ -67,6 +69,7 @@ def compare(
         seed: of everything random.
         out: the folder for ``compare.json``, ``compare.md`` and ``compare.png``; None for
             ``runs/compare-<recipe>-T<time_steps>-s<seed>``.
+        hardware: on what each method trains; None for one process, on the GPU if there is one.
         on_progress: called with the method's name after every step and every epoch.
 
     Returns:
@@ -76,7 +79,8 @@ def compare(
         snn_accuracy, ann_accuracy, gap, event_rate (as `train` gives them; None for what ann has
         not),
         over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
-        and over_time_steps (test accuracy of the SNN by T).
+        and over_time_steps (test accuracy of the SNN by T). Of several processes the first one
+        has, and writes, all of it.
 
     Raises:
         SpikestrapError: an argument is out of range, the data are missing or damaged, or the
@@ -87,7 +91,7 @@ def compare(
     whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
     if budget is not None:
-        _check_budget(budget, epochs)
+        _check_budget(budget, epochs, hardware or Hardware())
     steps = made_by.time_steps if time_steps is None else time_steps
     made_by.network(steps)  # says what is wrong with T before data are read
     splits = load(made_by.data, data, seed)
@@ -105,8 +109,9 @@ def compare(
         if budget is not None:
             pace = _pace(copy.deepcopy(net), splits, options)
             options = _within(budget, pace, method, own, units, len(splits.train))
-        results[method] = _train(method, net, splits, options, seed, on_progress)
-    _add_seconds_to_direct(results)
+        results[method] = _train(method, net, splits, options, seed, hardware, on_progress)
+    if processes.is_first():
+        _add_seconds_to_direct(results)
     result = {
         "recipe": name,
         "time_steps": steps,
@@ -115,7 +120,8 @@ def compare(
         "methods": results,
         "out": str(path),
     }
-    write_comparison(path, result)
+    if processes.is_first():
+        write_comparison(path, result)
     return result
 
 
@@ -179,11 +185,12 @@ def _train(
     splits: Splits,
     options: Options,
     seed: int,
+    hardware: Hardware | None,
     on_progress: Callable[[str, Progress], None],
 ) -> dict[str, Any]:
     """Train by one method, and measure the network on the test part."""
     watch = _Watch(method, on_progress)
-    fit(net, splits, options, seed, watch)
+    fit(net, splits, options, seed, watch, hardware=hardware)
     result: dict[str, Any] = {"epochs": options.epochs, "seconds": watch.seconds}
     over_time_steps: dict[int, float] = {}
     if isinstance(net, Network):
@@ -219,26 +226,24 @@ class _Watch:
 
     def __init__(self, method: str, on_progress: Callable[[str, Progress], None]) -> None:
         self._method, self._on_progress = method, on_progress
-        self._last = time.perf_counter()
         self.seconds = 0.0
         self.points: list[dict[str, Any]] = []
 
     def __call__(self, progress: Progress) -> None:
-        now = time.perf_counter()
         epoch = progress.finished
-        if epoch is None:
-            self.seconds += now - self._last
-        elif epoch.snn_accuracy is not None:
-            self.points.append(
-                {
-                    "epoch": epoch.epoch + 1,
-                    "seconds": self.seconds,
-                    "snn_accuracy": epoch.snn_accuracy,
-                    "ann_accuracy": epoch.ann_accuracy,
-                }
-            )
+        if epoch is not None:
+            # Not by a clock of its own: that would also time how processes are started.
+            self.seconds += epoch.seconds - epoch.seconds_by_mode.get("evaluation", 0.0)
+            if epoch.snn_accuracy is not None:
+                self.points.append(
+                    {
+                        "epoch": epoch.epoch + 1,
+                        "seconds": self.seconds,
+                        "snn_accuracy": epoch.snn_accuracy,
+                        "ann_accuracy": epoch.ann_accuracy,
+                    }
+                )
         self._on_progress(self._method, progress)
-        self._last = time.perf_counter()
 
 
 def _add_seconds_to_direct(methods: dict[str, dict[str, Any]]) -> None:
@@ -257,11 +262,15 @@ def _check_methods(methods: Sequence[str]) -> None:
         raise SpikestrapError(f"methods: expected some of {expected}, got {list(methods)}")
 
 
-def _check_budget(budget: float, epochs: int | None) -> None:
+def _check_budget(budget: float, epochs: int | None, hardware: Hardware) -> None:
     if epochs is not None:
         raise SpikestrapError(f"expected epochs or budget, got both: {epochs} and {budget}")
     if not 0 < budget < math.inf:
         raise SpikestrapError(f"budget: expected a finite number of seconds > 0, got {budget}")
+    if (several := hardware.devices * hardware.nodes) > 1:
+        raise SpikestrapError(
+            f"budget: the pace is that of one process, got {several}; say epochs instead"
+        )
 
 
 def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:

@@ -1,0 +1,150 @@
+"""torch.compile of a whole training step: forward, loss and backward pass as one graph."""
+
+import pytest
+import snntorch
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import spikestrap as ss
+
+SNN, ANN, SAMPLE, FIT = ss.Mode.SNN, ss.Mode.ANN, ss.Mode.SAMPLE, ss.Mode.FIT
+block = ss.block
+ALIF = {"threshold": 0.3, "threshold_step": 0.1, "threshold_decay": 0.1, "voltage_decay": 0.1}
+
+
+def convolutional():
+    """Norms, dropout, pooling, weight norm, a learnable neuron; kernels written and compiled."""
+    lif = {"threshold": 0.5, "voltage_decay": 0.2, "learnable": ("voltage_decay",)}
+    return ss.Network(
+        block.cuba.Input({"threshold": 0.5}),
+        block.cuba.Conv({"threshold": 0.4, "norm": "batch"}, 1, 4, 3, padding=1),
+        block.AvgPool(2),
+        block.lif.Conv({**lif, "norm": "mean_only", "dropout": 0.2}, 4, 6, 3, weight_scale=4.0),
+        block.Flatten(),
+        block.plif.Dense({"threshold": 0.4, "w": 1.0}, 24, 16, weight_scale=4.0, weight_norm=True),
+        block.cuba.Affine(None, 16, 3),
+        time_steps=4,
+    )
+
+
+def mixed():
+    """Neurons of other kinds, one of them at random; curves a channel."""
+    each = {"sampler": {"per": "channel"}}
+    return ss.Network(
+        block.Flatten(),
+        block.integrate_fire.Dense({"threshold": 0.5, "reset": "subtract"}, 64, 16),
+        block.alif.Dense({**ALIF, **each}, 16, 16, weight_scale=4.0),
+        block.refractory_lif.Dense(
+            {"threshold": 0.3, "voltage_decay": 0.1}, 16, 16, weight_scale=4.0
+        ),
+        block.noisy_lif.Dense({"threshold": 0.3, "voltage_decay": 0.1}, 16, 16, weight_scale=4.0),
+        block.cuba.Affine(None, 16, 3),
+        time_steps=4,
+    )
+
+
+class Residual(nn.Module):
+    """A forward that the user wrote."""
+
+    def __init__(self):
+        super().__init__()
+        conv = {"threshold": 0.4, "norm": "batch"}
+        self.first = block.cuba.Conv(conv, 1, 4, 3, padding=1)
+        self.second = block.cuba.Conv(conv, 4, 4, 3, padding=1, weight_scale=2.0)
+        self.add = block.Add()
+        self.readout = block.cuba.Affine(None, 256, 3)
+
+    def forward(self, x, mode):
+        modes = iter(mode)
+        x = self.first(ss.hold(x, 4), next(modes))
+        return self.readout(block.Flatten()(self.add(x, self.second(x, next(modes)))))
+
+
+def batch():
+    return 3 * torch.rand(16, 1, 8, 8), torch.arange(16) % 3
+
+
+def step_of(net, mode):
+    def step(x, y):
+        loss = F.cross_entropy(net(x, mode), y)
+        loss.backward()
+        return loss.detach()
+
+    return step
+
+
+def after(step, net, x, y):
+    """What a training step leaves: loss, gradients, and the buffers of norms and curves."""
+    torch.manual_seed(1)
+    net.zero_grad()
+    found = {"loss": step(x, y)}
+    found |= {name: p.grad for name, p in net.named_parameters()}
+    return found | {name: b.clone() for name, b in net.named_buffers()}
+
+
+def check_same(one, other):
+    for name, value in one.items():
+        if value is None:
+            assert other[name] is None, name
+        else:
+            torch.testing.assert_close(value, other[name], msg=name)
+
+
+@pytest.mark.parametrize("mode", [ANN, SNN, ss.LayerMode(ANN, 1)], ids=str)
+@pytest.mark.parametrize("make", [convolutional, mixed, Residual])
+def test_a_training_step_is_one_graph_and_the_same(make, mode, fresh_compiler):
+    mode = ss.LayerMode(mode) if isinstance(mode, ss.Mode) else mode
+    net, (x, y) = make(), batch()
+    for first in (SAMPLE, FIT):
+        net(x, ss.LayerMode(first))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    plain = after(step_of(net, mode), net, x, y)
+    net.load_state_dict(before)
+    compiled = torch.compile(step_of(net, mode), fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        graph = after(compiled, net, x, y)
+    assert any(bool(g.any()) for name, g in plain.items() if name.endswith("weight"))
+    check_same(plain, graph)
+
+
+def test_the_modes_of_a_training_compile_once_each(fresh_compiler):
+    """SAMPLE and FIT run uncompiled; the steps between them are the same two graphs throughout."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    net, (x, y) = mixed(), batch()
+    twin = mixed()
+    twin.load_state_dict(net.state_dict())
+    compiled = torch.compile(lambda x, y, mode: F.cross_entropy(net(x, mode), y), backend=backend)
+    scheduler = ss.Scheduler(num_sample_iter=1, sample_period=1, snn_from=2)
+    seen = []
+    for epoch in range(4):
+        for i in range(4):
+            mode = scheduler.mode(epoch, i)
+            if mode.base_mode in (SAMPLE, FIT):
+                loss = F.cross_entropy(net(x, mode), y)
+            else:
+                loss = compiled(x, y, mode)
+            loss.backward()
+            seen.append(len(graphs))
+    assert seen[3] == 1, "the first ANN step compiles"
+    assert seen[7] == 1, "a new fit does not compile again"
+    assert seen[8] == seen[-1] == 2, "the first SNN step does"
+
+
+@pytest.mark.parametrize("mode", [ANN, SNN])
+def test_a_model_of_another_library_gives_the_same(mode, fresh_compiler):
+    """What stands in for its neurons' calls is plain Python: its graph has breaks."""
+    model = nn.Sequential(
+        nn.Linear(6, 16), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(16, 3)
+    )
+    net, x, y = ss.bootstrap(model, time_steps=4), 3 * torch.rand(16, 6), torch.arange(16) % 3
+    for first in (SAMPLE, FIT, ANN, SNN):
+        net(x, first)
+    plain = after(step_of(net, mode), net, x, y)
+    compiled = torch.compile(step_of(net, mode), backend="aot_eager")
+    check_same(plain, after(compiled, net, x, y))
