@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import processes
 from ..errors import SpikestrapError
 from .augment import Augment
-from .data import Arrays
+from .data import Arrays, to_input
 
 
 class Batches:
@@ -63,4 +63,4 @@ class Batches:
             if self._augment is not None:
                 draw = self._augment.draw((len(whole), *x.shape[1:]), self.generator)
                 images = self._augment.apply(images, draw[share])
-            yield images, y[indices]
+            yield to_input(images), y[indices]
