@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..block import Affine
 from ..network import Network
 from ..routine import Mode
+from ..timeaxis import valid
 from ..unit import units_of
 from .data import Arrays, to_input
 
@@ -146,5 +147,6 @@ class EventRate:
 
     def _count(self, name: str, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
         # Each unit puts in as many values as it has neurons: the mean is weighted by them.
-        self._spikes[name] += int(spikes.detach().count_nonzero())
+        spikes = valid(spikes.detach())
+        self._spikes[name] += int(spikes.count_nonzero())
         self._places[name] += spikes.numel()
