@@ -49,6 +49,15 @@ def read_part(folder: Path, part: str, time_steps: int) -> Part:
     Raises:
         SpikestrapError: tonic is not installed, a folder is missing, or a file is not what it
             should be.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     seven = Path(folder, "NMNIST", "Train", "7")
+    ...     seven.mkdir(parents=True)       # below: x = 3, y = 5, polarity 1, then 0 and 9 later
+    ...     _ = (seven / "00001.bin").write_bytes(bytes([3, 5, 128, 0, 0, 3, 5, 0, 0, 9]))
+    ...     frames, labels = read_part(Path(folder), "train", time_steps=1)
+    >>> frames.shape, frames[0, 0, :, 5, 3].tolist(), labels.tolist()
+    ((1, 1, 2, 34, 34), [0, 1], [7])
     """
     root = folder / "NMNIST" / _FOLDERS[part]
     if not root.is_dir():
