@@ -241,9 +241,11 @@ def evaluate_file(
     lead = test.x.shape[: 2 if name in TEMPORAL else 1]
     images = Arrays(test.x.reshape(*lead, *shape), test.y)
     if isinstance(net, fixed.Network):
-        measured = _run_on_chip(net, images, steps)
+        with at(path):
+            measured = _run_on_chip(net, images, steps)
     else:
-        measured = _run_as_snn(net, images, steps)
+        net.time_steps = None if name in TEMPORAL else steps
+        measured = _run_as_snn(net, images)
     return {
         "file": str(path),
         "data": name,
@@ -271,9 +273,7 @@ def _run_on_chip(net: fixed.Network, test: Arrays, steps: int) -> dict[str, Any]
     }
 
 
-def _run_as_snn(net: Network, test: Arrays, steps: int) -> dict[str, Any]:
-    if net.time_steps is not None:
-        net.time_steps = steps
+def _run_as_snn(net: Network, test: Arrays) -> dict[str, Any]:
     net.to(default_device())
     with EventRate(net) as rate:
         accuracy = evaluate(net, test, Mode.SNN)
