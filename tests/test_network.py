@@ -603,11 +603,15 @@ def test_blocks_may_be_any_module_that_takes_a_mode():
 
 
 def _of_sixteenths(net):
-    """Weights in sixteenths: sums of them are exact in any order, so equal means to the bit."""
+    """Weights, and what norms add, in sixteenths: sums are exact in any order, to the bit."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_((16 * parameter).round() / 16)
-    return net
+        for module in net.modules():
+            if isinstance(module, ss.norm.Norm):
+                module.eps = 0.0
+                module.running_mean.copy_(torch.randint(-4, 4, module.running_mean.shape) / 16)
+    return net.eval()
 
 
 def _without_rounding(neuron):
@@ -665,7 +669,7 @@ class TestLengths:
     @given(lengths=lengths, seed=seeds)
     def test_logits_as_an_snn_to_the_bit(self, make, features, lengths, seed):
         torch.manual_seed(seed)
-        net = make().eval()
+        net = make()
         alone, x, found = _ragged(features, lengths, seed)
         with torch.no_grad():
             logits = _logits(net(x, SNN, lengths=found))
@@ -682,7 +686,6 @@ class TestLengths:
             warnings.simplefilter("ignore", ss.SpikestrapWarning)
             net(x, SAMPLE, lengths=found)
             net(x, FIT, lengths=found)
-        net.eval()
         mode = LayerMode(ANN, crossover)
         with torch.no_grad():
             logits = _logits(net(x, mode, lengths=found))
@@ -693,7 +696,7 @@ class TestLengths:
     @given(lengths=lengths, seed=seeds)
     def test_statistics(self, lengths, seed):
         torch.manual_seed(seed)
-        net = _events().eval()
+        net = _events()
         alone, x, found = _ragged((2, 6, 6), lengths, seed)
         twin = copy.deepcopy(net)
         net(x, SAMPLE, lengths=found)
@@ -710,7 +713,7 @@ class TestLengths:
             assert unit.sampler.time_steps == max(lengths)
 
     def test_batches_of_other_lengths_are_sampled_together(self):
-        net = _events().eval()
+        net = _events()
         for number, lengths in enumerate(([3, 5], [7, 2], [1, 1])):
             _, x, found = _ragged((2, 6, 6), lengths, number)
             net(x, SAMPLE, lengths=found)
@@ -727,7 +730,6 @@ class TestLengths:
         net = _events()
         net(x, SAMPLE, lengths=found)
         net(x, FIT, lengths=found)
-        net.eval()
         _logits(net(x, mode, lengths=found)).square().sum().backward()
         padded = [p.grad for p in net.parameters()]
         net.zero_grad()
@@ -752,7 +754,7 @@ class TestLengths:
         torch.testing.assert_close(block.norm.running_var, 0.9 + 0.1 * means.var(0))
 
     def test_event_rates_are_those_of_valid_steps(self):
-        net = _events().eval()
+        net = _events()
         alone, x, found = _ragged((2, 6, 6), [3, 8, 5], 0)
         with EventRate(net) as rate:
             _, (counted,) = net(x, SNN, lengths=found)
