@@ -112,6 +112,14 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path_factory, content, 
     assert frames.sum() < len(content) / 5
 
 
+def test_a_recording_that_cannot_be_read_is_named(tmp_path):
+    path = write(tmp_path, "Train", 1, 1, EVENTS)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(SpikestrapError, match=f"^{re.escape(str(path))}: cannot be read: No such"):
+        read_part(tmp_path, "train", 2)
+
+
 def test_a_missing_part_is_named(tmp_path):
     with pytest.raises(SpikestrapError, match=r"found no NMNIST/Train: unpack train\.zip"):
         read_part(tmp_path, "train", 2)

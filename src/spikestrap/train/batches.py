@@ -24,7 +24,7 @@ class Batches:
     Args:
         arrays: the images, in memory.
         batch_size: images a batch, over all processes.
-        augment: transform of the images, None for none.
+        augment: transform of the images, None for none and for frames of events.
         seed: of order and augmentation, which have a generator of their own.
 
     >>> arrays = Arrays(torch.rand(10, 1, 8, 8), torch.arange(10))

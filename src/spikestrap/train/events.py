@@ -82,8 +82,11 @@ def read_part(folder: Path, part: str, time_steps: int) -> Part:
             label = recordings.targets[number]
             if path.parent != root / str(label):
                 raise SpikestrapError(f"expected it in a folder 0 to 9 of {root}")
-            _check_size(path)
-            events, _ = recordings[number]
+            try:
+                _check_size(path)
+                events, _ = recordings[number]
+            except OSError as error:
+                raise SpikestrapError(f"cannot be read: {error.strerror or error}") from error
             frames[number] = np.minimum(to_frame(_checked(events)), 255)
     return Part(frames, np.array(recordings.targets, np.int64))
 
@@ -108,10 +111,7 @@ def _recordings(folder: Path, root: Path, part: str) -> Any:
 
 
 def _check_size(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise SpikestrapError(f"cannot be read: {error.strerror or error}") from error
+    size = path.stat().st_size
     if size == 0 or size % _RECORD or size > _MAX_EVENTS * _RECORD:
         raise SpikestrapError(
             f"expected 1 to {_MAX_EVENTS} events of {_RECORD} bytes each, got {size} bytes"
