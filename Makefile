@@ -47,10 +47,11 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.created
 	$(PIP) install -c constraints.txt -e '.[train]'
 	@touch $@
 
-# The peers go in without their dependencies: these would bring other versions of torch.
-$(VENV)/.dev: pyproject.toml constraints.txt requirements/peers.txt | $(VENV)/.created
+# The peers go in without their dependencies: these would bring other versions of torch. Tonic
+# as well: most of its own are for data that is not read here.
+$(VENV)/.dev: pyproject.toml constraints.txt requirements/peers.txt requirements/events.txt | $(VENV)/.created
 	$(PIP) install -c constraints.txt -e '.[dev]'
-	$(PIP) install --no-deps -r requirements/peers.txt
+	$(PIP) install --no-deps -r requirements/peers.txt -r requirements/events.txt
 	@touch $(VENV)/.train $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.train

@@ -7,9 +7,12 @@ import sys
 import onnx.reference
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.nmnist import write_data
 from tests.train.test_compare_report import RESULT as COMPARED
 
 import spikestrap
+import spikestrap as ss
+from spikestrap import train as training
 from spikestrap.cli import main
 from spikestrap.train.data import load
 
@@ -181,7 +184,7 @@ def test_recipes(spikestrap_command):
     assert names == [
         *("digits-mlp", "digits-cnn", "mnist-mlp", "mnist-cnn"),
         *("mnist-mlp-t4", "mnist-cnn-t2", "cifar10-cnn", "cifar10-resnet18", "cifar10-vgg16"),
-        *("digits-mlp-loihi", "mnist-mlp-loihi"),
+        *("nmnist", "digits-mlp-loihi", "mnist-mlp-loihi"),
     ]
     code, out, _ = spikestrap_command("recipes")
     assert code == 0
@@ -327,6 +330,67 @@ def test_what_a_format_cannot_hold_is_refused(spikestrap_command, trained):
         assert (code, out) == (1, "")
         assert err.startswith(message)
     assert not list(run.glob("network.*"))
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Three recordings a digit and part, in N-MNIST's own format."""
+    return write_data(tmp_path_factory.mktemp("events"), each=3)
+
+
+def test_a_recipe_on_events_from_training_to_report(spikestrap_command, recordings, tmp_path):
+    run = tmp_path / "run"
+    train = ("train", "nmnist", "--data", recordings, "--time-steps", 3, "--epochs", 3)
+    code, out, err = spikestrap_command(*train, "--batch-size", 4, "--out", run, "--json")
+    assert code == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert set(result) == TRAIN_KEYS
+    assert (result["recipe"], result["time_steps"]) == ("nmnist", 3)
+    assert result["seconds"]["sample"] > 0
+    assert result["ann_accuracy"] is not None
+    assert (run / "report.html").is_file()
+
+    evaluated = json.loads(spikestrap_command("evaluate", run, "--json")[1])
+    assert evaluated["samples"] == 30
+    for key in ("snn_accuracy", "ann_accuracy", "event_rate"):
+        assert evaluated[key] == result[key]
+    other = json.loads(spikestrap_command("evaluate", run, "--time-steps", 5, "--json")[1])
+    assert (other["time_steps"], other["ann_accuracy"]) == (5, None)
+
+    resumed = json.loads(spikestrap_command("train", "--resume", run, "--json")[1])
+    assert resumed["snn_accuracy"] == result["snn_accuracy"]
+    assert spikestrap_command("export", run, "--format", "onnx")[0] == 0
+
+
+def test_methods_are_compared_on_events(spikestrap_command, recordings, tmp_path):
+    arguments = ("compare", "nmnist", "--data", recordings, "--time-steps", 3, "--epochs", 1)
+    code, out, err = spikestrap_command(*arguments, "--out", tmp_path, "--json")
+    assert code == 0, err
+    # A recording of three steps has no fourth.
+    over_time = json.loads(out)["methods"]["bootstrap"]["over_time_steps"]
+    assert list(over_time) == ["1", "2", "3"]
+
+
+def test_a_file_for_events_is_evaluated_on_them(spikestrap_command, recordings, tmp_path):
+    neuron = {"threshold": 1.0, "voltage_decay": 0.1}
+    net = ss.Network(ss.block.Flatten(), ss.block.lif.Dense(neuron, 2312, 10))
+    ss.save(net, tmp_path / "events.nir", input_shape=(2, 34, 34))
+    evaluate = ("evaluate", tmp_path / "events.nir", "--data", recordings, "--json")
+    code, _, err = spikestrap_command(*evaluate)
+    assert (code, err.splitlines()[-1][-14:]) == (1, "--time-steps T")
+    code, out, err = spikestrap_command(*evaluate, "--time-steps", 3)
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["data"], found["time_steps"], found["samples"]) == ("nmnist", 3, 30)
+    test = load("nmnist", recordings, 0, 3).test
+    assert found["snn_accuracy"] == training.evaluate(net, test, ss.Mode.SNN)
+
+
+def test_without_a_folder_events_are_not_downloaded(spikestrap_command, tmp_path):
+    code, out, err = spikestrap_command("train", "nmnist", "--out", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: N-MNIST is not downloaded (https://")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_float_run_becomes_a_nir_file(spikestrap_command, tmp_path):

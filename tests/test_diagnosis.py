@@ -38,6 +38,19 @@ def fit(net, x):
 
 
 class TestNumbers:
+    def test_within_ragged_padding_does_not_count(self):
+        net = network(time_steps=None)
+        alone = [torch.rand(steps, 1, 20) for steps in (3, 8)]
+        x, lengths = ss.pad([sample[:, 0] for sample in alone])
+        fit(net, x)
+        with ss.ragged(lengths):
+            found = ss.diagnose(net, [x])
+        each = [ss.diagnose(net, [sample]) for sample in alone]
+        for name in ("event_rate", "curve_gap", "rate_gap"):
+            for padded, *others in zip(found, *each, strict=True):
+                mean = sum(getattr(other, name) for other in others) / 2
+                assert getattr(padded, name) == pytest.approx(mean, abs=1e-6)
+
     def test_are_those_of_the_runs(self):
         net, loader = fit(network(), draw(seed=0)), [draw(seed=1), draw(50, seed=2)]
         first, second = ss.diagnose(net, loader)

@@ -14,6 +14,8 @@ import spikestrap as ss
 from spikestrap import LayerMode, Mode, NotFittedError, SpikestrapError, hold
 from spikestrap.neuron import LIF
 from spikestrap.timeaxis import has_time
+from spikestrap.train.evaluate import EventRate
+from spikestrap.unit import units_of
 
 SNN, ANN, SAMPLE, FIT = Mode.SNN, Mode.ANN, Mode.SAMPLE, Mode.FIT
 NEURON = {"threshold": 0.4, "voltage_decay": 0.1}
@@ -598,3 +600,200 @@ def test_blocks_may_be_any_module_that_takes_a_mode():
     net = ss.Network(Twice(), ss.block.Dense(neuron, 6, 8), Twice(), time_steps=4)
     x = draw((6,))
     assert torch.equal(net(x), 2 * net.blocks[1](hold(2 * x, 4)).mean(0))
+
+
+def _of_sixteenths(net):
+    """Weights, and what norms add, in sixteenths: sums are exact in any order, to the bit."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_((16 * parameter).round() / 16)
+        for module in net.modules():
+            if isinstance(module, ss.norm.Norm):
+                module.eps = 0.0
+                module.running_mean.copy_(torch.randint(-4, 4, module.running_mean.shape) / 16)
+    return net.eval()
+
+
+def _without_rounding(neuron):
+    """A rate on the edge between two steps would turn a last bit of its input into a whole one."""
+    return {**neuron, "sampler": {"rounding": False}}
+
+
+def _events():
+    block, neuron = ss.block.cuba, {"threshold": 0.4, "current_decay": 0.6, "norm": "batch"}
+    neuron = _without_rounding(neuron)
+    net = ss.Network(
+        block.Conv(neuron, 2, 4, 3, padding=1, weight_scale=2.0, count_log=True),
+        ss.block.AvgPool(2),
+        ss.block.Residual(block.Conv, neuron, 4, 6),
+        ss.block.Flatten(),
+        block.Dense(neuron, 54, 8, weight_scale=3.0),
+    )
+    return _of_sixteenths(net)
+
+
+def _recurrent():
+    block = ss.block.lif
+    net = ss.Network(
+        block.Recurrent(NEURON, 6, 12, weight_scale=2.0, delay=2),
+        ss.block.Delay(12, 3, initial=1.0),
+        block.Dense({**NEURON, "norm": "mean_only"}, 12, 8, weight_scale=3.0, delay_shift=True),
+    )
+    return _of_sixteenths(net)
+
+
+def _ragged(features, lengths, seed):
+    """Samples of such lengths, and the same padded with what must not count."""
+    generator = torch.Generator().manual_seed(seed)
+    alone = [torch.randint(3, (n, *features), generator=generator).float() for n in lengths]
+    x, found = ss.pad(alone)
+    noise = torch.randint(3, x.shape, generator=generator).float()
+    padding = (torch.arange(len(x))[:, None] >= found).view(*x.shape[:2], *[1] * len(features))
+    return alone, torch.where(padding, noise, x), found
+
+
+def _logits(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+class TestLengths:
+    """What is padded gives what each sequence gives alone."""
+
+    lengths = st.lists(st.integers(1, 12), min_size=1, max_size=4)
+    seeds = st.integers(0, 99)
+
+    @pytest.mark.parametrize(
+        ("make", "features"), [(_events, (2, 6, 6)), (_recurrent, (6,))], ids=["conv", "recurrent"]
+    )
+    @settings(max_examples=15)
+    @given(lengths=lengths, seed=seeds)
+    def test_logits_as_an_snn_to_the_bit(self, make, features, lengths, seed):
+        torch.manual_seed(seed)
+        net = make()
+        alone, x, found = _ragged(features, lengths, seed)
+        with torch.no_grad():
+            logits = _logits(net(x, SNN, lengths=found))
+            for n, sample in enumerate(alone):
+                assert torch.equal(logits[n], _logits(net(sample[:, None], SNN))[0])
+
+    @settings(max_examples=15)
+    @given(lengths=lengths, seed=seeds, crossover=st.integers(0, 4))
+    def test_logits_across_the_crossover(self, lengths, seed, crossover):
+        torch.manual_seed(seed)
+        net = _events()
+        alone, x, found = _ragged((2, 6, 6), [*lengths, 12, 9], seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ss.SpikestrapWarning)
+            net(x, SAMPLE, lengths=found)
+            net(x, FIT, lengths=found)
+        mode = LayerMode(ANN, crossover)
+        with torch.no_grad():
+            logits = _logits(net(x, mode, lengths=found))
+            for n, sample in enumerate(alone):
+                torch.testing.assert_close(logits[n], _logits(net(sample[:, None], mode))[0])
+
+    @settings(max_examples=15)
+    @given(lengths=lengths, seed=seeds)
+    def test_statistics(self, lengths, seed):
+        torch.manual_seed(seed)
+        net = _events()
+        alone, x, found = _ragged((2, 6, 6), lengths, seed)
+        twin = copy.deepcopy(net)
+        net(x, SAMPLE, lengths=found)
+        expected = [torch.zeros_like(unit.sampler.statistics) for _, unit in units_of(net)]
+        for sample in alone:
+            for _, unit in units_of(twin):
+                unit.sampler.clear()
+            twin(sample[:, None], SAMPLE)
+            for total, (_, unit) in zip(expected, units_of(twin), strict=True):
+                total += unit.sampler.statistics
+        for total, (_, unit) in zip(expected, units_of(net), strict=True):
+            assert torch.equal(unit.sampler.statistics[:, 0], total[:, 0])
+            torch.testing.assert_close(unit.sampler.statistics, total)
+            assert unit.sampler.time_steps == max(lengths)
+
+    def test_batches_of_other_lengths_are_sampled_together(self):
+        net = _events()
+        for number, lengths in enumerate(([3, 5], [7, 2], [1, 1])):
+            _, x, found = _ragged((2, 6, 6), lengths, number)
+            net(x, SAMPLE, lengths=found)
+        sampler = net.blocks[0].unit.sampler
+        assert (sampler.time_steps, sampler.count) == (7, 6 * 4 * 36)
+        net(x, FIT, lengths=found)
+        _, x, found = _ragged((2, 6, 6), [2, 4], 0)
+        net(x, SAMPLE, lengths=found)
+        assert (sampler.time_steps, sampler.count) == (4, 2 * 4 * 36)
+
+    @pytest.mark.parametrize("mode", [SNN, ANN])
+    def test_gradients_add_up(self, mode):
+        alone, x, found = _ragged((2, 6, 6), [3, 8, 5], 0)
+        net = _events()
+        net(x, SAMPLE, lengths=found)
+        net(x, FIT, lengths=found)
+        _logits(net(x, mode, lengths=found)).square().sum().backward()
+        padded = [p.grad for p in net.parameters()]
+        net.zero_grad()
+        sum(_logits(net(s[:, None], mode)).square().sum() for s in alone).backward()
+        for one, other in zip(padded, net.parameters(), strict=True):
+            torch.testing.assert_close(one, other.grad)
+
+    @modes
+    @pytest.mark.parametrize("precision", ["float", "loihi"])
+    def test_statistics_of_norms(self, mode, precision):
+        """Worked from the samples' means: of z, and so of weights times the input's mean."""
+        block = ss.block.cuba.Dense({"threshold": 0.4, "norm": "batch"}, 6, 5)
+        net = ss.Network(block, precision=precision)
+        alone, x, found = _ragged((6,), [3, 8, 5, 1], 0)
+        net.eval()
+        net(x, SAMPLE, lengths=found)
+        net(x, FIT, lengths=found)
+        net.train()
+        means = torch.stack([sample.mean(0) for sample in alone]) @ block.synapse.weight.T
+        net(x, mode, lengths=found)
+        torch.testing.assert_close(block.norm.running_mean, 0.1 * means.mean(0))
+        torch.testing.assert_close(block.norm.running_var, 0.9 + 0.1 * means.var(0))
+
+    def test_event_rates_are_those_of_valid_steps(self):
+        net = _events()
+        alone, x, found = _ragged((2, 6, 6), [3, 8, 5], 0)
+        with EventRate(net) as rate:
+            _, (counted,) = net(x, SNN, lengths=found)
+        with EventRate(net) as expected:
+            rates = [net(sample[:, None], SNN)[1][0] for sample in alone]
+        assert rate.counts == expected.counts
+        assert counted.item() == pytest.approx(
+            sum(r.item() * len(s) for r, s in zip(rates, alone, strict=True)) / 16
+        )
+
+    def test_a_readout_reads_valid_steps(self):
+        net = ss.Network(*mlp(None).blocks)
+        alone, x, found = _ragged((6,), [3, 8, 5], 0)
+        logits = net(x, SNN, lengths=found)
+        for n, sample in enumerate(alone):
+            torch.testing.assert_close(logits[n], net(sample[:, None], SNN)[0])
+
+    @pytest.mark.parametrize("mode", [SNN, ANN, LayerMode(ANN, 1)], ids=str)
+    def test_is_one_graph(self, mode, fresh_compiler):
+        _, x, found = _ragged((6,), [3, 8, 5], 0)
+        net = mlp(None)
+        net(x, SAMPLE, lengths=found)
+        net(x, FIT, lengths=found)
+        compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+        for lengths in (found, found.flip(0), None):
+            expected = net(x, mode, lengths=lengths)
+            torch.testing.assert_close(compiled(x, mode, lengths=lengths), expected)
+
+    @pytest.mark.parametrize(
+        ("steps", "lengths", "message"),
+        [
+            (None, torch.tensor([4, 9]), "lengths: expected at most T = 8 steps, got 9"),
+            (None, torch.tensor([4, 0]), "lengths: expected at least 1 step each, got 0"),
+            (None, [4, 8], r"lengths: expected a tensor \(N,\), got list"),
+            (None, torch.tensor([4]), "one for each of the 2 samples"),
+            (4, torch.tensor([4, 4]), "lengths are for inputs that have time, with time_steps=No"),
+        ],
+    )
+    def test_lengths_that_do_not_fit(self, steps, lengths, message):
+        x = torch.rand(2, 6) if steps else torch.rand(8, 2, 6)
+        with pytest.raises(SpikestrapError, match=message):
+            mlp(steps)(x, SNN, lengths=lengths)

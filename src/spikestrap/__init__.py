@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .network import Network
     from .operations import Cost, cost
     from .routine import LayerMode, Mode, Scheduler, mode
-    from .timeaxis import hold
+    from .timeaxis import hold, pad, ragged
     from .wrap import bootstrap
 
 __all__ = [
@@ -43,6 +43,8 @@ __all__ = [
     "mode",
     "neuron",
     "norm",
+    "pad",
+    "ragged",
     "routine",
     "save",
     "unit",
@@ -68,6 +70,8 @@ _HOMES = {
     "hold": "timeaxis",
     "load": "exchange",
     "mode": "routine",
+    "pad": "timeaxis",
+    "ragged": "timeaxis",
     "save": "exchange",
     "use_backend": "kernel",
 }

@@ -16,6 +16,7 @@ from .ann_sampler import AnnSampler
 from .errors import SpikestrapError, SpikestrapWarning
 from .neuron import Neuron
 from .routine import LayerMode, Mode
+from .timeaxis import time_mean
 from .unit import Unit
 
 # From here on a number is worth a warning.
@@ -153,7 +154,7 @@ class _Unit:
 
     def see_spikes(self, spikes: Tensor, z: Tensor) -> None:
         """Spikes (T, N, ...) and inputs z (T, N, ...) or (1, N, ...) of a batch."""
-        self.rate, mean = spikes.float().mean(0), z.float().mean(0)
+        self.rate, mean = time_mean(spikes.float()), time_mean(z.float())
         self.time_steps = spikes.shape[0]
         self.pairs += self.rate.numel()
         self.events += self.rate.double().sum().item()

@@ -13,7 +13,7 @@ from .errors import SpikestrapError, at
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
-from .timeaxis import has_time, hold, time_mean
+from .timeaxis import has_time, hold, ragged, time_mean
 from .unit import units_of
 
 Modes = Mode | LayerMode | Sequence[Mode]
@@ -71,13 +71,24 @@ class Network(nn.Module):
             )
         self._time_steps = value
 
-    def forward(self, x: Tensor, mode: Modes = Mode.SNN) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, x: Tensor, mode: Modes = Mode.SNN, lengths: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Logits (N, out): the last block's output, averaged over time.
 
-        mode: one for all units, one a unit, or what the scheduler gave. Blocks made with
-        count_log=True add a list of their event rates: (logits, rates).
+        mode: one for all units, one a unit, or what the scheduler gave. lengths: whole numbers
+        (N,), how many steps of each sample are valid, from the first on; the rest is padding,
+        which counts nowhere (see `spikestrap.ragged`). Blocks made with count_log=True add a
+        list of their event rates: (logits, rates).
         """
         x = self._enter(x)
+        if lengths is None:
+            return self._run(x, mode)
+        with ragged(lengths):
+            self._check_lengths(x, lengths)
+            return self._run(x, mode)
+
+    def _run(self, x: Tensor, mode: Modes) -> Tensor | tuple[Tensor, list[Tensor]]:
         rates: list[Tensor] = []
         for number, (block, block_mode) in enumerate(
             zip(self.blocks, self._modes(mode), strict=True)
@@ -112,6 +123,19 @@ class Network(nn.Module):
         if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(x):
             raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
         return hold(x, self.time_steps) if self.time_steps is not None else x
+
+    def _check_lengths(self, x: Tensor, lengths: Tensor) -> None:
+        if self.time_steps is not None:
+            raise SpikestrapError(
+                "Network: lengths are for inputs that have time, with time_steps=None; "
+                f"got them with time_steps={self.time_steps}"
+            )
+        if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+            most = int(lengths.max())
+            if most > x.shape[0]:
+                raise SpikestrapError(
+                    f"Network: lengths: expected at most T = {x.shape[0]} steps, got {most}"
+                )
 
     def _modes(self, mode: Modes) -> Iterator[Mode]:
         """One mode a block. Blocks without a unit do not count; theirs does not matter."""

@@ -44,6 +44,33 @@ for memory in (0.0, 0.5):
     )
 
 
+def test_sequences_of_other_lengths_go_together():
+    run_in(
+        3,
+        DATA
+        + """
+# Rank 2 never samples; the longest sequence is rank 1's, which ends before its tensor does.
+for memory in (0.0, 0.5):
+    sampler, sums = AnnSampler(memory=memory), 0
+    for number in range(2):
+        parts = [(*draw(9, number), torch.full((9,), 3)), (*draw(5, 7), torch.full((5,), 6))]
+        if rank < 2:
+            a, z, lengths = parts[rank]
+            with ss.ragged(lengths):
+                sampler.append(a, z)
+        sampler.fit()
+        with torch.no_grad():
+            sums = memory * sums
+            for a, z, lengths in parts:
+                steps = int(lengths[0])
+                sums += histogram(z[:steps].mean(0), a[:steps].mean(0), 1, sampler.fine)
+        torch.testing.assert_close(sampler.statistics, sums)
+        assert sampler.time_steps == 6
+        assert all(same(getattr(sampler, name)) for name in names)
+""",
+    )
+
+
 def test_nothing_anywhere_and_other_time_steps_are_errors_everywhere():
     run_in(
         2,

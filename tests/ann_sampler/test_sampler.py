@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from spikestrap import NotFittedError, SpikestrapError, SpikestrapWarning
+from spikestrap import NotFittedError, SpikestrapError, SpikestrapWarning, ragged
 from spikestrap.ann_sampler import SLOPES, AnnSampler
 from spikestrap.neuron import IF, LIF
 
@@ -142,6 +142,27 @@ class TestSampling:
         assert torch.equal(sampler.statistics, alone.statistics)
         assert sampler.count == alone.count
         assert sampler.time_steps == 2 * T
+
+    @pytest.mark.parametrize("memory", [0.0, 0.5])
+    def test_sequences_of_other_lengths_go_together(self, memory):
+        """As if each had been sampled alone; T is that of the longest that is remembered."""
+        sampler, expected = AnnSampler(memory=memory), 0
+        for number, lengths in enumerate(([3, 7], [5, 2])):
+            a, z = draw((8, 2, 6), number)
+            with ragged(torch.tensor(lengths)):
+                sampler.append(a, z)
+            for n, length in enumerate(lengths):
+                alone = AnnSampler()
+                alone.append(a[:length, n : n + 1], z[:length, n : n + 1])
+                expected += alone.statistics
+            torch.testing.assert_close(sampler.statistics, expected)
+            assert sampler.time_steps == 7
+        sampler.fit()
+        with ragged(torch.tensor([4, 4])):
+            sampler.append(a, z)
+        assert sampler.time_steps == (7 if memory else 4)
+        sampler.append(a, z)  # of one length: afresh
+        assert (sampler.time_steps, sampler.count) == (8, 12)
 
     @pytest.mark.parametrize("memory", [0.0, 0.25, 1.0])
     def test_memory_is_what_stays_after_a_fit(self, memory):

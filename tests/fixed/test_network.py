@@ -219,6 +219,8 @@ def test_spikes_come_in_without_an_input_block():
     x = (torch.rand(5, 2, 4) < 0.5).float()
     expected, _ = spikes_of(net, x)
     assert np.array_equal(fixed.from_network(net).spikes(x, 5)[1], expected[0])
+    with pytest.raises(ss.SpikestrapError, match="0 or 1, as input, got values from 0 to 3"):
+        fixed.from_network(net).run(3 * x, 5)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,13 @@ def test_the_order_is_new_at_each_pass_and_the_seed_decides():
     assert labels(Batches(ARRAYS, 5, None, seed=2)) != first
 
 
+def test_frames_of_events_come_time_first():
+    frames = torch.arange(30, dtype=torch.uint8).view(10, 3, 1, 1, 1).expand(10, 3, 2, 4, 4)
+    for x, y in Batches(Arrays(frames, torch.arange(10)), 4, None, seed=0):
+        assert (x.shape, x.dtype) == ((3, 4, 2, 4, 4), torch.float32)
+        assert x[2, :, 0, 0, 0].tolist() == (3 * y + 2).tolist()
+
+
 def test_images_stay_with_their_labels():
     for x, y in Batches(ARRAYS, 4, None, seed=0):
         assert x.equal(ARRAYS.x[y])

@@ -6,11 +6,12 @@ import numpy as np
 import pooch
 import pytest
 import torch
+from tests.nmnist import write, write_data
 from tests.train.test_cifar import write_npz
 
 from spikestrap.errors import SpikestrapError
 from spikestrap.train import cifar
-from spikestrap.train.data import cifar10, digits, load, mnist
+from spikestrap.train.data import SHAPES, cifar10, digits, load, mnist, nmnist, to_input
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -157,6 +158,47 @@ class TestCifar10:
         np.testing.assert_allclose(means, (0.491, 0.482, 0.447), atol=0.01)
 
 
+class TestNmnist:
+    def test_a_twelfth_of_each_digit_is_for_validation(self, tmp_path):
+        splits = nmnist(write_data(tmp_path, each=12), 3)
+        assert splits.train.x.shape == (110, 3, *SHAPES["nmnist"])
+        assert splits.validation.y.tolist() == list(range(10))
+        assert splits.train.y.bincount().tolist() == 10 * [11]
+        assert splits.test.y.bincount().tolist() == 10 * [12]
+        assert (splits.train.x.dtype, splits.train.y.dtype) == (torch.uint8, torch.int64)
+
+    def test_of_few_recordings_the_last_is_for_validation(self, tmp_path):
+        for digit in (1, 5):
+            write(tmp_path, "Train", digit, 1, [(0, 0, 0, 0)])
+        write(tmp_path, "Test", 1, 1, [(0, 0, 0, 0)])
+        splits = nmnist(tmp_path, 1)
+        assert (splits.train.y.tolist(), splits.validation.y.tolist()) == ([1], [5])
+
+    def test_one_recording_cannot_be_split(self, tmp_path):
+        for part in ("Train", "Test"):
+            write(tmp_path, part, 1, 1, [(0, 0, 0, 0)])
+        with pytest.raises(SpikestrapError, match="at least 2 training recordings, got 1"):
+            nmnist(tmp_path, 1)
+
+    def test_without_a_folder_it_says_where_it_is_found(self):
+        with pytest.raises(SpikestrapError, match=r"not downloaded \(https.*with --data"):
+            nmnist(None, 1)
+
+    def test_it_needs_to_know_how_many_frames(self, tmp_path):
+        with pytest.raises(SpikestrapError, match="time_steps: expected an integer >= 1, got None"):
+            load("nmnist", tmp_path, 0)
+
+
+def test_frames_go_in_as_counts_time_first():
+    frames = torch.randint(0, 256, (3, 4, 2, 5, 6), dtype=torch.uint8)
+    x = to_input(frames)
+    assert (x.shape, x.dtype) == ((4, 3, 2, 5, 6), torch.float32)
+    assert x.is_contiguous()
+    assert x[1, 2].tolist() == frames[2, 1].tolist()
+    images = torch.rand(3, 2, 5, 6)
+    assert to_input(images) is images
+
+
 class TestLoad:
     def test_by_name(self, tmp_path):
         assert load("digits", None, 0).name == "digits"
@@ -164,9 +206,13 @@ class TestLoad:
         for part in ("train", "test"):
             write_npz(tmp_path / f"{part}.npz", 2)
         assert load("cifar10", tmp_path, 0).name == "cifar10"
+        write_data(tmp_path, each=1)
+        assert load("nmnist", tmp_path, 0, 2).name == "nmnist"
 
     def test_an_unknown_one(self):
-        with pytest.raises(SpikestrapError, match="expected one of digits, mnist, cifar10, got"):
+        with pytest.raises(
+            SpikestrapError, match="expected one of digits, mnist, cifar10, nmnist, got"
+        ):
             load("cifar", None, 0)
 
     def test_a_folder_that_is_none(self, tmp_path):

@@ -53,6 +53,20 @@ def test_accuracy_over_time_is_that_of_each_number_of_steps(batch_size):
         assert accuracy == evaluate(net, images, ss.Mode.SNN)
 
 
+def test_of_frames_of_events_the_first_steps_count():
+    net = ss.Network(
+        ss.block.Flatten(),
+        ss.block.cuba.Dense(NEURON, 8, 8, weight_scale=4.0),
+        ss.block.cuba.Affine(NEURON, 8, 3),
+    )
+    frames = Arrays(torch.randint(4, (40, 5, 2, 2, 2), dtype=torch.uint8), torch.randint(3, (40,)))
+    found = accuracy_over_time(net, frames, 4, 7)
+    assert len(set(found)) > 1
+    for steps, accuracy in enumerate(found, start=1):
+        first = Arrays(frames.x[:, :steps], frames.y)
+        assert accuracy == evaluate(net, first, ss.Mode.SNN, batch_size=40)
+
+
 def test_event_rate_weighs_units_by_their_neurons():
     cuba = ss.block.cuba
     net = ss.Network(

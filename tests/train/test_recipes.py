@@ -18,8 +18,13 @@ SMALL = {name: entry for name, entry in RECIPES.items() if name not in FOR_A_GPU
 @pytest.mark.parametrize("time_steps", [None, 1, 3])
 def test_the_network_takes_the_datas_images_in_every_mode(entry, time_steps):
     net = entry.network(time_steps)
-    assert net.time_steps == (time_steps or entry.time_steps)
+    steps = time_steps or entry.time_steps
     x = torch.rand(5, *SHAPES[entry.data])
+    if entry.temporal:
+        assert net.time_steps is None
+        x = torch.poisson(torch.ones(steps, *x.shape))
+    else:
+        assert net.time_steps == steps
     for mode in (ss.Mode.SNN, ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN):
         logits = net(x, mode)
         assert logits.shape == (5, 10)

@@ -356,6 +356,12 @@ def test_dropout_has_one_mask_and_leaves_none_behind():
     assert not torch.equal(net(x, ANN), net(x, ANN))
 
 
+def test_sequences_of_other_lengths_are_refused():
+    net = ss.bootstrap(nn.Sequential(nn.Linear(3, 4), snn.Leaky(0.9, init_hidden=True)))
+    with ss.ragged(torch.tensor([1, 2])), pytest.raises(SpikestrapError, match="no lengths"):
+        net(torch.rand(2, 2, 3))
+
+
 def test_no_warning_of_torch():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

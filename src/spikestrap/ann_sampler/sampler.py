@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import processes
 from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from ..kernel.curve import curve
+from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .histogram import ROWS, histogram, num_bins
 
@@ -95,6 +96,7 @@ class AnnSampler(nn.Module):
         self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
+        self._ragged = False  # whether what is pending is of different lengths
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
@@ -140,8 +142,9 @@ class AnnSampler(nn.Module):
         """Records spikes a (T, N, ...) and their inputs z (T, N, ...), or (1, N, ...) held.
 
         Both are averaged over time; each entry gives one pair. Other T than before starts
-        afresh. Raises SpikestrapError for shapes that do not match, NaN, inf, and rates
-        outside [0, 1].
+        afresh; sequences of different lengths (see `spikestrap.ragged`) go together, and T is
+        that of the longest. Raises SpikestrapError for shapes that do not match, NaN, inf, and
+        rates outside [0, 1].
         """
         if a.ndim < 2 or z.shape[1:] != a.shape[1:] or z.shape[0] not in (1, a.shape[0]):
             raise SpikestrapError(
@@ -153,10 +156,13 @@ class AnnSampler(nn.Module):
                 f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
                 f"got {tuple(a.shape)}"
             )
-        rate, mean = a.float().mean(0), z.float().mean(0)
+        rate, mean = time_mean(a.float()), time_mean(z.float())
+        end = longest()
+        self._ragged = end is not None
+        steps = a.shape[0] if end is None else min(end, a.shape[0])
         if rate.numel() == 0:
             if processes.count() > 1:  # others may have samples, and all fit together
-                self._resume(a.shape[0])
+                self._resume(steps)
                 self._pending = True
             return
         if not bool(torch.isfinite(mean).all()):
@@ -170,7 +176,7 @@ class AnnSampler(nn.Module):
                 f"AnnSampler: rates must be in [0, 1], got {least:g} to {most:g}: "
                 "a transfer curve needs a neuron that fires 0 or 1"
             )
-        self._resume(a.shape[0])
+        self._resume(steps)
         self.statistics = self.statistics.to(mean.device)  # not every mover moves what is no buffer
         self.statistics += histogram(mean, rate, self.channels, self.fine)
         self.count += rate.numel()
@@ -204,13 +210,16 @@ class AnnSampler(nn.Module):
 
     def _resume(self, time_steps: int) -> None:
         """Before new samples: forgets what is of another T, or fades what was fitted."""
-        if self.time_steps != time_steps:
-            self.clear()
-            self.levels.fill_(time_steps)
-            self._recall()
-        elif not self.pending:
+        if not self.pending:
             # After a fit every process holds the sums of all: each keeps its share of them.
             self.statistics *= self.memory / processes.count()
+        if self._ragged and (self.pending or self.memory):
+            time_steps = max(time_steps, self.time_steps)
+        elif self.time_steps != time_steps:
+            self.clear()
+        if self.time_steps != time_steps:
+            self.levels.fill_(time_steps)
+            self._recall()
 
     def clear(self) -> None:
         """Forgets what was sampled; the curve stays."""
@@ -223,18 +232,19 @@ class AnnSampler(nn.Module):
         if processes.count() == 1:
             return
         steps = self.time_steps if self.pending else 0
-        # The largest and the smallest T of those that sampled.
-        ends = torch.tensor([steps, -steps or -torch.iinfo(torch.int64).max])
+        # The largest and the smallest T of those that sampled; lengths may differ.
+        anything = torch.iinfo(torch.int64).max
+        ends = torch.tensor([steps, -(anything if self._ragged else steps or anything)])
         most, least = processes.largest(ends.to(self.levels.device)).tolist()
         if most == 0:
             return  # nothing new anywhere: all hold the same sums already
-        if most != -least:
+        if -least not in (most, anything):
             raise SpikestrapError(
                 "AnnSampler: expected samples of one T in all processes, got "
                 f"T = {-least} to {most}"
             )
-        if not self.pending:
-            self._resume(most)  # one without samples
+        self._ragged = -least == anything
+        self._resume(most)  # for one without samples, or with shorter ones
         count = torch.tensor(self.count, device=self.levels.device)
         self.statistics = processes.add_up(self.statistics.to(self.levels.device))
         self.count = int(processes.add_up(count))

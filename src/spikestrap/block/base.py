@@ -22,7 +22,7 @@ from ..norm import make_norm
 from ..quantize import Quantizer
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse, linear
-from ..timeaxis import compact, has_time, time_mean
+from ..timeaxis import compact, has_time, time_mean, valid
 from ..unit import Unit
 from .stateless import Dropout
 
@@ -96,7 +96,7 @@ class Block(nn.Module):
         """
         mode = Mode.of(mode)
         y = self._run(x, mode)
-        event_rate = y.detach().float().mean() if self.count_log else None
+        event_rate = valid(y.detach()).float().mean() if self.count_log else None
         if self.delay_shift and mode.spiking:
             y = torch.cat([torch.zeros_like(y[:1]), y[:-1]])
         if self.dropout is not None:

@@ -154,7 +154,10 @@ class Network:
                 raise SpikestrapError("fixed.Network: the input holds NaN or inf")
             return array.reshape(len(array), -1).astype(np.float32), time_steps
         if not np.isin(array, (0, 1)).all():
-            raise SpikestrapError("fixed.Network: expected spikes, 0 or 1, as input")
+            raise SpikestrapError(
+                "fixed.Network: expected spikes, 0 or 1, as input, got values from "
+                f"{array.min():g} to {array.max():g}"
+            )
         return array.reshape(*array.shape[:2], -1).astype(np.uint8), time_steps
 
     def _layers(

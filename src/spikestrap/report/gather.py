@@ -118,7 +118,7 @@ def gather(path: Path, data: Path | None = None, evaluate: bool = True) -> Repor
     layers = _layers(run, records)
     measured = None
     if evaluate:
-        splits = load(run.recipe.data, data or run.data, run.seed)
+        splits = load(run.recipe.data, data or run.data, run.seed, run.time_steps)
         measured = measure(run.net.to(default_device()), splits)
         layers = [replace(layer, density=measured.densities[layer.unit]) for layer in layers]
     return Report(

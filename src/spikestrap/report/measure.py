@@ -17,7 +17,7 @@ from ..errors import NotFittedError
 from ..network import Network
 from ..operations import Cost, cost
 from ..routine import Mode
-from ..train.data import Arrays, Splits
+from ..train.data import Arrays, Splits, to_input
 from ..train.evaluate import accuracy_over_time, device_of, evaluate, logits_over_time
 from ..train.history import mean_curve
 from ..unit import units_of
@@ -113,17 +113,19 @@ class Measured:
 def measure(net: Network, splits: Splits) -> Measured:
     """Runs a network on test images; which ones, where not all, is the same every time.
 
-    net: takes static images, for its T steps; ends in a readout. Is left as it was found.
+    net: ends in a readout, and is left as it was found. It takes static images, for its T steps
+    and, to see more, twice as many; or frames of events, for as many as there are.
     """
-    steps, training = net.time_steps, net.training
-    assert steps is not None
+    own, training = net.time_steps, net.training
+    steps = splits.test.x.shape[1] if own is None else own
+    longest = steps if own is None else 2 * steps
     images = _some(splits.test, IMAGE_STEPS // steps)
-    swept = _some(splits.test, SWEEP_IMAGE_STEPS // (2 * steps)).arrays
+    swept = _some(splits.test, SWEEP_IMAGE_STEPS // longest).arrays
     net.eval()
     try:
         logits = _logits(net, images.arrays.x)
         few = images.arrays.x[:DIAGNOSED]
-        layers = diagnose(net, few.split(_BATCH), batches=DIAGNOSED)
+        layers = diagnose(net, map(to_input, few.split(_BATCH)), batches=DIAGNOSED)
         return Measured(
             len(images.arrays),
             len(splits.test),
@@ -131,13 +133,13 @@ def measure(net: Network, splits: Splits) -> Measured:
             _densities(net, few),
             {layer.name: layer for layer in layers},
             len(few),
-            _sweep(net, swept, 2 * steps),
-            _examples(net, images, logits),
-            cost(net, images.arrays.x[:COUNTED].to(device_of(net))),
+            _sweep(net, swept, longest),
+            _examples(net, images, logits, steps),
+            cost(net, to_input(images.arrays.x[:COUNTED].to(device_of(net)))),
             min(COUNTED, len(images.arrays)),
         )
     finally:
-        net.time_steps = steps
+        net.time_steps = own
         net.train(training)
 
 
@@ -163,7 +165,7 @@ def _some(test: Arrays, most: int) -> _Images:
 def _logits(net: Network, x: Tensor) -> Tensor:
     """Logits (N, classes) as an SNN."""
     device = device_of(net)
-    return torch.cat([net(part.to(device), Mode.SNN).cpu() for part in x.split(_BATCH)])
+    return torch.cat([net(to_input(part.to(device)), Mode.SNN).cpu() for part in x.split(_BATCH)])
 
 
 def _densities(net: Network, x: Tensor) -> dict[str, Density]:
@@ -232,22 +234,21 @@ def _sweep(net: Network, images: Arrays, steps: int) -> Sweep:
 
 
 @torch.no_grad()
-def _examples(net: Network, images: _Images, logits: Tensor) -> list[Example]:
+def _examples(net: Network, images: _Images, logits: Tensor, steps: int) -> list[Example]:
     """The images whose right class lost by most, or won by least."""
     true = images.arrays.y
     others = logits.scatter(1, true[:, None], -torch.inf)
     margin = others.max(1).values - logits.gather(1, true[:, None])[:, 0]
     worst = margin.argsort(descending=True, stable=True)[:EXAMPLES]
-    x, steps = images.arrays.x[worst], net.time_steps
-    assert steps is not None
+    x = images.arrays.x[worst]
     seen: dict[str, Tensor] = {}
     with _watching(net, lambda name, z, spikes: seen.update({name: spikes})):
-        net(x.to(device_of(net)), Mode.SNN)
+        net(to_input(x.to(device_of(net))), Mode.SNN)
     evidence = logits_over_time(net, x, steps)
     return [
         Example(
             int(images.places[place]),
-            x[i].mean(0).numpy(),
+            _picture(x[i]),
             int(true[place]),
             int(others[place].argmax()),
             float(margin[place]),
@@ -256,6 +257,14 @@ def _examples(net: Network, images: _Images, logits: Tensor) -> list[Example]:
         )
         for i, place in enumerate(worst.tolist())
     ]
+
+
+def _picture(x: Tensor) -> Array:
+    """An image (C, H, W), or the sum of frames (T, C, H, W), as grey values (H, W) in [0, 1]."""
+    if x.dtype != torch.uint8:
+        return x.mean(0).numpy()
+    events = x.float().sum((0, 1))
+    return (events / events.max().clamp(min=1)).numpy()
 
 
 def _raster(name: str, spikes: Tensor) -> Raster:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .augment import RandomCrop, RandomWarp
 from .compare import compare
-from .data import Arrays, Splits, cifar10, digits, mnist
+from .data import Arrays, Splits, cifar10, digits, mnist, nmnist
 from .evaluate import EventRate, evaluate
 from .experiment import evaluate_file, evaluate_run, export_run, resume, train
 from .extras import require
@@ -45,6 +45,7 @@ __all__ = [
     "fit",
     "load_run",
     "mnist",
+    "nmnist",
     "recipe",
     "resume",
     "save_run",

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import processes
 from ..errors import SpikestrapError
 from .augment import Augment
-from .data import Arrays
+from .data import Arrays, to_input
 
 
 class Batches:
@@ -24,7 +24,7 @@ class Batches:
     Args:
         arrays: the images, in memory.
         batch_size: images a batch, over all processes.
-        augment: transform of the images, None for none.
+        augment: transform of the images, None for none and for frames of events.
         seed: of order and augmentation, which have a generator of their own.
 
     >>> arrays = Arrays(torch.rand(10, 1, 8, 8), torch.arange(10))
@@ -63,4 +63,4 @@ class Batches:
             if self._augment is not None:
                 draw = self._augment.draw((len(whole), *x.shape[1:]), self.generator)
                 images = self._augment.apply(images, draw[share])
-            yield images, y[indices]
+            yield to_input(images), y[indices]

@@ -94,7 +94,7 @@ def compare(
         _check_budget(budget, epochs, hardware or Hardware())
     steps = made_by.time_steps if time_steps is None else time_steps
     made_by.network(steps)  # says what is wrong with T before data are read
-    splits = load(made_by.data, data, seed)
+    splits = load(made_by.data, data, seed, steps)
     path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
     device = default_device()
@@ -217,6 +217,9 @@ def numbers(net: nn.Module, arrays: Arrays) -> dict[str, Any]:
 
 def _over_time_steps(net: Network, test: Arrays) -> dict[int, float]:
     wanted = sorted({*TIME_STEPS, net.time_steps or 1})
+    if net.time_steps is None:  # its samples have so many steps and no more
+        steps = test.x.shape[1]
+        wanted = sorted({steps, *(t for t in TIME_STEPS if t < steps)})
     accuracy = accuracy_over_time(net, test, wanted[-1])
     return {steps: accuracy[steps - 1] for steps in wanted}
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError
-from . import cifar
+from . import cifar, events
 from .extras import require
 from .idx import read_idx
+from .options import whole_number
 
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # SHA-256 of the four files as published.
@@ -34,19 +35,22 @@ _MNIST_FILES = {
     ),
 }
 # Shape (C, H, W) of one image.
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": cifar.SHAPE}
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": cifar.SHAPE, "nmnist": events.SHAPE}
+# Those whose samples run over time, which come as T frames of that shape.
+TEMPORAL = ("nmnist",)
 _MNIST_CLASSES = 10
 _MNIST_MAX_ITEMS = 70_000
 # One in so many of the training images: 5,000 of MNIST's 60,000 and of CIFAR-10's 50,000.
 _VALIDATION_PART = {"mnist": 12, "cifar10": 10}
+_NMNIST_EVERY = 12
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images and their classes.
+    """Images, or frames of events, and their classes.
 
     Attributes:
-        x: float32 (N, C, H, W), pixels in [0, 1].
+        x: float32 (N, C, H, W), pixels in [0, 1]; or uint8 (N, T, C, H, W), events of each step.
         y: int64 (N,), classes from 0.
     """
 
@@ -72,13 +76,25 @@ class Splits:
     test: Arrays
 
 
-def load(name: str, folder: Path | None, seed: int) -> Splits:
-    """Load a data set by its name: ``"digits"``, ``"mnist"`` or ``"cifar10"``.
+def to_input(x: Tensor) -> Tensor:
+    """What a network takes: images as they are, frames (N, T, ...) as float32 (T, N, ...).
+
+    >>> to_input(torch.ones(5, 4, 2, 34, 34, dtype=torch.uint8)).shape
+    torch.Size([4, 5, 2, 34, 34])
+    """
+    if x.dtype != torch.uint8:
+        return x
+    return x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def load(name: str, folder: Path | None, seed: int, time_steps: int | None = None) -> Splits:
+    """Load a data set by its name: ``"digits"``, ``"mnist"``, ``"cifar10"`` or ``"nmnist"``.
 
     Args:
         name: the data set.
         folder: where its files lie; None for the bundled or downloaded ones.
         seed: picks the validation part where the data set leaves that open (digits).
+        time_steps: into how many frames a sample goes, where it runs over time.
     """
     if folder is not None and not folder.is_dir():
         raise SpikestrapError(f"--data: expected a folder with the data set's files, got {folder}")
@@ -88,6 +104,8 @@ def load(name: str, folder: Path | None, seed: int) -> Splits:
         return mnist(folder)
     if name == "cifar10":
         return cifar10(folder)
+    if name == "nmnist":
+        return nmnist(folder, whole_number("time_steps", time_steps, 1))
     raise SpikestrapError(f"data: expected one of {', '.join(SHAPES)}, got {name!r}")
 
 
@@ -148,6 +166,38 @@ def cifar10(folder: Path | None) -> Splits:
         )
     rest, test = (_arrays(*cifar.read_part(folder, part)) for part in ("train", "test"))
     return _split("cifar10", folder, cifar.CLASSES, rest, test)
+
+
+def nmnist(folder: Path | None, time_steps: int) -> Splits:
+    """N-MNIST: 70,000 recordings of 10 digits by an event camera, each as T frames (2, 34, 34).
+
+    Every twelfth of the training recordings (5,000 of 60,000) is in the validation part: they
+    lie in order of their digits.
+
+    Args:
+        folder: where ``NMNIST/Train`` and ``NMNIST/Test`` lie, as tonic stores them.
+        time_steps: T, the bins in time; see `train.events`.
+
+    Raises:
+        SpikestrapError: no folder was given, tonic is not installed, or a file is missing or is
+            not what it should be.
+    """
+    if folder is None:
+        raise SpikestrapError(
+            "N-MNIST is not downloaded (https://www.garrickorchard.com/datasets/n-mnist, 1.2 GB): "
+            "give the folder that holds NMNIST/Train and NMNIST/Test with --data"
+        )
+    rest, test = (_frames(events.read_part(folder, part, time_steps)) for part in ("train", "test"))
+    picked = torch.arange(len(rest)) % _NMNIST_EVERY == _NMNIST_EVERY - 1
+    picked[-1] |= not picked.any()
+    if picked.all():
+        raise SpikestrapError(f"{folder}: expected at least 2 training recordings, got {len(rest)}")
+    train, validation = (Arrays(rest.x[kept], rest.y[kept]) for kept in (~picked, picked))
+    return Splits("nmnist", events.CLASSES, train, validation, test)
+
+
+def _frames(part: events.Part) -> Arrays:
+    return Arrays(*map(torch.from_numpy, part))
 
 
 def _split(name: str, folder: Path, classes: int, rest: Arrays, test: Arrays) -> Splits:

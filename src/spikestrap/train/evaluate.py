@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ..block import Affine
 from ..network import Network
 from ..routine import Mode
+from ..timeaxis import valid
 from ..unit import units_of
-from .data import Arrays
+from .data import Arrays, to_input
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def evaluate(net: nn.Module, arrays: Arrays, mode: Mode, batch_size: int = 256) 
     right = 0
     try:
         for x, y in zip(arrays.x.split(batch_size), arrays.y.split(batch_size), strict=True):
-            logits = net(x.to(device), mode)
+            logits = net(to_input(x.to(device)), mode)
             right += int((logits.argmax(1) == y.to(device)).sum())
     finally:
         net.train(training)
@@ -65,15 +66,21 @@ def logits_over_time(net: Network, x: Tensor, steps: int) -> Tensor:
     """Logits (steps, N, classes) after each of so many steps, in one run.
 
     Nothing runs backwards in time: the first t steps of a long run are the run of t steps, and
-    the readout reads the mean of what has arrived. net: takes static images and ends in a readout.
+    the readout reads the mean of what has arrived. net: ends in a readout. x: images, or at least
+    so many frames.
     """
     *_, readout = net.blocks
     assert isinstance(readout, Affine)
     arrived: list[Tensor] = []
-    own, net.time_steps = net.time_steps, steps
+    own = net.time_steps
+    x = to_input(x.to(device_of(net)))
+    if own is None:
+        x = x[:steps]
+    else:
+        net.time_steps = steps
     hook = readout.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
     try:
-        net(x.to(device_of(net)), Mode.SNN)
+        net(x, Mode.SNN)
     finally:
         hook.remove()
         net.time_steps = own
@@ -81,7 +88,7 @@ def logits_over_time(net: Network, x: Tensor, steps: int) -> Tensor:
     count = torch.arange(1, steps + 1, device=spikes.device).view(-1, *[1] * (spikes.ndim - 1))
     means = spikes.float().cumsum(0) / count
     logits: Tensor = readout(means.flatten(0, 1))
-    return logits.view(steps, len(x), -1).cpu()
+    return logits.view(*spikes.shape[:2], -1).cpu()
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -140,5 +147,6 @@ class EventRate:
 
     def _count(self, name: str, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
         # Each unit puts in as many values as it has neurons: the mean is weighted by them.
-        self._spikes[name] += int(spikes.detach().count_nonzero())
+        spikes = valid(spikes.detach())
+        self._spikes[name] += int(spikes.count_nonzero())
         self._places[name] += spikes.numel()

@@ -17,7 +17,7 @@ from ..exchange import netx, nir
 from ..network import Network
 from ..operations import cost
 from ..routine import Mode
-from .data import SHAPES, Arrays, load
+from .data import SHAPES, TEMPORAL, Arrays, load, to_input
 from .evaluate import EventRate, default_device, evaluate
 from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
@@ -129,7 +129,7 @@ def _train(
 ) -> dict[str, Any]:
     if logger is not None and logger not in LOGGERS:
         raise SpikestrapError(f"--logger: expected one of {', '.join(LOGGERS)}, got {logger!r}")
-    splits = load(run.recipe.data, run.data, run.seed)
+    splits = load(run.recipe.data, run.data, run.seed, run.time_steps)
     path, net = prepare_run(run.path), run.net
     what = (run.recipe, run.options, run.time_steps, run.seed, run.data, net)
     net.to(default_device())
@@ -186,8 +186,10 @@ def evaluate_run(
     start = time.perf_counter()
     run = load_run(path)
     steps = run.time_steps if time_steps is None else time_steps
-    run.net.time_steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
-    test = load(run.recipe.data, data or run.data, run.seed).test
+    whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
+    if not run.recipe.temporal:
+        run.net.time_steps = steps
+    test = load(run.recipe.data, data or run.data, run.seed, steps).test
     run.net.to(default_device())
     numbers, seconds = measure(run.net, test, as_ann=steps == run.time_steps, hardware=hardware)
     return {
@@ -206,7 +208,8 @@ def evaluate_file(
     """Evaluate a ``.net`` or ``.nir`` file on the test part of the data set whose images fit it.
 
     A ``.net`` file runs in the chip's integers, a ``.nir`` file as an SNN in floating point.
-    Both take pixels in [0, 1], held for all steps, and are read out by the mean over time.
+    Both take pixels in [0, 1], held for all steps, or frames of events, and are read out by the
+    mean over time.
 
     Args:
         path: the file.
@@ -234,12 +237,15 @@ def evaluate_file(
         raise SpikestrapError(f"{path}: the file does not say for how many steps: --time-steps T")
     steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
     name = _fitting_data(path, shape)
-    test = load(name, data, seed=0).test
-    images = Arrays(test.x.reshape(-1, *shape), test.y)
+    test = load(name, data, 0, steps).test
+    lead = test.x.shape[: 2 if name in TEMPORAL else 1]
+    images = Arrays(test.x.reshape(*lead, *shape), test.y)
     if isinstance(net, fixed.Network):
-        measured = _run_on_chip(net, images, steps)
+        with at(path):
+            measured = _run_on_chip(net, images, steps)
     else:
-        measured = _run_as_snn(net, images, steps)
+        net.time_steps = None if name in TEMPORAL else steps
+        measured = _run_as_snn(net, images)
     return {
         "file": str(path),
         "data": name,
@@ -258,17 +264,16 @@ def _read_nir(path: Path) -> tuple[Network, tuple[int, ...]]:
 
 
 def _run_on_chip(net: fixed.Network, test: Arrays, steps: int) -> dict[str, Any]:
-    result = net.run(test.x, steps)
+    result = net.run(to_input(test.x), steps)
     right = int((torch.from_numpy(result.logits.argmax(1)) == test.y).sum())
     return {
         "snn_accuracy": 100 * right / len(test),
         "event_rate": result.event_rate,
-        "cost": cost(net, test.x[:_COST_SAMPLES], steps).to_dict(),
+        "cost": cost(net, to_input(test.x[:_COST_SAMPLES]), steps).to_dict(),
     }
 
 
-def _run_as_snn(net: Network, test: Arrays, steps: int) -> dict[str, Any]:
-    net.time_steps = steps
+def _run_as_snn(net: Network, test: Arrays) -> dict[str, Any]:
     net.to(default_device())
     with EventRate(net) as rate:
         accuracy = evaluate(net, test, Mode.SNN)

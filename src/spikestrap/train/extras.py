@@ -6,8 +6,8 @@ from typing import Any
 from ..errors import SpikestrapError
 
 
-def require(module: str, purpose: str) -> Any:
-    """Import ``module``, which the extra ``train`` installs.
+def require(module: str, purpose: str, extra: str = "train") -> Any:
+    """Import ``module``, which that extra installs.
 
     Raises:
         SpikestrapError: the package is not installed.
@@ -21,5 +21,5 @@ def require(module: str, purpose: str) -> Any:
         name = module.split(".")[0]
         package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)
         raise SpikestrapError(
-            f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[train]'"
+            f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[{extra}]'"
         ) from error

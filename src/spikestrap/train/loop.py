@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import processes
 from ..unit import units_of
 from .batches import Batches
-from .data import Arrays, Splits
+from .data import Arrays, Splits, to_input
 from .evaluate import device_of
 from .extras import require
 from .hardware import Hardware
@@ -122,7 +122,7 @@ def fit(
     augmentation come from a generator of their own, dropout from torch's global one, seeded here.
 
     Args:
-        net: called as ``net(x, mode)``, x (N, C, H, W) in [0, 1], gives logits (N, classes).
+        net: called as ``net(x, mode)``, x as `to_input` gives it, gives logits (N, classes).
         splits: its training and validation parts are used, its test part is not.
         options: how to train.
         seed: of everything random here, >= 0.
@@ -251,7 +251,8 @@ class _Chunks:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self._mine(self._arrays.x), self._mine(self._arrays.y)
-        return zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True)
+        parts = zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True)
+        return ((to_input(images), labels) for images, labels in parts)
 
     def _mine(self, tensor: Tensor) -> Tensor:
         return tensor[processes.rank() :: processes.count()]

@@ -1,4 +1,7 @@
-"""The networks of the recipes: each function gives a builder, from T and precision to network."""
+"""The networks of the recipes: each function gives a builder, from T and precision to network.
+
+T is that of static inputs, None for those that run over time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import nn
 from .. import block
 from ..network import Network
 
-Builder = Callable[[int, str], Network]
+Builder = Callable[[int | None, str], Network]
 
 # No leak, reset by subtraction and a membrane that starts half way up: the firing rate is then the
 # mean input rounded to the nearest k/T, the least error that T time steps allow.
@@ -46,7 +49,7 @@ def mlp(
     """
     synapse: dict[str, Any] = {"weight_norm": True, "weight_scale": weight_scale, "bias": bias}
 
-    def build(time_steps: int, precision: str) -> Network:
+    def build(time_steps: int | None, precision: str) -> Network:
         encoder = []
         if input_weight is not None:
             encoder = [block.cuba.Input(neuron, weight=input_weight, bias=0.0)]
@@ -71,7 +74,7 @@ def cnn(side: int, channels: int, hidden: int) -> Builder:
     synapse: dict[str, Any] = {"weight_norm": True, "bias": True, "weight_scale": 6**0.5}
     flat = 2 * channels * (side // 4) ** 2
 
-    def build(time_steps: int, precision: str) -> Network:
+    def build(time_steps: int | None, precision: str) -> Network:
         return Network(
             block.cuba.Conv(NEURON, 1, channels, 3, padding=1, **synapse),
             block.AvgPool(2),
@@ -105,7 +108,7 @@ def vgg(
     if norm == "mean_only":
         synapse = {"weight_norm": True, "weight_scale": 6**0.5}
 
-    def build(time_steps: int, precision: str) -> Network:
+    def build(time_steps: int | None, precision: str) -> Network:
         channels, height, width = shape
         blocks: list[nn.Module] = []
         for stage in stages:
@@ -133,7 +136,7 @@ def resnet(shape: tuple[int, int, int], widths: Sequence[int], depth: int = 2) -
     """
     neuron = {**NEURON, "norm": "batch"}
 
-    def build(time_steps: int, precision: str) -> Network:
+    def build(time_steps: int | None, precision: str) -> Network:
         channels, height, _ = shape
         blocks: list[nn.Module] = [block.cuba.Conv(neuron, channels, widths[0], 3, padding=1)]
         channels = widths[0]

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import SpikestrapError
 from ..network import Network
 from .augment import RandomCrop, RandomWarp
+from .data import TEMPORAL
 from .models import CHIP_NEURON, Builder, cnn, mlp, resnet, vgg
 from .options import Options, whole_number
 
@@ -22,10 +23,11 @@ class Recipe:
     Attributes:
         name: what the command line calls it.
         summary: one line on it.
-        data: the data set, ``"digits"``, ``"mnist"`` or ``"cifar10"``.
+        data: the data set, ``"digits"``, ``"mnist"``, ``"cifar10"`` or ``"nmnist"``.
         time_steps: the default number of time steps, T.
         options: how to train it.
-        build: makes the network, given T and the precision; it takes pixels in [0, 1].
+        build: makes the network, given T and the precision; it takes pixels in [0, 1]. T is None
+            where the samples themselves run over time.
         precision: the default precision, see `spikestrap.Network`.
     """
 
@@ -38,7 +40,7 @@ class Recipe:
     precision: str = "float"
 
     def network(self, time_steps: int | None = None, precision: str | None = None) -> Network:
-        """A new network that takes images (N, C, H, W) with pixels in [0, 1].
+        """A new network that takes images (N, C, H, W), or frames of events (T, N, C, H, W).
 
         Args:
             time_steps: 1 to 1024; None for the recipe's own.
@@ -50,7 +52,13 @@ class Recipe:
         """
         steps = self.time_steps if time_steps is None else time_steps
         precision = self.precision if precision is None else precision
-        return self.build(whole_number("time_steps", steps, 1, MAX_TIME_STEPS), precision)
+        steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
+        return self.build(None if self.temporal else steps, precision)
+
+    @property
+    def temporal(self) -> bool:
+        """Whether samples run over time: T frames each, instead of an image held for T steps."""
+        return self.data in TEMPORAL
 
 
 def recipe(name: str) -> Recipe:
@@ -64,7 +72,7 @@ def recipe(name: str) -> Recipe:
     ...
     spikestrap.errors.SpikestrapError: recipe: expected one of digits-mlp, digits-cnn, mnist-mlp, \
 mnist-cnn, mnist-mlp-t4, mnist-cnn-t2, cifar10-cnn, cifar10-resnet18, cifar10-vgg16, \
-digits-mlp-loihi, mnist-mlp-loihi, got 'mnist-mpl'; did you mean 'mnist-mlp'?
+nmnist, digits-mlp-loihi, mnist-mlp-loihi, got 'mnist-mpl'; did you mean 'mnist-mlp'?
     """
     if name in RECIPES:
         return RECIPES[name]
@@ -214,6 +222,22 @@ _RECIPES = (
             ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
             norm="batch",
         ),
+    ),
+    Recipe(
+        "nmnist",
+        "two convolutions and two dense layers on N-MNIST, an event camera's recordings",
+        data="nmnist",
+        time_steps=8,
+        options=Options(
+            epochs=10,
+            batch_size=128,
+            learning_rate=3e-3,
+            weight_decay=1e-2,
+            sample_period=2,
+            # Events come unevenly over time, which curves cannot see: some epochs as an SNN can.
+            snn_epochs=2,
+        ),
+        build=vgg((2, 34, 34), ((16,), (32,)), hidden=128),
     ),
 )
 
