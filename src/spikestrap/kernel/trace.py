@@ -109,6 +109,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
+        self.trains = torch.is_grad_enabled()
         self.graph = Graph()
         self.scalars: list[Tensor] = []
         self.channels: list[Tensor] = []
@@ -172,7 +173,8 @@ class _Recorder(TorchFunctionMode):
         expected = torch.bool if self.graph.nodes[node].is_bool else torch.float32
         if result.dtype is not expected:
             raise Untraceable(f"{name} giving {result.dtype}")
-        if not torch.is_grad_enabled():
+        stops = self.trains and not torch.is_grad_enabled()
+        if stops and not self.graph.nodes[node].is_bool:
             node = self.graph("detach", node)
         return self._track(result, node)
 
