@@ -79,14 +79,14 @@ def run(
     """`reference.scan` of the neuron's step, or the same compiled; arguments as there."""
     name = type(neuron).__name__
     if not fused_wanted(inputs[0], name):
-        return scan(neuron.step, inputs, state, time_steps)
+        return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
     if torch.compiler.is_compiling():
         return dynamo.run(neuron, inputs, state, time_steps)
     found = usable(neuron, inputs, state)
     if isinstance(found, Trace):
         return compiled.run(found, inputs, state, time_steps)
     check_not_forced(name, found)
-    return scan(neuron.step, inputs, state, time_steps)
+    return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
 
 
 def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | str:

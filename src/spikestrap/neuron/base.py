@@ -41,6 +41,10 @@ class Neuron(nn.Module, ABC):
     complex_input: ClassVar[bool] = False
     # Whether the same input can give other spikes: the expected rate is then no multiple of 1 / T.
     stochastic: ClassVar[bool] = False
+    # Where the plain step runs, and not a fused kernel: steps between the states that are kept
+    # for the backward pass, which runs the others again. None keeps what every step computes.
+    # The square root of T takes least memory. Fused kernels keep few states by themselves.
+    checkpoint_steps: int | None = None
     # Why no transfer curve can stand for the neuron; None where one can.
     not_bootstrappable: str | None = None
 
@@ -115,7 +119,11 @@ class Neuron(nn.Module, ABC):
         return dynamo.register(self, axes)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
-        name = type(self).__name__
+        name, between = type(self).__name__, self.checkpoint_steps
+        if between is not None and (not isinstance(between, int) or between < 1):
+            raise SpikestrapError(
+                f"{name}: checkpoint_steps must be None or a whole number >= 1, got {between!r}"
+            )
         if z.ndim < 2 or z.shape[0] == 0:
             raise SpikestrapError(
                 f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"
