@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import (
-    FUSED,
     GRADED,
+    INTEGRATORS,
     ZOO,
     draw_input,
     draw_parameters,
@@ -268,7 +268,7 @@ def test_state_dict_carries_the_parameters(neuron_type):
     assert torch.equal(run(fresh, z), run(neuron, z))
 
 
-@pytest.mark.parametrize("neuron_type", [*FUSED, ALIF], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("neuron_type", [*INTEGRATORS, ALIF], ids=lambda kind: kind.__name__)
 @BACKENDS
 def test_a_step_of_ones_own_is_the_one_that_runs(neuron_type, backend):
     class Deaf(neuron_type):

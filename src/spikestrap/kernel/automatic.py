@@ -31,7 +31,7 @@ _checked: dict[tuple[type, int, tuple[bool, ...]], str | None] = {}
 
 
 class Explanation(NamedTuple):
-    """backend: "hand-written", "compiled" or "reference"; reason: why it is that one."""
+    """backend: "compiled" or "reference"; reason: why it is that one."""
 
     backend: str
     reason: str
@@ -43,7 +43,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
     >>> import spikestrap as ss
     >>> z = torch.rand(4, 2, 3)
     >>> explain(ss.neuron.LIF(threshold=1.0, voltage_decay=0.1), z).backend
-    'hand-written'
+    'compiled'
     >>> class Noisy(ss.neuron.Neuron):
     ...     def init_state(self, z):
     ...         return ()
@@ -62,8 +62,6 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
             return Explanation("reference", why)
     except SpikestrapError as error:
         return Explanation("reference", str(error))
-    if type(neuron).kernel is not None:
-        return Explanation("hand-written", f"{name} has a kernel of its own")
     with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices=[]):
         inputs = (z, *neuron.extra(z, z.shape[0]), *imag)
         found = usable(neuron, inputs, neuron.init_state(z[0]))

@@ -1,8 +1,8 @@
 """Any traced step over all time steps as one custom operator, `spikestrap::scan_compiled`.
 
 The operator gets the number of a structure, and generates and compiles that structure's
-kernels when it first needs them. As `spikestrap::cuba` it is one node to autograd and to
-torch.compile, and refuses a second derivative.
+kernels when it first needs them. Being an operator, it is one node to autograd and to
+torch.compile. A second derivative is refused, since that of a surrogate means nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from .trace import Structure, Trace
 _SAVED_FLOATS = 65536
 # Neurons a block, and what its states may take, in floats.
 _WIDEST, _NARROWEST, _STATE_FLOATS = 4096, 256, 32768
+# Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
+_TOTALS = 64
 _structures: list[Structure] = []
 _numbers: dict[Structure, int] = {}
 _lock = threading.RLock()
@@ -290,7 +292,7 @@ class _Call:
         totals: int = 0,
         saved: int = 0,
     ) -> None:
-        self._kernel, self._totals = kernel, totals
+        self._kernel = kernel
         self._numbers = np.zeros(len(kernel.places) + 1, np.int64)
         self._alive: dict[str, Tensor] = {}
         self._by_steps: dict[str, int] = {}
@@ -301,10 +303,9 @@ class _Call:
         ):
             self._set(name, value)
         self._blocks = -(-neurons // width)
-        pieces = max(min(numba.get_num_threads(), self._blocks), 1)
-        floats = (saved + kernel.sums) * width
-        self._workspaces = np.empty((pieces, totals + -(-floats // 2)))  # in doubles
-        self._workspaces[:, :totals] = 0
+        threads = max(min(numba.get_num_threads(), self._blocks), 1)
+        self._workspaces = np.empty((threads, (kernel.sums + saved) * width), np.float32)
+        self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
         values = [p.detach().reshape(1) for p in scalars]
         self.array("scalars", torch.cat(values) if values else torch.empty(0))
         for k, line in enumerate(channels):
@@ -341,9 +342,11 @@ class _Call:
         self._set("time_steps", end - first)
         for name, stride in self._by_steps.items():
             self._set(name, self._alive[name].data_ptr() + 4 * first * stride)
-        threads.share_out(self._kernel.address, self._blocks, self._numbers, self._workspaces)
+        threads.share_out(
+            self._kernel.address, self._blocks, self._numbers, self._workspaces, self._totals
+        )
 
     def totals(self) -> np.ndarray:
         """What all threads added up."""
-        sums: np.ndarray = self._workspaces[:, : self._totals].sum(0)
+        sums: np.ndarray = self._totals.sum(0)
         return sums

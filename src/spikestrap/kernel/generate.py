@@ -1,13 +1,13 @@
 """LLVM code of fused CPU kernels from a traced step: forward and backward.
 
-As in `cpu`: neurons are independent, so they are cut into blocks that threads share out;
-inside a block, time is the outer loop and the state stays in cache. The backward pass runs
+Neurons are independent, so they are cut into blocks that threads share out; inside a block,
+time is the outer loop and the state stays in cache. The backward pass runs
 the block forward again rather than store what the derivative needs.
 
 A step over a block's neurons is a function of its own, of nothing but rows of floats that do
 not overlap, which is what LLVM must know to vectorize it. Around it, a kernel is a function
 
-    kernel(first, end, arguments, workspace)
+    kernel(first, end, arguments, workspace, totals)
 
 that runs the blocks from first up to end. `arguments` points to 64-bit numbers: sizes, and
 addresses of arrays. Inputs are (T, M) with their own stride from step to step, 0 if held;
@@ -80,9 +80,9 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
 
     Arguments as in `forward_source`, but spikes and last; grad_spikes; grad_last,
     stride_grad_last, grad_s of each state; grad_x of each wanted input; inner, channels.
-    The workspace starts with totals in double precision, one for each wanted scalar and
-    `channels` for each wanted channel parameter, to which the kernel adds the gradients;
-    then come time_steps * saved + sums rows of floats, each as long as a block is wide.
+    The workspace has sums + time_steps * saved rows of floats, each as long as a block is
+    wide. To the totals, in double precision, it adds the gradients of parameters: one for
+    each wanted scalar, then `channels` for each wanted channel parameter.
     """
     states = range(len(structure.state))
     graph = Graph(structure.nodes)
@@ -107,7 +107,6 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
 
     sums = len(wanted.scalars) + len(wanted.channels)
     steps = kernel.argument("time_steps")
-    kernel.totals = (len(wanted.scalars), len(wanted.channels))
     with kernel.blocks():
         sum_rows = {f"sum{j}": kernel.workspace(j) for j in range(sums)}
         for k in states:
@@ -136,7 +135,7 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
             }
             spikes = {"grad_spikes": kernel.row("grad_spikes", t)}
             back.call(at(t) | out | spikes | sum_rows)
-        kernel.total(list(sum_rows.values()))
+        kernel.total(list(sum_rows.values()), len(wanted.scalars))
     return kernel.source(len(saved), sums)
 
 
@@ -296,14 +295,12 @@ class _Kernel:
 
     def __init__(self, name: str) -> None:
         self.module = ir.Module(name)
-        kinds = [INDEX, INDEX, _POINTER, _POINTER]
+        kinds = [INDEX, INDEX, _POINTER, _POINTER, _POINTER]
         self._function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), "kernel")
         self._entry = ir.IRBuilder(self._function.append_basic_block("entry"))
         self.b = ir.IRBuilder(self._function.append_basic_block("start"))
         self._arguments: dict[str, ir.Value] = {}
         self._copy, self._clear = _copy_rows(self), _clear_row(self)
-        # How many scalars and channel parameters get totals, at the workspace's start.
-        self.totals = (0, 0)
 
     def source(self, saved: int = 0, sums: int = 0) -> Source:
         """The kernel, now that it is complete."""
@@ -376,14 +373,9 @@ class _Kernel:
         return rows
 
     def workspace(self, row: int | ir.Value) -> ir.Value:
-        """A row of it, behind the totals."""
-        if isinstance(row, int):
-            row = self.index(row)
-        start = self.b.mul(row, self.argument("width"))
-        scalars, lines = self.totals
-        channels = self.b.mul(self.index(lines), self.argument("channels"))
-        totals = self.b.add(self.index(scalars), channels)
-        return _element(self.b, _element(self.b, self._function.args[3], totals, _DOUBLE), start)
+        """A row of it."""
+        start = self.b.mul(self.index(row) if isinstance(row, int) else row, self.argument("width"))
+        return _element(self.b, self._function.args[3], start)
 
     def copy(self, source: str, into: str) -> None:
         """The block's part of one array over neurons to another."""
@@ -395,21 +387,20 @@ class _Kernel:
     def clear(self, row: ir.Value) -> None:
         self.b.call(self._clear, [self.n, row])
 
-    def total(self, rows: list[ir.Value]) -> None:
-        """Adds rows to the totals: a scalar's, or each neuron's to that of its channel."""
+    def total(self, rows: list[ir.Value], scalars: int) -> None:
+        """Adds rows to the totals, the first `scalars` of them whole, and of the others each
+        neuron's to that of its channel.
+        """
         if not rows:
             return
-        scalars = self.totals[0]
         gather, one = _gather(self), self.index(1)
         for j, row in enumerate(rows):
-            if j < scalars:
-                place, inner, channels = self.index(j), self.argument("neurons"), one
-            else:
+            place, inner, channels = self.index(j), self.argument("neurons"), one
+            if j >= scalars:
                 inner, channels = self.argument("inner"), self.argument("channels")
-                place = self.b.add(
-                    self.index(scalars), self.b.mul(self.index(j - scalars), channels)
-                )
-            totals = _element(self.b, self._function.args[3], place, _DOUBLE)
+                before = self.b.mul(self.index(j - scalars), channels)
+                place = self.b.add(self.index(scalars), before)
+            totals = _element(self.b, self._function.args[4], place, _DOUBLE)
             self.b.call(gather, [self.n, self.lo, inner, channels, row, totals])
 
 

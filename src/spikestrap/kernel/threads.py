@@ -15,26 +15,36 @@ from llvmlite import ir
 from numba import prange
 from numba.extending import intrinsic
 
-_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 
 
-def share_out(address: int, blocks: int, arguments: np.ndarray, workspaces: np.ndarray) -> None:
-    """Calls the kernel `(first, end, arguments, workspace)` at an address for ranges that make
-    up range(blocks): one a thread, and each with its own row of `workspaces`, at most as
-    many as that has.
+def share_out(
+    address: int, blocks: int, arguments: np.ndarray, workspaces: np.ndarray, totals: np.ndarray
+) -> None:
+    """Calls the kernel `(first, end, arguments, workspace, totals)` at an address for ranges
+    that make up range(blocks).
+
+    A range gets a row of `totals`, all to itself, so that sums do not depend on the number of
+    threads; a thread gets a row of `workspaces`, and there are no more threads than rows.
     """
-    pieces = min(len(workspaces), blocks)
-    if pieces <= 1:
-        _KERNEL(address)(0, blocks, arguments.ctypes.data, workspaces.ctypes.data)
+    threads = min(len(workspaces), len(totals))
+    places = [array.ctypes.data for array in (arguments, workspaces, totals)]
+    strides = [workspaces.strides[0], totals.strides[0]]
+    if threads > 1:
+        _share_out(address, threads, len(totals), blocks, *places, *strides)
         return
-    stride = workspaces.strides[0]
-    _share_out(address, pieces, blocks, arguments.ctypes.data, workspaces.ctypes.data, stride)
+    kernel = _KERNEL(address)
+    for row in range(len(totals)):
+        first, end = blocks * row // len(totals), blocks * (row + 1) // len(totals)
+        kernel(first, end, *places[:2], places[2] + row * strides[1])
 
 
 @intrinsic
-def _call(typing: Any, address: Any, first: Any, end: Any, arguments: Any, workspace: Any) -> Any:
+def _call(
+    typing: Any, address: Any, first: Any, end: Any, arguments: Any, workspace: Any, totals: Any
+) -> Any:
     """A kernel at an address."""
-    kinds = (address, first, end, arguments, workspace)
+    kinds = (address, first, end, arguments, workspace, totals)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         address, *rest = (
@@ -49,7 +59,11 @@ def _call(typing: Any, address: Any, first: Any, end: Any, arguments: Any, works
 
 
 @numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False)
-def _share_out(address, pieces, blocks, arguments, workspace, stride):
-    for k in prange(pieces):
-        first, end = blocks * k // pieces, blocks * (k + 1) // pieces
-        _call(address, first, end, arguments, workspace + k * stride)
+def _share_out(
+    address, threads, rows, blocks, arguments, workspaces, totals, workspace_bytes, total_bytes
+):
+    for k in prange(threads):
+        workspace = workspaces + k * workspace_bytes
+        for row in range(rows * k // threads, rows * (k + 1) // threads):
+            first, end = blocks * row // rows, blocks * (row + 1) // rows
+            _call(address, first, end, arguments, workspace, totals + row * total_bytes)

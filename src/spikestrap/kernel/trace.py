@@ -365,6 +365,19 @@ def _spike(r: _Recorder, over: Tensor, tau: Tensor, surrogate: Any, scale: float
     return (over > 0).to(over.dtype), node
 
 
+def _chip_decay(r: _Recorder, x: Tensor, decay: Tensor) -> Any:
+    with r:
+        smooth = x * (1 - decay)
+    exact = r.graph("chip_decay", *r.floats(x, decay))
+    return smooth, r.graph("stand_in", exact, r._node(smooth))
+
+
+def _straight_through(r: _Recorder, x: Tensor, function: Callable[[Tensor], Tensor]) -> Any:
+    with r:
+        value = function(x)
+    return value, r.graph("stand_in", r._node(value), *r.floats(x))
+
+
 def _same(r: _Recorder, a: Tensor, *args: Any, **kwargs: Any) -> int:
     return r._node(a)
 
@@ -423,6 +436,8 @@ _HANDLERS: dict[str, Handler] = {
     "contiguous": _same,
     "expand_as": _same,
     "fire": _spike,
+    "chip_decay": _chip_decay,
+    "straight_through": _straight_through,
 }
 _HANDLERS |= {op: _compare(op) for op in COMPARISONS}
 _HANDLERS |= {f"__{op}__": _compare(op) for op in COMPARISONS}

@@ -102,6 +102,16 @@ def _libm(name: str) -> Operation:
     return call
 
 
+def _chip_decay(b: ir.IRBuilder, x: ir.Value, decay: ir.Value) -> ir.Value:
+    """As `neuron.chip` has it: whole numbers, exact in double precision."""
+    double = ir.DoubleType()
+    unity = ir.Constant(double, 4096.0)
+    kept = b.fsub(unity, b.fmul(unity, b.fpext(decay, double)))
+    kept = b.fmul(b.fpext(x, double), kept)
+    truncated = b.call(b.module.declare_intrinsic("llvm.trunc", [double]), [kept])
+    return b.fptrunc(b.fdiv(truncated, unity), FLOAT)
+
+
 # Per op of `expression`: (builder, *values) to the result.
 OPERATIONS: dict[str, Operation] = {
     "add": lambda b, x, y: b.fadd(x, y),
@@ -141,4 +151,6 @@ OPERATIONS: dict[str, Operation] = {
     "float": lambda b, x: b.select(x, _ONE, _ZERO),
     "spike": lambda b, x: b.select(b.fcmp_ordered(">", x, _ZERO), _ONE, _ZERO),
     "detach": lambda b, x: x,
+    "stand_in": lambda b, x, smooth: x,
+    "chip_decay": _chip_decay,
 }

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel import automatic, dynamo, fused_wanted
+from ..kernel import automatic, dynamo
 from ..kernel.reference import State
 from .parameter import Bounds
-
-Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
 
 
 class Neuron(nn.Module, ABC):
     """A spiking neuron: input z (T, N, ...) to spikes (T, N, ...).
 
     A neuron implements `init_state` and `step` in plain torch arithmetic, for one time
-    step. `kernel`, where a neuron has one, is the same dynamics fused over all steps, written
-    by hand; for others one is compiled from `step` where that can be traced.
+    step. A kernel that runs all steps at once is compiled from `step` where that can be traced.
 
     >>> class Parrot(Neuron):
     ...     "Fires whenever its input is positive."
@@ -34,7 +31,6 @@ class Neuron(nn.Module, ABC):
     [[[1.0, 0.0]], [[0.0, 1.0]]]
     """
 
-    kernel: ClassVar[Kernel | None] = None
     # The parameters by name, each with the interval it is kept in.
     bounds: ClassVar[Mapping[str, Bounds]] = {}
     # Whether z may be complex: `step` then gets its real part as z, its imaginary part last.
@@ -47,12 +43,6 @@ class Neuron(nn.Module, ABC):
     checkpoint_steps: int | None = None
     # Why no transfer curve can stand for the neuron; None where one can.
     not_bootstrappable: str | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # A kernel is the fused form of the step beside it, not of one that overrides that.
-        if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
-            cls.kernel = None
 
     @abstractmethod
     def init_state(self, z: Tensor) -> State:
@@ -104,12 +94,8 @@ class Neuron(nn.Module, ABC):
         with torch.autocast(z.device.type, enabled=False):
             fresh = self.init_state(z[0])
             state = fresh if state is None else self._check_state(state, fresh)
-            kernel = type(self).kernel
-            if kernel is not None and fused_wanted(z, type(self).__name__):
-                spikes, state = kernel(self, z, state, time_steps)
-            else:
-                inputs = (z, *self.extra(z, time_steps), *imag)
-                spikes, state = automatic.run(self, inputs, state, time_steps)
+            inputs = (z, *self.extra(z, time_steps), *imag)
+            spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
