@@ -95,6 +95,7 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
     again = _Step(kernel, "again", read)
     again.writes(graph, saved_rows | _named("state", structure.state))
     back = _Step(kernel, "back", read, given={node: name for name, node in saved_rows.items()})
+    back.exact = set(graph.needed((structure.spikes, *structure.state)))
     # From here on, the rows of the states hold their gradients.
     back.given |= {graph("grad_state", value=k): f"state{k}" for k in states}
     back.given[graph("grad_spikes")] = "grad_spikes"
@@ -231,8 +232,12 @@ class _Read:
 class _Step:
     """A function `name(n, scalars, rows...)` of a kernel: a step of n neurons.
 
-    given: nodes by the row they are read from.
+    given: nodes by the row they are read from. exact: nodes that must be rounded as the
+    reference rounds them; None for all. Elsewhere a quotient may be the product with an
+    inverse, which is then computed once for all neurons where it is a parameter's.
     """
+
+    exact: set[int] | None = None
 
     def __init__(
         self, kernel: _Kernel, name: str, read: _Read, given: dict[int, str] | None = None
@@ -271,8 +276,11 @@ class _Step:
                 elif op == "number":
                     values[node] = number(value)
                 elif node not in values:
-                    operands = (values[k] for k in graph.arguments(node))
-                    values[node] = OPERATIONS[op](b, *operands)
+                    operands = [values[k] for k in graph.arguments(node)]
+                    if op == "div" and self.exact is not None and node not in self.exact:
+                        values[node] = b.fdiv(*operands, flags=("arcp",))
+                    else:
+                        values[node] = OPERATIONS[op](b, *operands)
             for name, node in targets.items():
                 value = values[node]
                 if name not in results:

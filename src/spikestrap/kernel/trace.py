@@ -9,6 +9,7 @@ made at each forward pass, and nothing of it can be out of date.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,16 +149,13 @@ class _Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":
-            attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+        name, attribute, refused = _facts(func)
+        if attribute is not None:
             if attribute not in _ATTRIBUTES and self._tracked(args[0]):
                 raise Untraceable(f"Tensor.{attribute}")
             return func(*args, **kwargs)
-        if name in _RANDOM:
-            raise Untraceable(f"{name}, which is random: draw noise in `extra`")
-        if (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE:
-            raise Untraceable(f"{name}, which works in place")
+        if refused:
+            raise Untraceable(refused)
         of_parameter = name in _CONVERSIONS and not self._tracked(args[0])
         asked = name in _QUERIES and not _any_tracked(self, args[1:], kwargs)
         if asked or of_parameter or not _any_tracked(self, args, kwargs):
@@ -238,6 +236,20 @@ class _Recorder(TorchFunctionMode):
         return [self.graph.as_float(self._node(value)) for value in values]
 
 
+@functools.cache
+def _facts(func: Any) -> tuple[str, str | None, str]:
+    """A torch function's name, which attribute it gets if it does, and why it is refused."""
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":
+        return name, getattr(getattr(func, "__self__", None), "__name__", ""), ""
+    refused = ""
+    if name in _RANDOM:
+        refused = f"{name}, which is random: draw noise in `extra`"
+    elif (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE:
+        refused = f"{name}, which works in place"
+    return name, None, refused
+
+
 def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool:
     for value in (*args, *kwargs.values()):
         if recorder._tracked(value):
@@ -248,9 +260,9 @@ def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool
 
 
 # What may be asked of a tensor without computing anything.
-_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda")
-_QUERIES = ("size", "dim", "ndimension", "is_floating_point", "new_zeros", "new_ones", "new_full")
-_CONVERSIONS = ("to", "type_as", "expand_as", "view_as", "float", "bool")
+_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda"}
+_QUERIES = {"size", "dim", "ndimension", "is_floating_point", "new_zeros", "new_ones", "new_full"}
+_CONVERSIONS = {"to", "type_as", "expand_as", "view_as", "float", "bool"}
 _RANDOM = (
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"),
     *("bernoulli", "normal", "poisson", "multinomial", "dropout", "alpha_dropout"),
