@@ -28,6 +28,8 @@ from .trace import Structure, Trace
 _SAVED_FLOATS = 65536
 # Neurons a block, and what its states may take, in floats.
 _WIDEST, _NARROWEST, _STATE_FLOATS = 4096, 256, 32768
+# Blocks to share out even of a small layer; and steps times neurons not worth a second thread.
+_FEW_BLOCKS, _LITTLE_WORK = 16, 32768
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
 _structures: list[Structure] = []
@@ -96,8 +98,8 @@ def _scan(
     out = _empty_results(z, len(state), time_steps, stretch)
     spikes, lasts, borders = out[0], out[1 : 1 + len(state)], out[1 + len(state) :]
     kernel = _forward_kernel(number)
-    width = _width(len(state))
-    call = _Call(kernel, z, width, scalars, channels)
+    width = _width(len(state), math.prod(z.shape[1:]))
+    call = _Call(kernel, z, width, scalars, channels, min(stretch, time_steps))
     for k, x in enumerate(inputs):
         call.steps(f"x{k}", x, held=x.shape[0] == 1)
     call.steps("spikes", spikes)
@@ -161,7 +163,8 @@ def _scan_backward(
     wanted = Wanted(tuple(want_inputs), tuple(want_scalars), tuple(want_channels), held)
     kernel = _backward_kernel(number, wanted)
     saved = min(stretch, time_steps) * max(kernel.saved, 1)
-    width = max(min(_width(len(state)), _SAVED_FLOATS // saved // 16 * 16), 16)
+    widest = _width(len(state), math.prod(z.shape[1:]))
+    width = max(min(widest, _SAVED_FLOATS // saved // 16 * 16), 16)
     grad_inputs = [
         (torch.zeros if k in held else torch.empty)(inputs[k].shape, dtype=z.dtype)
         for k in want_inputs
@@ -169,7 +172,8 @@ def _scan_backward(
     size = max(math.prod(z.shape[2:3]), 1)
     totals = len(want_scalars) + len(want_channels) * size
     after, grad_state = grads[1:], []
-    call = _Call(kernel, z, width, scalars, channels, totals, saved)
+    steps = min(stretch, time_steps)
+    call = _Call(kernel, z, width, scalars, channels, steps, totals)
     for k, x in enumerate(inputs):
         call.steps(f"x{k}", x, held=x.shape[0] == 1)
     call.steps("grad_spikes", grads[0])
@@ -271,16 +275,22 @@ def _backward_kernel(number: int, wanted: Wanted) -> _Kernel:
         return _Kernel(backward_source(_structures[number], wanted))
 
 
-def _width(states: int) -> int:
-    """The most neurons a block: their states should stay in a core's cache."""
-    width = _WIDEST
+def _width(states: int, neurons: int) -> int:
+    """The most neurons a block: their states should stay in a core's cache, and there should be
+    work for all threads. It does not depend on how many these are, as sums would then.
+    """
+    even = -(-neurons // (16 * _FEW_BLOCKS)) * 16
+    width = min(_WIDEST, max(_NARROWEST, even))
     while width * states > _STATE_FLOATS and width > _NARROWEST:
         width //= 2
     return width
 
 
 class _Call:
-    """A kernel's arguments by their names, of which it need not take all; and its workspace."""
+    """A kernel's arguments by their names, of which it need not take all; and its workspace.
+
+    steps: the most that `run` is asked for.
+    """
 
     def __init__(
         self,
@@ -289,8 +299,8 @@ class _Call:
         width: int,
         scalars: list[Tensor],
         channels: list[Tensor],
+        steps: int,
         totals: int = 0,
-        saved: int = 0,
     ) -> None:
         self._kernel = kernel
         self._numbers = np.zeros(len(kernel.places) + 1, np.int64)
@@ -303,8 +313,10 @@ class _Call:
         ):
             self._set(name, value)
         self._blocks = -(-neurons // width)
-        threads = max(min(numba.get_num_threads(), self._blocks), 1)
-        self._workspaces = np.empty((threads, (kernel.sums + saved) * width), np.float32)
+        worth_it = steps * neurons >= _LITTLE_WORK
+        threads = max(min(numba.get_num_threads(), self._blocks), 1) if worth_it else 1
+        floats = (kernel.sums + steps * kernel.saved) * width
+        self._workspaces = np.empty((threads, floats), np.float32)
         self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
         values = [p.detach().reshape(1) for p in scalars]
         self.array("scalars", torch.cat(values) if values else torch.empty(0))

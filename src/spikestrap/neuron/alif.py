@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -92,7 +91,7 @@ class ALIF(Neuron):
     def init_state(self, z: Tensor) -> State:
         """u = 0, v = v_init, the threshold at rest and r = 0, each (N, ...)."""
         check_channels(self, z)
-        u = r = torch.zeros_like(z)
+        u = r = z.new_zeros(()).expand_as(z)
         return u, initial(self, z, "v_init"), initial(self, z, "threshold"), r
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -60,7 +59,8 @@ class RF(Neuron):
     def init_state(self, z: Tensor) -> State:
         """Real and imaginary part x = y = 0, each (N, ...)."""
         check_channels(self, z)
-        return torch.zeros_like(z), torch.zeros_like(z)
+        zero = z.new_zeros(()).expand_as(z)
+        return zero, zero
 
     def step(self, z: Tensor, state: State, imag: Tensor | None = None) -> tuple[Tensor, State]:
         """One step of the equations above; imag (N, ...): the imaginary part of the input."""
