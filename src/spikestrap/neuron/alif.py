@@ -44,6 +44,7 @@ class ALIF(Neuron):
     threshold > 0 is :math:`\vartheta_0`, threshold_step >= 0; the four decays in [0, 1];
     v_init: the membrane's first value; each a number or a tensor (C,). The rest as in `CUBA`.
 
+    >>> import torch
     >>> alif = ALIF(threshold=1.0, threshold_step=0.5, voltage_decay=0.5, threshold_decay=0.5)
     >>> alif(torch.full((4, 1, 1), 1.25)).flatten().tolist()
     [1.0, 0.0, 1.0, 0.0]

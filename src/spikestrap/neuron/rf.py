@@ -30,6 +30,7 @@ class RF(Neuron):
     "subtract" (x -= threshold). The surrogate goes through x; at steps where the phase does
     not pass 0 a spike has no gradient. The rest as in `CUBA`.
 
+    >>> import torch
     >>> rf = RF(threshold=1.0, period=8.0, decay=0.1)
     >>> z = torch.cos(2 * torch.pi / 8 * torch.arange(25.0)).view(25, 1, 1)
     >>> rf(z).flatten().nonzero().flatten().tolist(), rf(torch.ones_like(z)).sum().item()

@@ -29,6 +29,7 @@ class RFIzhikevich(Neuron):
     zero and the imaginary part to the threshold; "subtract": y -= threshold; "none". The
     rest as in `CUBA`.
 
+    >>> import torch
     >>> rf = RFIzhikevich(threshold=1.0, period=4.0, decay=0.5)
     >>> z = torch.zeros(4, 1, 1)
     >>> z[0] = 3.0
