@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.export import compare
+from benchmarks.neurons import NEURONS
 from tests.train.test_data import write_mnist
 
 from spikestrap.train import train
@@ -16,10 +17,9 @@ from spikestrap.train import train
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RATIOS = {
     "compiled": {
-        f"{neuron}_{surrogate}_{what}"
-        for neuron in ("lif", "cuba")
-        for surrogate in ("arctan", "exponential")
-        for what in ("over_hand_written", "speedup_over_reference")
+        f"{name}_{what}"
+        for name in (*NEURONS, "ChipCUBA", "Delta", "SigmaDelta")
+        for what in ("over_copy_limit", "speedup_over_reference")
     },
     "neuron": {
         "speedup_over_spikingjelly", "speedup_over_snntorch", "speedup_over_norse",
@@ -37,7 +37,7 @@ RATIOS = {
     },
 }  # fmt: skip
 FACTS = {
-    "compiled": {"shape", "activity"},
+    "compiled": {"shape", "activity", "first_call_seconds"},
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
@@ -65,6 +65,7 @@ def test_json_is_the_last_line(name):
         low, high = result["spread"][key]
         assert 0 < low <= result[key] <= high < math.inf
     assert ("compiled" if name == "compiled" else "spikestrap") in " ".join(result["milliseconds"])
+    assert all(0 < seconds < 60 for seconds in result.get("first_call_seconds", {}).values())
     for spread in result["milliseconds"].values():
         assert 0 < spread["min"] <= spread["median"] <= spread["max"]
     assert result["rounds"] == 2

@@ -1,4 +1,4 @@
-"""The fused kernel against the reference: spikes and states to the bit, gradients closely."""
+"""Fused kernels against the reference: spikes and states to the bit, gradients closely."""
 
 import shutil
 
@@ -11,16 +11,16 @@ from tests.neuron.cases import (
     PARAMETERS,
     draw_input,
     draw_parameters,
-    every_fused,
+    every_integrator,
     options,
     seeds,
 )
 
 from spikestrap import SpikestrapError
-from spikestrap.kernel import cpu, use_backend
+from spikestrap.kernel import compiled, use_backend
 from spikestrap.neuron import CUBA, IF, LIF
 
-WIDTH = cpu._WIDTH
+WIDTH = compiled._WIDEST
 SHAPES = [
     (1, 3),
     (4, 7),
@@ -103,7 +103,7 @@ def test_every_decay(current_decay, voltage_decay, reset, detach_reset):
     check(neuron, torch.randn(9, 3, 5))
 
 
-@every_fused
+@every_integrator
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize(
     "shape", [(7, 4, 3), (1, 4, 3), (4, 2, 3, 5, 3), (2, 3, 3, 17, WIDTH // 70)], ids=str
@@ -116,7 +116,7 @@ def test_learnable_parameters(neuron_type, channels, shape, reset, detach_reset)
     check(neuron, torch.randn(shape) + 0.3)
 
 
-@every_fused
+@every_integrator
 def test_only_some_are_learnable_and_some_have_channels(neuron_type):
     for learnable in PARAMETERS[neuron_type]:
         values = draw_parameters(neuron_type, 3)
@@ -135,7 +135,7 @@ def test_v_init_learns():
 
 
 @given(seeds, st.integers(1, 40), st.sampled_from([(3,), (2, 3), (2, 3, 2, 2)]), options)
-@every_fused
+@every_integrator
 def test_random_cases(neuron_type, seed, time_steps, shape, settings):
     channels = 3 if len(shape) > 1 and seed % 2 else None
     neuron = build(neuron_type, channels, PARAMETERS[neuron_type], seed, **settings)
@@ -143,7 +143,7 @@ def test_random_cases(neuron_type, seed, time_steps, shape, settings):
 
 
 @given(seeds, st.integers(1, 20), options)
-@every_fused
+@every_integrator
 def test_ties_at_the_threshold(neuron_type, seed, time_steps, settings):
     parameters = draw_parameters(neuron_type, seed, grid=True)
     neuron = neuron_type(**parameters, **settings)
@@ -153,7 +153,7 @@ def test_ties_at_the_threshold(neuron_type, seed, time_steps, settings):
     assert torch.equal(neuron(z), expected)
 
 
-@every_fused
+@every_integrator
 @pytest.mark.parametrize("shape", [(1, 7), (1, 4, 3), (1, 2, 3, 4, 5), (1, 1, WIDTH + 3)], ids=str)
 @pytest.mark.parametrize("time_steps", [1, 2, 9])
 def test_held_input(neuron_type, shape, time_steps):
@@ -162,7 +162,7 @@ def test_held_input(neuron_type, shape, time_steps):
     )
 
 
-@every_fused
+@every_integrator
 @pytest.mark.parametrize(
     ("shape", "view"),
     [
@@ -239,27 +239,7 @@ def test_double_backward_is_refused():
         grad.sum().backward()
 
 
-@every_fused
-@pytest.mark.parametrize("channels", [None, 3])
-@pytest.mark.parametrize("chip", [False, True])
-def test_operators_keep_torchs_contract(neuron_type, channels, chip):
-    parameters = draw_parameters(neuron_type, 0, channels)
-    theta = parameters["threshold"]
-    one, none = torch.ones(()), torch.zeros(())
-    z = torch.rand(4, 2, 3, 2, 2)
-    state = torch.zeros(2, 3, 2, 2)
-    values = (parameters.get("current_decay", one), parameters.get("voltage_decay", none), theta)
-    rule = (0, 1, 1.0, 1.0, True, chip)
-    args = [t.clone().requires_grad_() for t in (z, state, state, *values)]
-    torch.library.opcheck(torch.ops.spikestrap.cuba.default, (*args, 4, *rule))
-    held = (z[:1].clone().requires_grad_(), *args[1:])
-    torch.library.opcheck(torch.ops.spikestrap.cuba.default, (*held, 4, *rule))
-    grads = (torch.rand(4, 2, 3, 2, 2), torch.rand(2, 3, 2, 2), torch.rand(2, 3, 2, 2))
-    plain = [t.detach() for t in args]
-    torch.library.opcheck(torch.ops.spikestrap.cuba_backward.default, (*grads, *plain, *rule, True))
-
-
-@every_fused
+@every_integrator
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiles_to_the_same(neuron_type, dtype, fresh_compiler):
     neuron = build(neuron_type, 3, PARAMETERS[neuron_type])

@@ -1,23 +1,47 @@
-import numba
+import ctypes
+
 import numpy as np
+import pytest
+from llvmlite import ir
 
-from spikestrap.kernel import vector
+from spikestrap.kernel import native
+from spikestrap.kernel.vector import FLOAT, OPERATIONS
 
 
-@numba.njit
-def over(x, exps, sigmoids, signs):
-    for i in range(x.size):
-        exps[i] = vector.exp(x[i])
-        sigmoids[i] = vector.sigmoid(x[i])
-        signs[i] = vector.sign(x[i])
+def over(op, x):
+    """The operation on each of x, as machine code: by itself and, vectorized, in a loop."""
+    index, pointer = ir.IntType(64), ir.PointerType()
+    module = ir.Module("test")
+    kernel = ir.Function(
+        module, ir.FunctionType(ir.VoidType(), [index, pointer, pointer]), "kernel"
+    )
+    count, source, into = kernel.args
+    source.add_attribute("noalias")
+    entry, loop, end = (kernel.append_basic_block() for _ in range(3))
+    ir.IRBuilder(entry).branch(loop)
+    b = ir.IRBuilder(loop)
+    i = b.phi(index)
+    value = b.load(b.gep(source, [i], source_etype=FLOAT), typ=FLOAT)
+    b.store(OPERATIONS[op](b, value), b.gep(into, [i], source_etype=FLOAT))
+    i.add_incoming(ir.Constant(index, 0), entry)
+    following = b.add(i, ir.Constant(index, 1))
+    i.add_incoming(following, loop)
+    b.cbranch(b.icmp_signed("<", following, count), loop, end)
+    ir.IRBuilder(end).ret_void()
+    run = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
+        native.load(str(module))
+    )
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.empty_like(x)
+    run(len(x), x.ctypes.data, out.ctypes.data)
+    return out
 
 
 def test_against_double_precision():
     special = [0.0, -0.0, np.inf, -np.inf, 88.72, 88.73, -87.4, -103.9, -105, 1e-30, 5e8, -5e8]
     x = np.concatenate([np.linspace(-104, 88.7, 200_001), np.linspace(-1, 1, 200_001), special])
     x = x.astype(np.float32)
-    exps, sigmoids, signs = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    over(x, exps, sigmoids, signs)
+    exps, sigmoids, signs = (over(op, x) for op in ("exp", "sigmoid", "sign"))
     with np.errstate(over="ignore"):
         expected = np.exp(x.astype(np.float64))
         as_float = expected.astype(np.float32)
@@ -32,18 +56,28 @@ def test_against_double_precision():
     assert np.array_equal(signs, np.sign(x))
 
 
-def test_nan_stays():
-    x = np.array([np.nan], np.float32)
-    exps, sigmoids, signs = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    over(x, exps, sigmoids, signs)
-    assert np.isnan(exps[0])
-    assert np.isnan(sigmoids[0])
+def test_a_result_does_not_depend_on_its_place():
+    x = np.linspace(-90, 90, 37)
+    for op in ("exp", "sigmoid"):
+        assert np.array_equal(over(op, x), np.concatenate([over(op, [value]) for value in x]))
 
 
-def test_channels():
-    out = np.empty(7, np.float32)
-    vector.spread(np.array([1, 2, 3], np.float32), 3, 2, out)
-    assert out.tolist() == [2, 3, 3, 1, 1, 2, 2]
-    sums = np.zeros(3)
-    vector.gather(out, 3, 2, sums)
-    assert sums.tolist() == [2, 6, 6]
+@pytest.mark.parametrize("op", ["exp", "sigmoid"])
+def test_nan_stays(op):
+    assert np.isnan(over(op, [np.nan] * 20)).all()
+
+
+@pytest.mark.parametrize(
+    ("op", "function"),
+    [("log", np.log), ("sin", np.sin), ("cos", np.cos), ("tanh", np.tanh), ("sqrt", np.sqrt)],
+)
+def test_functions_of_libm(op, function):
+    x = np.linspace(0.1, 5, 50, dtype=np.float32)
+    np.testing.assert_allclose(over(op, x), function(x), rtol=1e-6)
+
+
+def test_rounding():
+    x = np.array([-1.5, -0.5, 0.5, 1.5, 2.5, 1.2], np.float32)
+    assert over("round", x).tolist() == [-2, 0, 0, 2, 2, 1]
+    assert over("floor", x).tolist() == [-2, -1, 0, 1, 2, 1]
+    assert over("ceil", x).tolist() == [-1, 0, 1, 2, 3, 2]

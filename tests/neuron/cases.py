@@ -25,13 +25,15 @@ from spikestrap.neuron import (
     SigmaDelta,
 )
 
-FUSED = (CUBA, LIF, IF)
+INTEGRATORS = (CUBA, LIF, IF)
 RESONATORS = (RF, RFIzhikevich, AdRF, AdRFIzhikevich)
 GRADED = (Delta, SigmaDelta)
-ZOO = (*FUSED, PLIF, RefractoryLIF, NoisyLIF, ALIF, *RESONATORS, *GRADED)
+ZOO = (*INTEGRATORS, PLIF, RefractoryLIF, NoisyLIF, ALIF, *RESONATORS, *GRADED)
 PARAMETERS = {kind: tuple(kind.bounds) for kind in ZOO}
 every_neuron = pytest.mark.parametrize("neuron_type", ZOO, ids=lambda kind: kind.__name__)
-every_fused = pytest.mark.parametrize("neuron_type", FUSED, ids=lambda kind: kind.__name__)
+every_integrator = pytest.mark.parametrize(
+    "neuron_type", INTEGRATORS, ids=lambda kind: kind.__name__
+)
 
 # 45 degrees a step, and all shrinks by the root of 1/2: x, y become (x - y) / 2, (x + y) / 2.
 HALF_TURN = {"period": 8.0, "decay": 1 - math.sqrt(0.5)}
@@ -55,8 +57,8 @@ def run(neuron, z, *args, **options):
 
 
 def is_compiled(neuron_type, backend):
-    """Whether a kernel is compiled for it, one for each choice of reset and surrogate."""
-    return backend != "reference" and neuron_type not in FUSED
+    """Whether kernels are compiled that the tests of the others have not compiled already."""
+    return backend != "reference" and neuron_type not in INTEGRATORS
 
 
 def settings_for(neuron_type, settings):

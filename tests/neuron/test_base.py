@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import (
-    FUSED,
     GRADED,
+    INTEGRATORS,
     ZOO,
     draw_input,
     draw_parameters,
@@ -24,7 +24,7 @@ from torch import nn
 
 from spikestrap import SpikestrapError
 from spikestrap.kernel import use_backend
-from spikestrap.neuron import ALIF, Neuron, Surrogate
+from spikestrap.neuron import ALIF, RF, Neuron, Surrogate
 from spikestrap.neuron import firing as firing_module
 from spikestrap.neuron.surrogate import SURROGATES, _Spike
 
@@ -268,7 +268,7 @@ def test_state_dict_carries_the_parameters(neuron_type):
     assert torch.equal(run(fresh, z), run(neuron, z))
 
 
-@pytest.mark.parametrize("neuron_type", [*FUSED, ALIF], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("neuron_type", [*INTEGRATORS, ALIF], ids=lambda kind: kind.__name__)
 @BACKENDS
 def test_a_step_of_ones_own_is_the_one_that_runs(neuron_type, backend):
     class Deaf(neuron_type):
@@ -334,3 +334,27 @@ def test_backward_is_the_derivative_of_a_smoothed_forward(
         for name in names
     ]
     assert torch.autograd.gradcheck(total, (z, *values), eps=1e-7, atol=1e-4, fast_mode=True)
+
+
+@pytest.mark.parametrize("kind", [ALIF, RF], ids=lambda kind: kind.__name__)
+def test_checkpoints_change_nothing(kind):
+    z, found = torch.randn(9, 4, 3), []
+    for checkpoint_steps in (None, 4):
+        neuron, leaf = make(kind, learnable=learnable_names(kind)), z.clone().requires_grad_()
+        neuron.checkpoint_steps = checkpoint_steps
+        with use_backend("reference"):
+            spikes = neuron(leaf)
+        (spikes * z).sum().backward()
+        found.append([spikes, leaf.grad, *(p.grad for p in neuron.parameters())])
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    for plain, ours in zip(*found, strict=True):  # a parameter's is a sum over time
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "4"])
+def test_checkpoint_steps_are_whole(value):
+    neuron = make(ALIF)
+    neuron.checkpoint_steps = value
+    with pytest.raises(SpikestrapError, match=r"ALIF: checkpoint_steps must be None or a whole"):
+        neuron(torch.rand(4, 2, 3))

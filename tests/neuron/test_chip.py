@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikestrap import SpikestrapError
-from spikestrap.kernel import use_backend
+from spikestrap.kernel import explain, use_backend
 from spikestrap.neuron import CUBA, IF, LIF, ChipCUBA
 
 
@@ -82,3 +82,7 @@ def test_other_neurons_are_refused():
 
     with pytest.raises(SpikestrapError, match="Other: the chip's precision is that of CUBA, LIF"):
         ChipCUBA(Other(1.0))
+
+
+def test_has_a_kernel():
+    assert explain(ChipCUBA(CUBA(1.0, 0.5)), torch.rand(4, 2, 3)).backend == "compiled"

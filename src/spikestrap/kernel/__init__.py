@@ -1,10 +1,9 @@
 """Neuron dynamics over time: a plain reference and fused kernels.
 
 `reference.scan` runs any neuron anywhere. A fused kernel runs one kind of neuron in float32
-on the devices it is written for, and gives the reference's spikes to the bit. Some are
-written by hand (`cuba`); for others one is compiled from the neuron's `step` (`automatic`).
-`use_backend` forces the choice, which is otherwise made by itself: fused where it can.
-`explain` says what it came to.
+on a CPU, and gives the reference's spikes to the bit; it is compiled from the neuron's `step`
+(`automatic`). `use_backend` forces the choice, which is otherwise made by itself: fused where
+it can. `explain` says what it came to.
 """
 
 from .automatic import Explanation, explain

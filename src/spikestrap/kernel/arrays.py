@@ -8,16 +8,6 @@ import numpy as np
 from torch import Tensor
 
 
-def rows(x: Tensor) -> np.ndarray:
-    """(T, ...) as a contiguous array (T, M).
-
-    >>> import torch
-    >>> rows(torch.zeros(4, 2, 3)).shape
-    (4, 6)
-    """
-    return x.detach().contiguous().view(x.shape[0], math.prod(x.shape[1:])).numpy()
-
-
 def flat(x: Tensor) -> np.ndarray:
     """Any shape as a contiguous array (M,).
 

@@ -31,7 +31,7 @@ _checked: dict[tuple[type, int, tuple[bool, ...]], str | None] = {}
 
 
 class Explanation(NamedTuple):
-    """backend: "hand-written", "compiled" or "reference"; reason: why it is that one."""
+    """backend: "compiled" or "reference"; reason: why it is that one."""
 
     backend: str
     reason: str
@@ -43,7 +43,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
     >>> import spikestrap as ss
     >>> z = torch.rand(4, 2, 3)
     >>> explain(ss.neuron.LIF(threshold=1.0, voltage_decay=0.1), z).backend
-    'hand-written'
+    'compiled'
     >>> class Noisy(ss.neuron.Neuron):
     ...     def init_state(self, z):
     ...         return ()
@@ -62,8 +62,6 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
             return Explanation("reference", why)
     except SpikestrapError as error:
         return Explanation("reference", str(error))
-    if type(neuron).kernel is not None:
-        return Explanation("hand-written", f"{name} has a kernel of its own")
     with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices=[]):
         inputs = (z, *neuron.extra(z, z.shape[0]), *imag)
         found = usable(neuron, inputs, neuron.init_state(z[0]))
@@ -79,14 +77,14 @@ def run(
     """`reference.scan` of the neuron's step, or the same compiled; arguments as there."""
     name = type(neuron).__name__
     if not fused_wanted(inputs[0], name):
-        return scan(neuron.step, inputs, state, time_steps)
+        return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
     if torch.compiler.is_compiling():
         return dynamo.run(neuron, inputs, state, time_steps)
     found = usable(neuron, inputs, state)
     if isinstance(found, Trace):
         return compiled.run(found, inputs, state, time_steps)
     check_not_forced(name, found)
-    return scan(neuron.step, inputs, state, time_steps)
+    return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
 
 
 def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | str:

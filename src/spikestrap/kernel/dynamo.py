@@ -33,7 +33,7 @@ def run(
     number, reason = neuron._registered(inputs[0].ndim)
     if reason:
         check_not_forced(type(neuron).__name__, reason)
-        return scan(neuron.step, inputs, state, time_steps)
+        return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
     neuron.step(inputs[0][0, :1], tuple(s[:1] for s in state), *(x[0, :1] for x in inputs[1:]))
     named = dict((*neuron.named_parameters(), *neuron.named_buffers()))
     tensors = (*inputs, *state, *named.values())

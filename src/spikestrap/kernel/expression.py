@@ -204,4 +204,6 @@ _DERIVATIVES: dict[str, Derivative] = {
     ),
     # A spike where its first argument is > 0; the second is its surrogate derivative.
     "spike": lambda m, g, y, over, slope: (m.mul(g, slope), None),
+    # The value of its first argument, with the derivative of its second.
+    "stand_in": lambda m, g, y, value, smooth: (None, g),
 }

@@ -10,17 +10,25 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Tensor, State]]
 
 
 def scan(
-    step: Step, inputs: tuple[Tensor, ...], state: State, time_steps: int
+    step: Step,
+    inputs: tuple[Tensor, ...],
+    state: State,
+    time_steps: int,
+    checkpoint_steps: int | None = None,
 ) -> tuple[Tensor, State]:
     """Runs `step(z, state, *extra)` over time.
 
     inputs: z and the extras, each (T, N, ...), or (1, N, ...) if held over `time_steps` steps.
+    checkpoint_steps: where gradients are wanted, only the state after every so many steps is
+    kept, and the backward pass runs the steps in between again (Chen et al., Training deep
+    nets with sublinear memory cost, 2016); None keeps what each step computes.
     Returns the spikes (T, N, ...) and the state after the last step.
 
     >>> count = lambda z, state: (z + state[0], (state[0] + 1,))
@@ -28,6 +36,27 @@ def scan(
     >>> out[:, 0].tolist(), state[0].tolist()
     ([0.0, 1.0, 2.0], [3.0, 3.0])
     """
+    if checkpoint_steps is None or checkpoint_steps >= time_steps or not torch.is_grad_enabled():
+        return _scan(step, inputs, state, time_steps)
+
+    def run(steps: int, *tensors: Tensor) -> tuple[Tensor, State]:
+        return _scan(step, tensors[: len(inputs)], tensors[len(inputs) :], steps)
+
+    lengths = [checkpoint_steps] * (time_steps // checkpoint_steps)
+    if time_steps % checkpoint_steps:
+        lengths.append(time_steps % checkpoint_steps)
+    # Slices of their own would each have a gradient as long as the whole.
+    parts = [x.split(lengths) if x.shape[0] > 1 else (x,) * len(lengths) for x in inputs]
+    spikes = []
+    for steps, *chunk in zip(lengths, *parts, strict=True):
+        s, state = checkpoint(run, steps, *chunk, *state, use_reentrant=False)
+        spikes.append(s)
+    return torch.cat(spikes), state
+
+
+def _scan(
+    step: Step, inputs: tuple[Tensor, ...], state: State, time_steps: int
+) -> tuple[Tensor, State]:
     spikes = []
     for t in range(time_steps):
         z, *extra = (x[t if x.shape[0] > 1 else 0] for x in inputs)

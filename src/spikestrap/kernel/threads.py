@@ -1,42 +1,69 @@
-"""Shares blocks of work out among threads, as many as numba is set to.
+"""Shares a kernel's blocks out among threads, as many as numba is set to.
 
-Generated kernels release the interpreter lock, so Python's threads serve; numba's own
-parallel loops would double the time that a kernel takes to compile.
+The threads are those of numba's parallel loops: others would stand in the way of these, which
+go on spinning for a while after a loop. One small loop serves all kernels, by address.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+import ctypes
+from typing import Any
 
 import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange
+from numba.extending import intrinsic
+
+_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 
 
-def share_out(work: Callable[[int, int], object], blocks: int) -> None:
-    """Calls `work(first, end)` for ranges that make up range(blocks).
+def share_out(
+    address: int, blocks: int, arguments: np.ndarray, workspaces: np.ndarray, totals: np.ndarray
+) -> None:
+    """Calls the kernel `(first, end, arguments, workspace, totals)` at an address for ranges
+    that make up range(blocks).
 
-    >>> share_out(print, 3) if numba.get_num_threads() == 1 else print(0, 3)
-    0 3
+    A range gets a row of `totals`, all to itself, so that sums do not depend on the number of
+    threads; a thread gets a row of `workspaces`, and there are no more threads than rows.
     """
-    threads = min(numba.get_num_threads(), blocks)
-    if threads <= 1:
-        work(0, blocks)
+    threads = min(len(workspaces), len(totals))
+    places = [array.ctypes.data for array in (arguments, workspaces, totals)]
+    strides = [workspaces.strides[0], totals.strides[0]]
+    if threads > 1:
+        _share_out(address, threads, len(totals), blocks, *places, *strides)
         return
-    cuts = [blocks * k // threads for k in range(threads + 1)]
-    others = [_pool().submit(work, *cut) for cut in pairwise(cuts[1:])]
-    work(cuts[0], cuts[1])
-    for other in others:
-        other.result()
+    kernel = _KERNEL(address)
+    for row in range(len(totals)):
+        first, end = blocks * row // len(totals), blocks * (row + 1) // len(totals)
+        kernel(first, end, *places[:2], places[2] + row * strides[1])
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "spikestrap")
+@intrinsic
+def _call(
+    typing: Any, address: Any, first: Any, end: Any, arguments: Any, workspace: Any, totals: Any
+) -> Any:
+    """A kernel at an address."""
+    kinds = (address, first, end, arguments, workspace, totals)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        address, *rest = (
+            context.cast(builder, value, kind, numba.types.int64)
+            for value, kind in zip(values, kinds, strict=True)
+        )
+        kernel = ir.FunctionType(ir.VoidType(), [value.type for value in rest])
+        builder.call(builder.inttoptr(address, kernel.as_pointer()), rest)
+        return context.get_dummy_value()
+
+    return numba.types.void(*kinds), generate
 
 
-# A forked process has the pool without its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+def _share_out(
+    address, threads, rows, blocks, arguments, workspaces, totals, workspace_bytes, total_bytes
+):
+    for k in prange(threads):
+        workspace = workspaces + k * workspace_bytes
+        for row in range(rows * k // threads, rows * (k + 1) // threads):
+            first, end = blocks * row // rows, blocks * (row + 1) // rows
+            _call(address, first, end, arguments, workspace, totals + row * total_bytes)

@@ -9,6 +9,7 @@ made at each forward pass, and nothing of it can be out of date.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
+        self.trains = torch.is_grad_enabled()
         self.graph = Graph()
         self.scalars: list[Tensor] = []
         self.channels: list[Tensor] = []
@@ -148,16 +150,13 @@ class _Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":
-            attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+        name, attribute, refused = _facts(func)
+        if attribute is not None:
             if attribute not in _ATTRIBUTES and self._tracked(args[0]):
                 raise Untraceable(f"Tensor.{attribute}")
             return func(*args, **kwargs)
-        if name in _RANDOM:
-            raise Untraceable(f"{name}, which is random: draw noise in `extra`")
-        if (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE:
-            raise Untraceable(f"{name}, which works in place")
+        if refused:
+            raise Untraceable(refused)
         of_parameter = name in _CONVERSIONS and not self._tracked(args[0])
         asked = name in _QUERIES and not _any_tracked(self, args[1:], kwargs)
         if asked or of_parameter or not _any_tracked(self, args, kwargs):
@@ -173,7 +172,8 @@ class _Recorder(TorchFunctionMode):
         expected = torch.bool if self.graph.nodes[node].is_bool else torch.float32
         if result.dtype is not expected:
             raise Untraceable(f"{name} giving {result.dtype}")
-        if not torch.is_grad_enabled():
+        stops = self.trains and not torch.is_grad_enabled()
+        if stops and not self.graph.nodes[node].is_bool:
             node = self.graph("detach", node)
         return self._track(result, node)
 
@@ -237,6 +237,20 @@ class _Recorder(TorchFunctionMode):
         return [self.graph.as_float(self._node(value)) for value in values]
 
 
+@functools.cache
+def _facts(func: Any) -> tuple[str, str | None, str]:
+    """A torch function's name, which attribute it gets if it does, and why it is refused."""
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":
+        return name, getattr(getattr(func, "__self__", None), "__name__", ""), ""
+    refused = ""
+    if name in _RANDOM:
+        refused = f"{name}, which is random: draw noise in `extra`"
+    elif (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE:
+        refused = f"{name}, which works in place"
+    return name, None, refused
+
+
 def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool:
     for value in (*args, *kwargs.values()):
         if recorder._tracked(value):
@@ -247,9 +261,9 @@ def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool
 
 
 # What may be asked of a tensor without computing anything.
-_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda")
-_QUERIES = ("size", "dim", "ndimension", "is_floating_point", "new_zeros", "new_ones", "new_full")
-_CONVERSIONS = ("to", "type_as", "expand_as", "view_as", "float", "bool")
+_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda"}
+_QUERIES = {"size", "dim", "ndimension", "is_floating_point", "new_zeros", "new_ones", "new_full"}
+_CONVERSIONS = {"to", "type_as", "expand_as", "view_as", "float", "bool"}
 _RANDOM = (
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"),
     *("bernoulli", "normal", "poisson", "multinomial", "dropout", "alpha_dropout"),
@@ -364,6 +378,19 @@ def _spike(r: _Recorder, over: Tensor, tau: Tensor, surrogate: Any, scale: float
     return (over > 0).to(over.dtype), node
 
 
+def _chip_decay(r: _Recorder, x: Tensor, decay: Tensor) -> Any:
+    with r:
+        smooth = x * (1 - decay)
+    exact = r.graph("chip_decay", *r.floats(x, decay))
+    return smooth, r.graph("stand_in", exact, r._node(smooth))
+
+
+def _straight_through(r: _Recorder, x: Tensor, function: Callable[[Tensor], Tensor]) -> Any:
+    with r:
+        value = function(x)
+    return value, r.graph("stand_in", r._node(value), *r.floats(x))
+
+
 def _same(r: _Recorder, a: Tensor, *args: Any, **kwargs: Any) -> int:
     return r._node(a)
 
@@ -422,6 +449,8 @@ _HANDLERS: dict[str, Handler] = {
     "contiguous": _same,
     "expand_as": _same,
     "fire": _spike,
+    "chip_decay": _chip_decay,
+    "straight_through": _straight_through,
 }
 _HANDLERS |= {op: _compare(op) for op in COMPARISONS}
 _HANDLERS |= {f"__{op}__": _compare(op) for op in COMPARISONS}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -56,7 +55,7 @@ class AdaptiveResonator(Neuron):
     def init_state(self, z: Tensor) -> State:
         """x = y = 0, the threshold at rest and r = 0, each (N, ...)."""
         check_channels(self, z)
-        x = y = r = torch.zeros_like(z)
+        x = y = r = z.new_zeros(()).expand_as(z)
         return x, y, initial(self, z, "threshold"), r
 
     def extra_repr(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -45,6 +44,7 @@ class ALIF(Neuron):
     threshold > 0 is :math:`\vartheta_0`, threshold_step >= 0; the four decays in [0, 1];
     v_init: the membrane's first value; each a number or a tensor (C,). The rest as in `CUBA`.
 
+    >>> import torch
     >>> alif = ALIF(threshold=1.0, threshold_step=0.5, voltage_decay=0.5, threshold_decay=0.5)
     >>> alif(torch.full((4, 1, 1), 1.25)).flatten().tolist()
     [1.0, 0.0, 1.0, 0.0]
@@ -92,7 +92,7 @@ class ALIF(Neuron):
     def init_state(self, z: Tensor) -> State:
         """u = 0, v = v_init, the threshold at rest and r = 0, each (N, ...)."""
         check_channels(self, z)
-        u = r = torch.zeros_like(z)
+        u = r = z.new_zeros(()).expand_as(z)
         return u, initial(self, z, "v_init"), initial(self, z, "threshold"), r
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:

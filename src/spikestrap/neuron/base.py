@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel import automatic, dynamo, fused_wanted
+from ..kernel import automatic, dynamo
 from ..kernel.reference import State
 from ..precision import HALVES, unhalved
 from .parameter import Bounds
-
-Kernel = Callable[["Neuron", Tensor, State, int], tuple[Tensor, State]]
 
 
 class Neuron(nn.Module, ABC):
     """A spiking neuron: input z (T, N, ...) to spikes (T, N, ...).
 
     A neuron implements `init_state` and `step` in plain torch arithmetic, for one time
-    step. `kernel`, where a neuron has one, is the same dynamics fused over all steps, written
-    by hand; for others one is compiled from `step` where that can be traced.
+    step. A kernel that runs all steps at once is compiled from `step` where that can be traced.
 
     Parameters stay float32 where the module is cast to half precision, as the state is.
 
@@ -37,21 +36,18 @@ class Neuron(nn.Module, ABC):
     [[[1.0, 0.0]], [[0.0, 1.0]]]
     """
 
-    kernel: ClassVar[Kernel | None] = None
     # The parameters by name, each with the interval it is kept in.
     bounds: ClassVar[Mapping[str, Bounds]] = {}
     # Whether z may be complex: `step` then gets its real part as z, its imaginary part last.
     complex_input: ClassVar[bool] = False
     # Whether the same input can give other spikes: the expected rate is then no multiple of 1 / T.
     stochastic: ClassVar[bool] = False
+    # Where the plain step runs, and not a fused kernel: steps between the states that are kept
+    # for the backward pass, which runs the others again. None keeps what every step computes.
+    # The square root of T takes least memory. Fused kernels keep few states by themselves.
+    checkpoint_steps: int | None = None
     # Why no transfer curve can stand for the neuron; None where one can.
     not_bootstrappable: str | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # A kernel is the fused form of the step beside it, not of one that overrides that.
-        if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
-            cls.kernel = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         return super()._apply(unhalved(fn), recurse)
@@ -106,12 +102,8 @@ class Neuron(nn.Module, ABC):
         with torch.autocast(z.device.type, enabled=False):
             fresh = self.init_state(z[0])
             state = fresh if state is None else self._check_state(state, fresh)
-            kernel = type(self).kernel
-            if kernel is not None and fused_wanted(z, type(self).__name__):
-                spikes, state = kernel(self, z, state, time_steps)
-            else:
-                inputs = (z, *self.extra(z, time_steps), *imag)
-                spikes, state = automatic.run(self, inputs, state, time_steps)
+            inputs = (z, *self.extra(z, time_steps), *imag)
+            spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
@@ -121,7 +113,11 @@ class Neuron(nn.Module, ABC):
         return dynamo.register(self, axes)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
-        name = type(self).__name__
+        name, between = type(self).__name__, self.checkpoint_steps
+        if between is not None and (not isinstance(between, int) or between < 1):
+            raise SpikestrapError(
+                f"{name}: checkpoint_steps must be None or a whole number >= 1, got {between!r}"
+            )
         if z.ndim < 2 or z.shape[0] == 0:
             raise SpikestrapError(
                 f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"

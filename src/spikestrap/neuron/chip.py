@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ..errors import SpikestrapError
 from ..grid import CURRENT_DECAY, STATE, THRESHOLD, VOLTAGE_DECAY
-from ..kernel import cuba
 from ..kernel.reference import State
 from .base import Neuron
 from .cuba import CUBA
@@ -85,17 +86,9 @@ class ChipCUBA(Neuron):
         current_decay, voltage_decay, threshold = (
             per_channel(p.to(z.dtype), z) for p in self.values()[:3]
         )
-        u = _Wrap.apply(_Decay.apply(u, current_decay) + z)
-        v = _Clip.apply(_Decay.apply(v, voltage_decay) + u)
+        u = straight_through(chip_decay(u, current_decay) + z, _wrap)
+        v = straight_through(chip_decay(v, voltage_decay) + u, _clip)
         spikes, v = self.firing(v, threshold)
-        return spikes, (u, v)
-
-    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
-        """The same over all steps at once."""
-        u, v = state
-        rule = self.firing.rule._replace(chip=True)
-        decay_u, decay_v, threshold = (p.to(z.dtype) for p in self.values()[:3])
-        spikes, u, v = cuba.run(z, u, v, decay_u, decay_v, threshold, time_steps, rule)
         return spikes, (u, v)
 
     def extra_repr(self) -> str:
@@ -118,26 +111,40 @@ class _Decay(torch.autograd.Function):
         return grads[0] * (1 - decay), by_decay
 
 
-class _Wrap(torch.autograd.Function):
-    """Into 24 bits by wrapping around, as the chip's current; straight-through gradient."""
-
+class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
-        u = torch.where(u > _LIMIT, u - 2 * _LIMIT, u)
-        return torch.where(u <= -_LIMIT, u + 2 * _LIMIT, u)
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0]
+        return grads[0], None
 
 
-class _Clip(torch.autograd.Function):
-    """Into 24 bits by saturation, as the chip's membrane; straight-through gradient."""
+def chip_decay(x: Tensor, decay: Tensor) -> Tensor:
+    """x after its decay, on the chip; overridable, so that a step can be traced through it."""
+    if has_torch_function((x, decay)):
+        traced: Tensor = handle_torch_function(chip_decay, (x, decay), x, decay)
+        return traced
+    decayed: Tensor = _Decay.apply(x, decay)
+    return decayed
 
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        return v.clamp(_UNIT - _LIMIT, _LIMIT - _UNIT)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0]
+def straight_through(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """function(x), with the gradient of x itself; overridable as well."""
+    if has_torch_function((x,)):
+        traced: Tensor = handle_torch_function(straight_through, (x,), x, function)
+        return traced
+    value: Tensor = _StraightThrough.apply(x, function)
+    return value
+
+
+def _wrap(u: Tensor) -> Tensor:
+    """Into 24 bits by wrapping around, as the chip's current."""
+    u = torch.where(u > _LIMIT, u - 2 * _LIMIT, u)
+    return torch.where(u <= -_LIMIT, u + 2 * _LIMIT, u)
+
+
+def _clip(v: Tensor) -> Tensor:
+    """Into 24 bits by saturation, as the chip's membrane."""
+    return v.clamp(_UNIT - _LIMIT, _LIMIT - _UNIT)

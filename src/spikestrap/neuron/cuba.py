@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..kernel import cuba
 from ..kernel.reference import State
 from .base import Neuron
 from .firing import Firing
@@ -21,11 +20,7 @@ from .parameter import (
     check_channels,
     initial,
     register_all,
-    values_of,
 )
-
-# As the kernel takes them.
-_ORDER = ("current_decay", "voltage_decay", "threshold")
 
 
 class CUBA(Neuron):
@@ -93,18 +88,11 @@ class CUBA(Neuron):
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equations above."""
         u, v = state
-        current_decay, voltage_decay, threshold = broadcast(self, z, *_ORDER)
+        current_decay, voltage_decay = broadcast(self, z, "current_decay", "voltage_decay")
+        (threshold,) = broadcast(self, z, "threshold")
         u = u * (1 - current_decay) + z
         v = v * (1 - voltage_decay) + u
         spikes, v = self.firing(v, threshold)
-        return spikes, (u, v)
-
-    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
-        """The same over all steps at once."""
-        u, v = state
-        current_decay, voltage_decay, threshold = values_of(self, z, *_ORDER)
-        params = (current_decay, voltage_decay, threshold)
-        spikes, u, v = cuba.run(z, u, v, *params, time_steps, self.firing.rule)
         return spikes, (u, v)
 
     def extra_repr(self) -> str:

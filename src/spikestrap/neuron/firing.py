@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..errors import SpikestrapError
-from ..kernel.cuba import RESETS, Rule
 from .surrogate import get_surrogate, spike
+
+RESETS = ("zero", "subtract", "none")
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,3 @@ class Firing:
         if self.reset == "subtract":
             return v - fell * threshold
         return v
-
-    @property
-    def rule(self) -> Rule:
-        """The same for the fused kernel."""
-        return Rule(
-            RESETS.index(self.reset),
-            get_surrogate(self.surrogate).code,
-            float(self.tau_grad),
-            float(self.scale_grad),
-            self.detach_reset,
-        )

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..kernel import cuba
 from ..kernel.reference import State
 from .base import Neuron
 from .firing import Firing
@@ -20,7 +19,6 @@ from .parameter import (
     check_channels,
     initial,
     register_all,
-    values_of,
 )
 
 
@@ -74,14 +72,6 @@ class IF(Neuron):
         (v,) = state
         (threshold,) = broadcast(self, z, "threshold")
         spikes, v = self.firing(v + z, threshold)
-        return spikes, (v,)
-
-    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
-        """The same over all steps at once."""
-        (v,) = state
-        (threshold,) = values_of(self, z, "threshold")
-        no_leak, rule = z.new_zeros(()), self.firing.rule
-        spikes, _, v = cuba.run(z, None, v, None, no_leak, threshold, time_steps, rule)
         return spikes, (v,)
 
     def extra_repr(self) -> str:

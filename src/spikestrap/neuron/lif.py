@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..kernel import cuba
 from ..kernel.reference import State
 from .base import Neuron
 from .firing import Firing
@@ -21,7 +20,6 @@ from .parameter import (
     check_channels,
     initial,
     register_all,
-    values_of,
 )
 
 
@@ -81,14 +79,6 @@ class LIF(Neuron):
         (v,) = state
         voltage_decay, threshold = broadcast(self, z, "voltage_decay", "threshold")
         spikes, v = self.firing(v * (1 - voltage_decay) + z, threshold)
-        return spikes, (v,)
-
-    def kernel(self, z: Tensor, state: State, time_steps: int) -> tuple[Tensor, State]:
-        """The same over all steps at once."""
-        (v,) = state
-        decay, threshold = values_of(self, z, "voltage_decay", "threshold")
-        rule = self.firing.rule
-        spikes, _, v = cuba.run(z, None, v, None, decay, threshold, time_steps, rule)
         return spikes, (v,)
 
     def extra_repr(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -31,6 +30,7 @@ class RF(Neuron):
     "subtract" (x -= threshold). The surrogate goes through x; at steps where the phase does
     not pass 0 a spike has no gradient. The rest as in `CUBA`.
 
+    >>> import torch
     >>> rf = RF(threshold=1.0, period=8.0, decay=0.1)
     >>> z = torch.cos(2 * torch.pi / 8 * torch.arange(25.0)).view(25, 1, 1)
     >>> rf(z).flatten().nonzero().flatten().tolist(), rf(torch.ones_like(z)).sum().item()
@@ -60,7 +60,8 @@ class RF(Neuron):
     def init_state(self, z: Tensor) -> State:
         """Real and imaginary part x = y = 0, each (N, ...)."""
         check_channels(self, z)
-        return torch.zeros_like(z), torch.zeros_like(z)
+        zero = z.new_zeros(()).expand_as(z)
+        return zero, zero
 
     def step(self, z: Tensor, state: State, imag: Tensor | None = None) -> tuple[Tensor, State]:
         """One step of the equations above; imag (N, ...): the imaginary part of the input."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernel.reference import State
@@ -30,6 +29,7 @@ class RFIzhikevich(Neuron):
     zero and the imaginary part to the threshold; "subtract": y -= threshold; "none". The
     rest as in `CUBA`.
 
+    >>> import torch
     >>> rf = RFIzhikevich(threshold=1.0, period=4.0, decay=0.5)
     >>> z = torch.zeros(4, 1, 1)
     >>> z[0] = 3.0
@@ -60,7 +60,8 @@ class RFIzhikevich(Neuron):
     def init_state(self, z: Tensor) -> State:
         """Real and imaginary part x = y = 0, each (N, ...)."""
         check_channels(self, z)
-        return torch.zeros_like(z), torch.zeros_like(z)
+        zero = z.new_zeros(()).expand_as(z)
+        return zero, zero
 
     def step(self, z: Tensor, state: State, imag: Tensor | None = None) -> tuple[Tensor, State]:
         """One step of the equations above; imag (N, ...): the imaginary part of the input."""

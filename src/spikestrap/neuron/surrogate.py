@@ -25,11 +25,10 @@ from ..errors import SpikestrapError
 class Surrogate:
     """A surrogate derivative h and, for checks by finite differences, its integral.
 
-    `code` is the number by which compiled kernels know it; `integral` runs from 0 to 2.
+    `integral` runs from 0 to 2.
     """
 
     name: str
-    code: int
     h: Callable[[Tensor], Tensor]
     integral: Callable[[Tensor], Tensor]
 
@@ -42,21 +41,18 @@ SURROGATES = {
         # Shrestha and Orchard, SLAYER, NeurIPS 2018.
         Surrogate(
             "exponential",
-            0,
             lambda x: torch.exp(-x.abs()),
             lambda x: 1 + x.sign() * (1 - torch.exp(-x.abs())),
         ),
         # Zenke and Ganguli, SuperSpike, Neural Computation 30, 2018.
         Surrogate(
             "fast_sigmoid",
-            1,
             lambda x: 1 / (1 + x.abs()) ** 2,
             lambda x: 1 + x / (1 + x.abs()),
         ),
         # Fang et al., Incorporating Learnable Membrane Time Constant, ICCV 2021.
         Surrogate(
             "arctan",
-            2,
             lambda x: 1 / (1 + (_HALF_PI * x) ** 2),
             lambda x: 1 + torch.atan(_HALF_PI * x) / _HALF_PI,
         ),
