@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import SpikestrapError, at
+from ..errors import SpikestrapError
 from ..network import Network, enter
 from ..timeaxis import compact, has_time, is_held, time_mean
 from .stages import stages_of
 from .workers import each
 
-# Samples a part: what a few of them need on their way fits the cache.
-PART = 32
+# Numbers that a layer of so many samples may have as run together: what two layers pass on then
+# stays in the cache of a core.
+CACHE = 2**21
 # Fewer do not pay for the way to another thread.
 SMALLEST_PART = 8
 
@@ -40,6 +41,8 @@ class Frozen:
     def __init__(self, blocks: Iterable[nn.Module], time_steps: int | None) -> None:
         self.stages = stages_of(blocks)
         self.time_steps = time_steps
+        # How many samples of a shape make up for CACHE.
+        self._fitting: dict[tuple[int, ...], int] = {}
 
     @classmethod
     def of(cls, net: Network) -> Frozen:
@@ -65,24 +68,40 @@ class Frozen:
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
             )
-        x = enter(x, self.time_steps)
-        time_steps = len(x)
-        parts: Sequence[Tensor] = (x,)
-        if all(stage.alone for stage in self.stages):
-            size = min(PART, -(-x.shape[1] // torch.get_num_threads()))
-            parts = x.split(max(size, SMALLEST_PART), 1)
-        return torch.cat(each(partial(self._run, time_steps=time_steps), parts))
+        x = enter(x.detach(), self.time_steps)
+        run = partial(self._run, time_steps=len(x))
+        with torch.autocast("cpu", enabled=False):
+            return torch.cat(each(run, x.split(self._part(x), 1)))
+
+    def _part(self, x: Tensor) -> int:
+        """How many samples of the batch x (T, N, ...) to run together."""
+        samples, threads = x.shape[1], torch.get_num_threads()
+        if not all(stage.alone for stage in self.stages):
+            return samples
+        shape = (x.shape[0], *x.shape[2:])
+        if shape not in self._fitting:
+            largest = max(map(torch.numel, self._outputs(x[:, :1], x.shape[0])))
+            self._fitting[shape] = max(1, CACHE // largest)
+        rounds = -(-samples // (self._fitting[shape] * threads))
+        return max(SMALLEST_PART, -(-samples // (rounds * threads)))
 
     @torch.inference_mode()
     def _run(self, x: Tensor, time_steps: int) -> Tensor:
+        *_, x = self._outputs(x, time_steps)
+        return time_mean(x.float()) if has_time(x) else x
+
+    def _outputs(self, x: Tensor, time_steps: int) -> Iterator[Tensor]:
+        """What each stage makes of x."""
         for stage in self.stages:
             if has_time(x):
                 time_steps = time_steps if is_held(x) else len(x)
                 x = compact(x)
-            with at(stage.where):
+            try:
                 x = stage(x, time_steps)
-        return time_mean(x.float()) if has_time(x) else x
+            except SpikestrapError as error:
+                raise type(error)(f"{stage.where}: {error}") from error
+            yield x
 
     def __repr__(self) -> str:
-        lines = "".join(f"\n  {stage.where}: {stage}" for stage in self.stages)
-        return f"Frozen(time_steps={self.time_steps},{lines}\n)"
+        named = [f"{stage.where}: {type(stage).__name__}" for stage in self.stages if stage.where]
+        return f"Frozen(time_steps={self.time_steps}, {', '.join(named)})"

@@ -67,7 +67,8 @@ class Fused:
         return _outer_features(totals)
 
     def _inner_features(self, z: Tensor) -> Tensor:
-        check_channels(self.neuron, z[0])
+        if np.ndim(self.v_init):
+            check_channels(self.neuron, z[0])
         return (z if z.ndim < 5 else z.permute(0, 1, 3, 4, 2)).contiguous()
 
     def _arguments(self, z: Tensor) -> tuple[Any, ...]:
