@@ -185,17 +185,25 @@ class Pool(Stage):
         pooling = block.pooling
         self.factor = np.float32(1 if block.sums else pooling.factor)
         self.window, self.stride, padding = pooling.sizes
-        self.fused = padding == (0, 0) and self.window[0] <= 255
+        self.fused = padding == (0, 0) and pooling.window <= 255
 
     def __call__(self, x: Tensor, time_steps: int) -> Tensor:
         if x.dtype is not torch.uint8 or not self.fused or not self._fits(x):
             return self.block(x.float())  # type: ignore[no-any-return]
-        inner = x.permute(0, 1, 3, 4, 2).contiguous().flatten(0, 1)
-        sizes = zip(inner.shape[1:3], self.window, self.stride, strict=True)
-        height, width = ((size - window) // stride + 1 for size, window, stride in sizes)
-        out = torch.empty((len(inner), height, width, inner.shape[3]))
-        inference.pool(inner.numpy(), self.window, self.stride, self.factor, out.numpy())
-        return out.unflatten(0, x.shape[:2]).movedim(-1, -3)
+        images = x.flatten(0, 1).permute(0, 2, 3, 1).contiguous()
+        samples, *sizes, channels = images.shape
+        height, width = (
+            (size - window) // stride + 1
+            for size, window, stride in zip(sizes, self.window, self.stride, strict=True)
+        )
+        spikes = images.numpy().reshape(samples, sizes[0], -1)
+        words = channels
+        if channels % 8 == 0:
+            spikes, words = spikes.view(np.uint64), channels // 8
+        out = torch.empty((samples, height, width, channels))
+        rows = out.numpy().reshape(samples, height, -1)
+        inference.pool(spikes, words, self.window, self.stride, self.factor, rows)
+        return out.permute(0, 3, 1, 2).unflatten(0, x.shape[:2])
 
     def _fits(self, x: Tensor) -> bool:
         return x.ndim == 5 and x.shape[3] >= self.window[0] and x.shape[4] >= self.window[1]

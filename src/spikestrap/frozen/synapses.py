@@ -26,8 +26,6 @@ Weigh = Callable[[Tensor], Tensor]
 SPARSE = 0.25
 # Rows shorter than that are over before they pay.
 SHORTEST_ROW = 32
-# Up to so many inputs a neuron a convolution is slower than a product of gathered patches.
-FEWEST_INPUTS = 32
 
 
 def weighing(synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None) -> Weigh:
@@ -82,28 +80,11 @@ class Conv:
         self.weight, self.bias = weight.contiguous(memory_format=torch.channels_last), bias
         self.channels = layer.in_channels
         self.layer = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        plain = layer.groups == 1 and layer.dilation == (1, 1) and isinstance(layer.padding, tuple)
-        self.gathers = plain and weight[0].numel() <= FEWEST_INPUTS
-        self.matrix = weight.reshape(weight.shape[0], -1).T.contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
         check_features(x, 3, self.channels)
-        return over_time(self._gathered if self.gathers else self._convolved, x.float())
+        return over_time(self._convolved, x.float())
 
     def _convolved(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, self.weight, self.bias, *self.layer)
-
-    def _gathered(self, x: Tensor) -> Tensor:
-        """The same as one product, of the patches (N H' W', C h w) with the weights."""
-        (sy, sx), (py, px), _, _ = self.layer
-        height, width = self.weight.shape[2:]
-        patches = F.pad(x, (px, px, py, py)).unfold(2, height, sy).unfold(3, width, sx)
-        patches = patches.permute(0, 2, 3, 1, 4, 5)
-        size = patches.shape[:3]
-        patches = patches.reshape(-1, self.matrix.shape[0])
-        if self.bias is None:
-            z = patches @ self.matrix
-        else:
-            z = torch.addmm(self.bias, patches, self.matrix)
-        return z.view(*size, -1).permute(0, 3, 1, 2)

@@ -73,18 +73,10 @@ def add_rows(spikes, weight, bias, out):
         _fill(total, bias, 0)
         n = 0
         while n + 8 <= count:
-            a, b, c, d = (
-                weight[which[n]],
-                weight[which[n + 1]],
-                weight[which[n + 2]],
-                weight[which[n + 3]],
-            )
-            e, f, g, h = (
-                weight[which[n + 4]],
-                weight[which[n + 5]],
-                weight[which[n + 6]],
-                weight[which[n + 7]],
-            )
+            a, b = weight[which[n]], weight[which[n + 1]]
+            c, d = weight[which[n + 2]], weight[which[n + 3]]
+            e, f = weight[which[n + 4]], weight[which[n + 5]]
+            g, h = weight[which[n + 6]], weight[which[n + 7]]
             for i in range(total.size):
                 total[i] += ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
             n += 8
@@ -95,29 +87,28 @@ def add_rows(spikes, weight, bias, out):
 
 
 @_jit
-def pool(spikes, window, stride, factor, out):
-    """Writes the sum of each window, times factor, to out (R, H', W', C), float32.
+def pool(spikes, words, window, stride, factor, out):
+    """Writes the sum of each window, times factor, to out (R, H', W' C), float32.
 
-    spikes: bytes (R, H, W, C). window, stride: (height, width); a window has no padding and
-    at most 255 rows, so that sums over them are bytes as well.
+    spikes: bytes (R, H, W C), as words of 1 or 8 of them, so many words a pixel: adding words
+    adds their bytes, as long as no sum is above 255. window, stride: (height, width).
     """
-    _, _, width, channels = spikes.shape
-    line = np.empty(width * channels, np.uint8)
+    line = np.empty_like(spikes[0, 0])
+    packed = np.empty_like(line)
+    sums = packed.view(np.uint8)
+    pixels = out.shape[2] // (words * spikes.itemsize)
     for r in range(spikes.shape[0]):
         for y in range(out.shape[1]):
-            line[:] = spikes[r, y * stride[0]].reshape(-1)
+            for i in range(line.size):
+                line[i] = spikes[r, y * stride[0], i]
             for dy in range(1, window[0]):
-                below = spikes[r, y * stride[0] + dy].reshape(-1)
                 for i in range(line.size):
-                    line[i] += below[i]
-            for x in range(out.shape[2]):
-                total = out[r, y, x]
-                first = line[x * stride[1] * channels :]
-                for c in range(channels):
-                    total[c] = np.float32(first[c])
-                for dx in range(1, window[1]):
-                    beside = line[(x * stride[1] + dx) * channels :]
-                    for c in range(channels):
-                        total[c] += beside[c]
-                for c in range(channels):
-                    total[c] *= factor
+                    line[i] += spikes[r, y * stride[0] + dy, i]
+            for x in range(pixels):
+                for c in range(words):
+                    total = line[x * stride[1] * words + c]
+                    for dx in range(1, window[1]):
+                        total += line[(x * stride[1] + dx) * words + c]
+                    packed[x * words + c] = total
+            for i in range(out.shape[2]):
+                out[r, y, i] = np.float32(sums[i]) * factor
