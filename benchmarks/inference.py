@@ -231,7 +231,7 @@ def main() -> None:
     per_second = {
         name: round(images[name] / statistics.median(values)) for name, values in seconds.items()
     }
-    facts = {"sizes": sizes, "time_steps": time_steps, "activity": activity}
+    facts = {"sizes": sizes, "batches": batches, "time_steps": time_steps, "activity": activity}
     report(options, ratios, seconds, PEERS, **facts, images_per_second=per_second)
 
 

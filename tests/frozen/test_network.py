@@ -12,7 +12,17 @@ import spikestrap as ss
 from spikestrap import block
 from spikestrap.frozen.stages import AsItIs
 from spikestrap.neuron import (
-    ALIF, CUBA, IF, LIF, PLIF, RF, AdRF, AdRFIzhikevich, NoisyLIF, RefractoryLIF, RFIzhikevich
+    ALIF,
+    CUBA,
+    IF,
+    LIF,
+    PLIF,
+    RF,
+    AdRF,
+    AdRFIzhikevich,
+    NoisyLIF,
+    RefractoryLIF,
+    RFIzhikevich,
 )  # fmt: skip
 
 SNN = ss.Mode.SNN
@@ -124,7 +134,8 @@ def test_same_logits_where_sums_are_exact(kind, neuron, time_steps, samples, see
     x = (inputs(net, samples, image) * 16).round() / 16
     exact = kind not in ("weight norm", "padded pool", "odd pool")
     out, expected = frozen_logits(net, x), logits(net, x)
-    assert out.shape == expected.shape and not out.is_inference()
+    assert out.shape == expected.shape
+    assert not out.is_inference()
     close = torch.isclose(out, expected, rtol=1e-5, atol=1e-5).all(1)
     # Where sums are rounded, a spike may tip now and then.
     assert close.all() if exact else close.double().mean() >= 0.8
@@ -183,21 +194,19 @@ def test_the_chips_precision_is_exact(kind, time_steps, subtract):
 
 def test_sigma_delta_and_complex_blocks():
     sigma, rf = block.sigma_delta, block.rf
-    delta = dict(threshold=0.25)
+    delta = {"threshold": 0.25}
     net = ss.Network(
         sigma.Input(delta), sigma.Dense(delta, 12, 8), sigma.Affine(delta, 8, 5), time_steps=None
     )
     x = torch.rand(3, 9, 12)
     assert torch.allclose(frozen_logits(net, x), logits(net, x), atol=1e-5)
-    neuron = dict(threshold=0.25, period=4.0, decay=0.1)
+    neuron = {"threshold": 0.25, "period": 4.0, "decay": 0.1}
     net = ss.Network(rf.ComplexDense(neuron, 12, 8), rf.Affine(neuron, 8, 5), time_steps=4)
     assert torch.allclose(frozen_logits(net, x[0]), logits(net, x[0]), atol=1e-5)
 
 
 def test_k_winners():
-    net = ss.Network(
-        block.KWTA(LIF(0.5, 0.1), 12, 8, 2), block.Affine(None, 8, 5), time_steps=4
-    )
+    net = ss.Network(block.KWTA(LIF(0.5, 0.1), 12, 8, 2), block.Affine(None, 8, 5), time_steps=4)
     x = torch.rand(9, 12)
     assert torch.allclose(frozen_logits(net, x), logits(net, x), atol=1e-5)
 
@@ -215,7 +224,8 @@ class Doubled(block.Dense):
 
 class Twice(nn.Module):
     def forward(self, x, mode=SNN):
-        assert x.dtype is torch.float32 and not self.training
+        assert x.dtype is torch.float32
+        assert not self.training
         return 2 * x
 
 
@@ -271,7 +281,8 @@ def test_a_large_layer_is_run_in_parts(monkeypatch):
         frozen, "_run", lambda part, **kw: parts.append(part.shape[1]) or run(part, **kw)
     )
     assert torch.allclose(frozen(x), logits(net, x), atol=1e-5)
-    assert len(parts) > 3 and sum(parts) == 40
+    assert len(parts) > 3
+    assert sum(parts) == 40
 
 
 def test_neither_changes_the_other():
@@ -279,7 +290,8 @@ def test_neither_changes_the_other():
     x, before = torch.rand(9, 12), {k: v.clone() for k, v in net.state_dict().items()}
     frozen = net.freeze()
     out = frozen(x)
-    assert net.training and all(p.requires_grad for p in net.parameters())
+    assert net.training
+    assert all(p.requires_grad for p in net.parameters())
     assert list(net.state_dict()) == list(before)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     with torch.no_grad():
@@ -294,7 +306,8 @@ def test_it_does_not_touch_its_input_and_gives_no_gradient():
     x = torch.rand(9, 12, requires_grad=True)
     before = x.detach().clone()
     out = net.freeze()(x)
-    assert torch.equal(x.detach(), before) and not out.requires_grad
+    assert torch.equal(x.detach(), before)
+    assert not out.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(net.freeze()(x), out)
 
@@ -326,9 +339,12 @@ def refusals():
 def test_refuses(message):
     with pytest.raises(ss.SpikestrapError) as raised:
         refusals()[message]()
-    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_it_shows_its_stages():
     text = repr(network(FLAT["two"], NEURONS["lif"], 4, False).freeze())
-    assert text.startswith("Frozen(time_steps=4,") and "Dense" in text and "0x" not in text
+    assert text.startswith("Frozen(time_steps=4,")
+    assert "Dense" in text
+    assert "0x" not in text

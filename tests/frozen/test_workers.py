@@ -50,4 +50,5 @@ def test_a_forked_process_has_threads_of_its_own(count):
     child = context.Process(target=_in_child, args=(queue,))
     child.start()
     child.join(30)
-    assert child.exitcode == 0 and queue.get() == [1, 2, 3]
+    assert child.exitcode == 0
+    assert queue.get() == [1, 2, 3]

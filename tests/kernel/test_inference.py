@@ -13,6 +13,7 @@ RESETS = ("zero", "subtract", "none")
 
 def fired(z, rule, channels=None, chip=None, current=True):
     """Bytes and totals of the kernels; parameters as scalars or, of so many channels, arrays."""
+
     def made(value):
         value = np.float32(value)
         return value if channels is None else np.full(channels, value)
@@ -50,8 +51,8 @@ def test_channels_go_round_across_blocks():
     zeros = np.zeros(channels, np.float32)
     spikes = np.empty((2, neurons), np.uint8)
     inference.fire(z, (None, zeros, thresholds), zeros, 0, None, None, spikes)
-    first = 3.5 > thresholds
-    second = first | (7.0 > thresholds)  # reset to zero and up again, or twice the input
+    first = thresholds < 3.5
+    second = first | (thresholds < 7.0)  # reset to zero and up again, or twice the input
     which = np.arange(neurons) % channels
     np.testing.assert_array_equal(spikes, np.stack([first, second])[:, which])
 
@@ -65,9 +66,7 @@ def test_rows_are_added_as_a_product_would(share, shape, with_bias):
     weight = torch.randint(-64, 64, (inputs, outputs)) / 64  # exact in any order
     bias = torch.randint(-64, 64, (outputs,)) / 64 if with_bias else None
     out = np.full((rows, outputs), np.nan, np.float32)
-    inference.add_rows(
-        spikes.numpy(), weight.numpy(), None if bias is None else bias.numpy(), out
-    )
+    inference.add_rows(spikes.numpy(), weight.numpy(), None if bias is None else bias.numpy(), out)
     expected = spikes.float() @ weight + (0 if bias is None else bias)
     np.testing.assert_array_equal(out, expected.numpy())
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..kernel import inference
+from ..kernel.inference import WIDTH
 from ..neuron import CUBA, IF, LIF, ChipCUBA, Neuron
 from ..neuron.parameter import check_channels, values_of
 
@@ -20,7 +21,7 @@ def firing(neuron: Neuron) -> Fire:
     """What runs the neuron over z (T, N, ...), or over z (1, N, ...) held for T steps."""
     if type(neuron).kernel in (CUBA.kernel, LIF.kernel, IF.kernel, ChipCUBA.kernel):
         return Fused(neuron)
-    return lambda z, time_steps: neuron(z.contiguous(), time_steps=time_steps)  # type: ignore[return-value]
+    return lambda z, time_steps: neuron(z.contiguous(), time_steps=time_steps)
 
 
 class Fused:
@@ -35,7 +36,7 @@ class Fused:
     def __init__(self, neuron: Neuron) -> None:
         like, one, zero = torch.empty(0), torch.ones(()), torch.zeros(())
         if isinstance(neuron, ChipCUBA):
-            values = neuron.values()
+            values: tuple[Tensor, ...] = neuron.values()
         else:
             names = ("current_decay", "voltage_decay", "threshold", "v_init")
             absent = {"current_decay": one, "voltage_decay": zero}
@@ -49,7 +50,7 @@ class Fused:
         # Without a current of its own a neuron has one thing less to compute.
         self.has_current = bool(self.chip) or isinstance(neuron, CUBA)
         self.params, self.v_init = _arrays(values, self.has_current)
-        self.reset = neuron.firing.rule.reset  # type: ignore[union-attr, operator]
+        self.reset = neuron.firing.rule.reset  # type: ignore[union-attr]
 
     def __call__(self, z: Tensor, time_steps: int) -> Tensor:
         """Spikes (T, N, ...), bytes."""
@@ -72,7 +73,7 @@ class Fused:
         return (z if z.ndim < 5 else z.permute(0, 1, 3, 4, 2)).contiguous()
 
     def _arguments(self, z: Tensor) -> tuple[Any, ...]:
-        current = np.empty(inference.WIDTH, np.float32) if self.has_current else None
+        current = np.empty(WIDTH, np.float32) if self.has_current else None
         rows = z.numpy().reshape(z.shape[0], -1)
         return rows, self.params, self.v_init, self.reset, self.chip, current
 

@@ -68,15 +68,18 @@ def stages_of(blocks: Iterable[nn.Module]) -> list[Stage]:
 
 
 def _stage(block: nn.Module) -> Stage:
+    # What derives from a block and runs otherwise is not that block.
     kind = type(block)
     if isinstance(block, Block) and kind.forward is Block.forward:
-        if kind._run in (Block._run, Recurrent._run):
+        if type(block)._run in (Block._run, Recurrent._run):
             return _layer(block)
-    elif kind is Residual:
-        return _residual(block)
     elif isinstance(block, Affine) and kind.forward is Affine.forward:
         return Readout(block)
-    elif kind is AvgPool:
+    elif isinstance(block, Residual) and kind.forward is Residual.forward:
+        first = _stage(block.first)
+        if isinstance(first, Layer):
+            return _residual(block, first)
+    elif isinstance(block, AvgPool) and kind.forward is AvgPool.forward:
         return Pool(block)
     elif kind in (Flatten, Upsample, Dropout):
         return Stateless(block)
@@ -135,8 +138,8 @@ def _layer(block: Block) -> Layer:
     return Layer(current, block.unit.neuron, delay, block.delay_shift)
 
 
-def _residual(block: Residual) -> Layer:
-    first, second, beside = _layer(block.first), block.second, block.shortcut
+def _residual(block: Residual, first: Layer) -> Layer:
+    second, beside = block.second, block.shortcut
     weigh = weighing(second.synapse, second.norm, None)
     around: Weigh = Tensor.float
     if beside.synapse is not None:
@@ -189,7 +192,8 @@ class Pool(Stage):
 
     def __call__(self, x: Tensor, time_steps: int) -> Tensor:
         if x.dtype is not torch.uint8 or not self.fused or not self._fits(x):
-            return self.block(x.float())  # type: ignore[no-any-return]
+            pooled: Tensor = self.block(x.float())
+            return pooled
         images = x.flatten(0, 1).permute(0, 2, 3, 1).contiguous()
         samples, *sizes, channels = images.shape
         height, width = (
@@ -216,7 +220,8 @@ class Stateless(Stage):
         self.block = block
 
     def __call__(self, x: Tensor, time_steps: int) -> Tensor:
-        return self.block(x)  # type: ignore[no-any-return]
+        y: Tensor = self.block(x)
+        return y
 
 
 class AsItIs(Stage):
@@ -232,4 +237,5 @@ class AsItIs(Stage):
         if has_time(x):
             x = x.expand(time_steps, *x.shape[1:]) if len(x) == 1 else x.contiguous()
         y = self.block(x, mode=Mode.SNN)
-        return y[0] if isinstance(y, tuple) else y
+        spikes: Tensor = y[0] if isinstance(y, tuple) else y
+        return spikes

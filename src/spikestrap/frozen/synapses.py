@@ -6,6 +6,7 @@ Each takes x (T, N, features...), spikes as bytes or any numbers as float32, and
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ SHORTEST_ROW = 32
 
 def weighing(synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None) -> Weigh:
     """What the three make of x, in as few operations as they allow."""
-    layer = synapse.layer if isinstance(synapse, Synapse) else None
+    layer = synapse.layer if type(synapse) is Synapse else None
     if isinstance(layer, nn.Linear | nn.Conv2d) and isinstance(synapse, Synapse):
         if quantizer is not None:
             weight, bias = quantizer.weights(synapse, norm)
@@ -79,7 +80,7 @@ class Conv:
     def __init__(self, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight.contiguous(memory_format=torch.channels_last), bias
         self.channels = layer.in_channels
-        self.layer = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        self.size: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def __call__(self, x: Tensor) -> Tensor:
         check_features(x, 3, self.channels)
@@ -87,4 +88,4 @@ class Conv:
 
     def _convolved(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, self.weight, self.bias, *self.layer)
+        return F.conv2d(x, self.weight, self.bias, *self.size)

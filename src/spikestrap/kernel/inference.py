@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cpu import _WIDTH as WIDTH
-from .cpu import _ZERO, _advance, _copied, _fill, _jit, _resets, _spread, _spread_all
+from .cpu import _WIDTH, _ZERO, _advance, _copied, _fill, _jit, _resets, _spread, _spread_all
+
+WIDTH = _WIDTH
 
 
 @_jit
