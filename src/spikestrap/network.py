@@ -14,7 +14,7 @@ from .errors import SpikestrapError, at
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
-from .timeaxis import has_time, hold, time_mean
+from .timeaxis import compact, has_time, hold, time_mean
 from .unit import units_of
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Network(nn.Module):
         count_log=True add a list of their event rates: (logits, rates).
         """
         x = enter(x, self.time_steps)
+        check_finite(x)
         rates: list[Tensor] = []
         for number, (block, block_mode) in enumerate(
             zip(self.blocks, self._modes(mode), strict=True)
@@ -149,7 +150,7 @@ class Network(nn.Module):
 
 
 def enter(x: Tensor, time_steps: int | None) -> Tensor:
-    """An input as blocks take it, (T, N, features...); raises for what a network does not take."""
+    """An input as blocks take it, (T, N, features...); raises for types and shapes they do not."""
     if not x.is_floating_point():
         raise SpikestrapError(
             f"Network: expected a floating-point input, got {x.dtype}; "
@@ -164,10 +165,14 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
         )
     if x.numel() == 0:
         raise SpikestrapError(f"Network: the input is empty, shape {tuple(x.shape)}")
-    # On an accelerator the check would wait for it; there NaN shows in the loss.
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(x):
-        raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
     return hold(x, time_steps) if time_steps is not None else x
+
+
+def check_finite(x: Tensor) -> None:
+    """Raises where an input (T, N, ...) on the CPU holds NaN or inf."""
+    # On an accelerator the check would wait for it; there NaN shows in the loss.
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(compact(x)):
+        raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
 
 
 def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:

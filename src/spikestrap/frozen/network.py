@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..network import Network, enter
+from ..network import Network, check_finite, enter
 from ..timeaxis import compact, has_time, is_held, time_mean
 from .stages import stages_of
 from .workers import each
@@ -87,6 +87,7 @@ class Frozen:
 
     @torch.inference_mode()
     def _run(self, x: Tensor, time_steps: int) -> Tensor:
+        check_finite(x)  # here, so that each thread looks at its own part
         *_, x = self._outputs(x, time_steps)
         return time_mean(x.float()) if has_time(x) else x
 
