@@ -30,7 +30,8 @@ HEAD = """# Performance
 
 Times of one training step, of one layer, forward and backward, or of inference, on one machine's
 CPU. In each round all contenders take their turn, so that a machine that slows down slows all of
-them; a ratio is taken round by round. Only ratios carry over to another machine, and not all of those.
+them; a ratio is taken round by round. Only ratios carry over to another machine, and not all of
+those.
 
 | | |
 |---|---|

@@ -16,8 +16,8 @@ from ..timeaxis import compact, has_time, is_held, time_mean
 from .stages import stages_of
 from .workers import each
 
-# Numbers that a layer of so many samples may have as run together: what two layers pass on then
-# stays in the cache of a core.
+# How many numbers the largest layer may have in a part of the batch: 8 MiB, so that what one layer
+# passes on to the next is still in the last cache.
 CACHE = 2**21
 # Fewer do not pay for the way to another thread.
 SMALLEST_PART = 8
