@@ -22,15 +22,16 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 # In the page's order. Those that train, and measure accuracies, have pages of their own.
-BENCHMARKS = ("neuron", "compiled", "step", "foreign")
+BENCHMARKS = ("neuron", "compiled", "step", "foreign", "inference")
 # What is in a result beside its ratios and the facts of its setting.
 NOT_FACTS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 
 HEAD = """# Performance
 
-Times of one training step or one layer, forward and backward, on one machine's CPU. In each round
-all contenders take their turn, so that a machine that slows down slows all of them; a ratio is
-taken round by round. Only ratios carry over to another machine, and not all of those.
+Times of one training step, of one layer, forward and backward, or of inference, on one machine's
+CPU. In each round all contenders take their turn, so that a machine that slows down slows all of
+them; a ratio is taken round by round. Only ratios carry over to another machine, and not all of
+those.
 
 | | |
 |---|---|

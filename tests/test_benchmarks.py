@@ -35,12 +35,19 @@ RATIOS = {
         "speedup_over_sinabs", "relu_over_snntorch", "relu_over_spikingjelly",
         "relu_over_norse", "relu_over_sinabs",
     },
+    "inference": {
+        f"{network}_{batch}_speedup_over_{other}"
+        for network in ("mlp", "cnn")
+        for batch in (4, 2, 1)
+        for other in ("snntorch", "spikingjelly", "norse", "spikestrap", "relu", "products")
+    },
 }  # fmt: skip
 FACTS = {
     "compiled": {"shape", "activity", "first_call_seconds"},
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
+    "inference": {"sizes", "batches", "time_steps", "activity", "images_per_second"},
 }
 ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from .errors import SpikestrapError, at
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
-from .timeaxis import has_time, hold, ragged, time_mean
+from .timeaxis import compact, has_time, hold, ragged, time_mean
 from .unit import units_of
+
+if TYPE_CHECKING:
+    from .frozen import Frozen
 
 Modes = Mode | LayerMode | Sequence[Mode]
 
@@ -81,7 +85,8 @@ class Network(nn.Module):
         which counts nowhere (see `spikestrap.ragged`). Blocks made with count_log=True add a
         list of their event rates: (logits, rates).
         """
-        x = self._enter(x)
+        x = enter(x, self.time_steps)
+        check_finite(x)
         if lengths is None:
             return self._run(x, mode)
         with ragged(lengths):
@@ -104,25 +109,35 @@ class Network(nn.Module):
         logits = time_mean(x) if has_time(x) else x
         return (logits, rates) if rates else logits
 
-    def _enter(self, x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            raise SpikestrapError(
-                f"Network: expected a floating-point input, got {x.dtype}; "
-                "scale integer images first, as in x.float() / 255"
-            )
-        static = self.time_steps is not None
-        if has_time(x) == static or x.ndim not in (2, 3, 4, 5):
-            wanted = "(N, C) or (N, C, H, W)" if static else "(T, N, C) or (T, N, C, H, W)"
-            raise SpikestrapError(
-                f"Network: with time_steps={self.time_steps} expected an input {wanted}, "
-                f"got shape {tuple(x.shape)}"
-            )
-        if x.numel() == 0:
-            raise SpikestrapError(f"Network: the input is empty, shape {tuple(x.shape)}")
-        # On an accelerator the check would wait for it; there NaN shows in the loss.
-        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(x):
-            raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
-        return hold(x, self.time_steps) if self.time_steps is not None else x
+    def freeze(self) -> Frozen:
+        """The network as it is now, for inference as an SNN on the CPU and nothing else: fast.
+
+        `net.freeze()(x)` are the logits of `net.eval()(x, Mode.SNN)`, up to the rounding of
+        float32: norms are folded into weights, and sums are taken in another order. Where that
+        tips a membrane over its threshold, or not, a spike differs; with precision="loihi"
+        nothing is rounded and all spikes are the same. Blocks made with count_log=True do not
+        count. Blocks of your own, and neurons that draw noise or give other numbers than 0 and 1,
+        run as they are, on floats; with one of them there is less to gain. What happens to the
+        network afterwards does not reach the frozen one, and freezing does not change the network.
+
+        Raises SpikestrapError for a network that is not float32 on the CPU, or that has a
+        forward of its own.
+
+        >>> import spikestrap as ss
+        >>> neuron = dict(threshold=1.0, voltage_decay=0.1, norm="batch")
+        >>> net = Network(
+        ...     ss.block.lif.Dense(neuron, 64, 32),
+        ...     ss.block.lif.Affine(neuron, 32, 10),
+        ...     time_steps=4,
+        ... )
+        >>> frozen = net.freeze()
+        >>> x = torch.rand(16, 64)
+        >>> torch.allclose(frozen(x), net.eval()(x, ss.Mode.SNN), atol=1e-5)
+        True
+        """
+        from .frozen import Frozen  # which stands upon this module
+
+        return Frozen.of(self)
 
     def _check_lengths(self, x: Tensor, lengths: Tensor) -> None:
         if self.time_steps is not None:
@@ -156,6 +171,32 @@ class Network(nn.Module):
                 )
             modes = iter(listed)
         return (next(modes) if unit else Mode.SNN for unit in has_unit)
+
+
+def enter(x: Tensor, time_steps: int | None) -> Tensor:
+    """An input as blocks take it, (T, N, features...); raises for types and shapes they do not."""
+    if not x.is_floating_point():
+        raise SpikestrapError(
+            f"Network: expected a floating-point input, got {x.dtype}; "
+            "scale integer images first, as in x.float() / 255"
+        )
+    static = time_steps is not None
+    if has_time(x) == static or x.ndim not in (2, 3, 4, 5):
+        wanted = "(N, C) or (N, C, H, W)" if static else "(T, N, C) or (T, N, C, H, W)"
+        raise SpikestrapError(
+            f"Network: with time_steps={time_steps} expected an input {wanted}, "
+            f"got shape {tuple(x.shape)}"
+        )
+    if x.numel() == 0:
+        raise SpikestrapError(f"Network: the input is empty, shape {tuple(x.shape)}")
+    return hold(x, time_steps) if time_steps is not None else x
+
+
+def check_finite(x: Tensor) -> None:
+    """Raises where an input (T, N, ...) on the CPU holds NaN or inf."""
+    # On an accelerator the check would wait for it; there NaN shows in the loss.
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(compact(x)):
+        raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
 
 
 def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:

@@ -64,13 +64,7 @@ class Synapse(nn.Module):
         raise SpikestrapError(f"expected a dense or convolutional synapse, got {layer}")
 
     def _over_time(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        axes = x.ndim - (2 if has_time(x) else 1)
-        if axes != self.feature_axes or x.shape[-axes] != self.channels_in:
-            features = "C" if self.feature_axes == 1 else "C, H, W"
-            raise SpikestrapError(
-                f"expected (T, N, {features}) or (N, {features}) with C = {self.channels_in}, "
-                f"got shape {tuple(x.shape)}"
-            )
+        check_features(x, self.feature_axes, self.channels_in)
         if has_time(x) and self.feature_axes > 1:
             return over_time(layer, x)
         return layer(x)
@@ -150,6 +144,17 @@ class ElementWise(nn.Module):
 
 def _pair(size: Size) -> Pair:
     return (size, size) if isinstance(size, int) else size
+
+
+def check_features(x: Tensor, axes: int, channels: int) -> None:
+    """Raises unless x is (T, N, features...) or (N, features...), so many axes of features."""
+    found = x.ndim - (2 if has_time(x) else 1)
+    if found != axes or x.shape[-found] != channels:
+        features = "C" if axes == 1 else "C, H, W"
+        raise SpikestrapError(
+            f"expected (T, N, {features}) or (N, {features}) with C = {channels}, "
+            f"got shape {tuple(x.shape)}"
+        )
 
 
 def check_images(x: Tensor) -> None:

@@ -78,3 +78,21 @@ def test_says_what_is_not_known(step, message):
 def test_unexpected_errors_of_a_step_are_its_own():
     with pytest.raises(ZeroDivisionError):
         trace(lambda z, state: 1 / 0, Z, ())
+
+
+@pytest.mark.parametrize(
+    ("step", "binary"),
+    [
+        (lambda z: spike(z, torch.tensor(1.0), SURROGATES["arctan"]), True),
+        (lambda z: (z > 0).to(z.dtype), True),
+        (lambda z: (z > 0).float() * (z < 1).float(), True),
+        (lambda z: torch.where(z > 2, 0.0, (z > 0).float()), True),
+        (lambda z: torch.where(z > 2, 2.0, (z > 0).float()), False),
+        (lambda z: (z > 0).float() / 2, False),
+        (lambda z: (z > 0).float() * z, False),
+        (lambda z: (z > 0).float() + (z > 1).float(), False),
+        (lambda z: z, False),
+    ],
+)
+def test_whether_spikes_are_binary(step, binary):
+    assert ops(lambda z, state: (step(z), ()))[1].structure.is_binary == binary

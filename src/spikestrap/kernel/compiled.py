@@ -20,7 +20,7 @@ from torch import Tensor
 from . import native, threads
 from .arrays import inner
 from .autograd import refuse_second_derivative
-from .generate import Source, Wanted, backward_source, forward_source
+from .generate import Source, Wanted, backward_source, forward_source, inference_source
 from .reference import State
 from .trace import Structure, Trace
 
@@ -65,6 +65,35 @@ def run(
     stretch = stretch_of(time_steps, states) if trains else time_steps
     out = _scan(number, *lists, time_steps, stretch)
     return out[0], tuple(out[1 : 1 + states])
+
+
+def infer(
+    traced: Trace, z: Tensor, state: State, time_steps: int, *, counted: bool = False
+) -> Tensor:
+    """The spikes of `run` alone, as bytes (T, N, ...); or, counted, how often each neuron fired,
+    float32 (N, ...). On the calling thread alone, without a gradient; z and state as there.
+
+    >>> from .trace import trace
+    >>> fire = lambda z, state: ((z + state[0] > 1).float(), (z + state[0],))
+    >>> z, state = torch.full((1, 1, 1), 0.5), (torch.zeros(1, 1),)
+    >>> infer(trace(fire, z[0], state), z, state, 4).flatten()
+    tensor([0, 0, 1, 1], dtype=torch.uint8)
+    >>> infer(trace(fire, z[0], state), z, state, 4, counted=True).item()
+    2.0
+    """
+    kernel = _inference_kernel(number_of(traced.structure), counted)
+    width = _width(len(state), math.prod(z.shape[1:]))
+    call = _Call(kernel, z, width, traced.scalars, traced.channels, time_steps, alone=True)
+    call.steps("x0", z, held=z.shape[0] == 1)
+    for k, start in enumerate(state):
+        call.values(f"s{k}", start)
+    if counted:
+        out = torch.empty(z.shape[1:], dtype=torch.float32)
+    else:
+        out = torch.empty((time_steps, *z.shape[1:]), dtype=torch.uint8)
+    call.array("counts" if counted else "spikes", out)
+    call.run(0, time_steps)
+    return out
 
 
 def stretch_of(time_steps: int, states: int) -> int:
@@ -259,7 +288,7 @@ class _Kernel:
 
     def __init__(self, source: Source) -> None:
         self.places = {name: place for place, name in enumerate(source.arguments)}
-        self.saved, self.sums = source.saved, source.sums
+        self.saved, self.rows = source.saved, source.rows
         self.address = native.load(source.code)
 
 
@@ -267,6 +296,12 @@ class _Kernel:
 def _forward_kernel(number: int) -> _Kernel:
     with _lock:
         return _Kernel(forward_source(_structures[number]))
+
+
+@functools.cache
+def _inference_kernel(number: int, counted: bool) -> _Kernel:
+    with _lock:
+        return _Kernel(inference_source(_structures[number], counted))
 
 
 @functools.cache
@@ -289,7 +324,7 @@ def _width(states: int, neurons: int) -> int:
 class _Call:
     """A kernel's arguments by their names, of which it need not take all; and its workspace.
 
-    steps: the most that `run` is asked for.
+    steps: the most that `run` is asked for. alone: on the calling thread only.
     """
 
     def __init__(
@@ -301,6 +336,7 @@ class _Call:
         channels: list[Tensor],
         steps: int,
         totals: int = 0,
+        alone: bool = False,
     ) -> None:
         self._kernel = kernel
         self._numbers = np.zeros(len(kernel.places) + 1, np.int64)
@@ -313,9 +349,9 @@ class _Call:
         ):
             self._set(name, value)
         self._blocks = -(-neurons // width)
-        worth_it = steps * neurons >= _LITTLE_WORK
+        worth_it = steps * neurons >= _LITTLE_WORK and not alone
         threads = max(min(numba.get_num_threads(), self._blocks), 1) if worth_it else 1
-        floats = (kernel.sums + steps * kernel.saved) * width
+        floats = (kernel.rows + steps * kernel.saved) * width
         self._workspaces = np.empty((threads, floats), np.float32)
         self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
         values = [p.detach().reshape(1) for p in scalars]

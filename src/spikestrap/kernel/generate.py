@@ -17,7 +17,7 @@ many neurons as one sample has, and a block's width beyond, so that any block re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from llvmlite import ir
 
 from .expression import Graph
 from .trace import Structure
-from .vector import FLOAT, INDEX, OPERATIONS, number
+from .vector import BYTE, FLOAT, INDEX, OPERATIONS, number
 
 _POINTER, _DOUBLE = ir.PointerType(), ir.DoubleType()
 
@@ -43,15 +43,15 @@ class Wanted(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A kernel: its code, the names of its arguments in order, and what it saves and sums up.
+    """A kernel: its code, the names of its arguments in order, and the workspace that it needs.
 
-    saved: rows a time step in the workspace. sums: rows in all.
+    saved: rows a time step. rows: those in front of them.
     """
 
     code: str
     arguments: tuple[str, ...]
     saved: int = 0
-    sums: int = 0
+    rows: int = 0
 
 
 def forward_source(structure: Structure) -> Source:
@@ -67,12 +67,45 @@ def forward_source(structure: Structure) -> Source:
     step.writes(graph, {"spikes": structure.spikes, **_named("state", structure.state)})
 
     with kernel.blocks():
+        rows = {f"state{k}": kernel.row(f"last{k}") for k in states}
         for k in states:
-            kernel.copy(f"s{k}", f"last{k}")
-        rows = kernel.channels(read) | {f"state{k}": kernel.row(f"last{k}") for k in states}
+            kernel.copy(f"s{k}", rows[f"state{k}"])
+        rows |= kernel.channels(read)
         with kernel.loop(kernel.argument("time_steps")) as t:
             step.call(rows | kernel.inputs(read, t) | {"spikes": kernel.row("spikes", t)})
     return kernel.source()
+
+
+def inference_source(structure: Structure, counted: bool) -> Source:
+    """A kernel that writes spikes as bytes of 0 or 1; or, counted, how often each neuron fired.
+
+    Arguments as in `forward_source`, but last; counts, floats (M,), for spikes if counted. The
+    workspace has a row for each state.
+    """
+    graph, states = Graph(structure.nodes), range(len(structure.state))
+    read = _Read(graph, (structure.spikes, *structure.state))
+    kernel = _Kernel("inference")
+    step = _Step(kernel, "step", read)
+    after = _named("state", structure.state)
+    if counted:
+        step.writes(graph, after, {"counts": structure.spikes})
+    else:
+        step.bytes = {"spikes"}
+        step.writes(graph, after | {"spikes": structure.spikes})
+
+    with kernel.blocks():
+        rows = {f"state{k}": kernel.workspace(k) for k in states}
+        for k in states:
+            kernel.copy(f"s{k}", rows[f"state{k}"])
+        rows |= kernel.channels(read)
+        if counted:
+            rows["counts"] = kernel.row("counts")
+            kernel.clear(rows["counts"])
+        with kernel.loop(kernel.argument("time_steps")) as t:
+            if not counted:
+                rows["spikes"] = kernel.row("spikes", t, BYTE)
+            step.call(rows | kernel.inputs(read, t))
+    return kernel.source(rows=len(states))
 
 
 def backward_source(structure: Structure, wanted: Wanted) -> Source:
@@ -110,9 +143,10 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
     steps = kernel.argument("time_steps")
     with kernel.blocks():
         sum_rows = {f"sum{j}": kernel.workspace(j) for j in range(sums)}
+        rows = {f"state{k}": kernel.row(f"grad_s{k}") for k in states}
         for k in states:
-            kernel.copy(f"s{k}", f"grad_s{k}")
-        rows = kernel.channels(read) | {f"state{k}": kernel.row(f"grad_s{k}") for k in states}
+            kernel.copy(f"s{k}", rows[f"state{k}"])
+        rows |= kernel.channels(read)
 
         def at(t: ir.Value) -> dict[str, ir.Value]:
             first = kernel.b.mul(t, kernel.index(len(saved)))
@@ -125,7 +159,7 @@ def backward_source(structure: Structure, wanted: Wanted) -> Source:
         with kernel.loop(steps) as t:
             again.call(at(t))
         for k in states:
-            kernel.copy(f"grad_last{k}", f"grad_s{k}")
+            kernel.copy(f"grad_last{k}", rows[f"state{k}"])
         for row in sum_rows.values():
             kernel.clear(row)
         with kernel.loop(steps) as passed:
@@ -234,10 +268,12 @@ class _Step:
 
     given: nodes by the row they are read from. exact: nodes that must be rounded as the
     reference rounds them; None for all. Elsewhere a quotient may be the product with an
-    inverse, which is then computed once for all neurons where it is a parameter's.
+    inverse, which is then computed once for all neurons where it is a parameter's. bytes: the
+    rows of bytes among those of floats.
     """
 
     exact: set[int] | None = None
+    bytes: Collection[str] = ()
 
     def __init__(
         self, kernel: _Kernel, name: str, read: _Read, given: dict[int, str] | None = None
@@ -268,7 +304,10 @@ class _Step:
             if node in needed
         }
         with _loop(b, n) as i:
-            places = {name: _element(b, pointer, i) for name, pointer in rows.items()}
+            places = {
+                name: _element(b, pointer, i, BYTE if name in self.bytes else FLOAT)
+                for name, pointer in rows.items()
+            }
             for node in needed:
                 op, _, value = graph.nodes[node]
                 if node in self.given:
@@ -285,6 +324,8 @@ class _Step:
                 value = values[node]
                 if name not in results:
                     value = b.fadd(b.load(places[name], typ=FLOAT), value)
+                if name in self.bytes:
+                    value = b.fptoui(value, BYTE)
                 b.store(value, places[name])
         b.ret_void()
 
@@ -310,11 +351,11 @@ class _Kernel:
         self._arguments: dict[str, ir.Value] = {}
         self._copy, self._clear = _copy_rows(self), _clear_row(self)
 
-    def source(self, saved: int = 0, sums: int = 0) -> Source:
+    def source(self, saved: int = 0, rows: int = 0) -> Source:
         """The kernel, now that it is complete."""
         self.b.ret_void()
         self._entry.branch(self._function.blocks[1])
-        return Source(str(self.module), tuple(self._arguments), saved, sums)
+        return Source(str(self.module), tuple(self._arguments), saved, rows)
 
     def function(self, name: str, kinds: list[ir.Type]) -> ir.Function:
         """A function of the kernel's own, whose pointers do not overlap."""
@@ -355,10 +396,10 @@ class _Kernel:
             self.n = self.b.select(self.b.icmp_signed("<", left, width), left, width)
             yield
 
-    def row(self, array: str, t: ir.Value | None = None) -> ir.Value:
+    def row(self, array: str, t: ir.Value | None = None, kind: ir.Type = FLOAT) -> ir.Value:
         """The block's part of (M,), or of row t of (T, M)."""
         start = self.lo if t is None else self._at(t, self.argument("neurons"))
-        return _element(self.b, self.pointer(self.argument(array)), start)
+        return _element(self.b, self.pointer(self.argument(array)), start, kind)
 
     def inputs(self, read: _Read, t: ir.Value) -> dict[str, ir.Value]:
         """The inputs at step t."""
@@ -385,12 +426,12 @@ class _Kernel:
         start = self.b.mul(self.index(row) if isinstance(row, int) else row, self.argument("width"))
         return _element(self.b, self._function.args[3], start)
 
-    def copy(self, source: str, into: str) -> None:
-        """The block's part of one array over neurons to another."""
+    def copy(self, source: str, into: ir.Value) -> None:
+        """The block's part of an array over neurons to a row."""
         stride = self.argument(f"stride_{source}")
         array = self.pointer(self.argument(source))
         start = _element(self.b, array, self.b.mul(self.lo, stride))
-        self.b.call(self._copy, [self.n, self.row(into), start, stride])
+        self.b.call(self._copy, [self.n, into, start, stride])
 
     def clear(self, row: ir.Value) -> None:
         self.b.call(self._clear, [self.n, row])

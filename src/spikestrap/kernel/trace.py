@@ -43,6 +43,20 @@ class Structure:
     scalars: int
     channels: int
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether what the step returns as spikes is 0 or 1, as can be seen from how it is made."""
+
+        def binary(i: int) -> bool:
+            op, args, value = self.nodes[i]
+            if op == "number":
+                return value in (0, 1)
+            if op in ("mul", "where"):  # the condition aside
+                return all(map(binary, args[-2:]))
+            return op in ("spike", "float")
+
+        return binary(self.spikes)
+
 
 @dataclass(frozen=True)
 class Trace:

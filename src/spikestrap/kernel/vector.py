@@ -15,6 +15,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 FLOAT, BOOL, INDEX, INT = ir.FloatType(), ir.IntType(1), ir.IntType(64), ir.IntType(32)
+BYTE = ir.IntType(8)
 
 Operation = Callable[..., ir.Value]
 _LN2 = math.log(2)

@@ -1,0 +1,84 @@
+"""Neurons for inference: z (Tz, N, ...) to spikes, as bytes where a kernel can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..kernel import automatic, compiled, fused_wanted
+from ..kernel.reference import State
+from ..kernel.trace import Trace
+from ..neuron import Neuron
+from ..neuron.parameter import check_channels
+
+Fire = Callable[[Tensor, int], Tensor]
+
+
+def firing(neuron: Neuron) -> Fire:
+    """What runs the neuron over z (T, N, ...), or over z (1, N, ...) held for T steps."""
+    traced = _traced(neuron)
+    if traced is not None:
+        return Fused(neuron, traced)
+    return partial(_as_it_is, neuron)
+
+
+class Fused:
+    """A neuron on kernels that write its spikes as bytes. Images have their channels last.
+
+    >>> import spikestrap as ss
+    >>> z = torch.tensor([[[0.4, 0.6]]])
+    >>> fused = firing(ss.neuron.IF(threshold=1.0))
+    >>> fused(z, 4).squeeze(1).tolist(), fused.totals(z, 4).tolist()
+    ([[0, 0], [0, 1], [1, 0], [0, 1]], [[1.0, 2.0]])
+    """
+
+    def __init__(self, neuron: Neuron, traced: Trace) -> None:
+        self.neuron, self.traced = neuron, traced
+
+    def __call__(self, z: Tensor, time_steps: int) -> Tensor:
+        """Spikes (T, N, ...), bytes; of a complex z floats."""
+        if z.is_complex():
+            return _as_it_is(self.neuron, z, time_steps)
+        rows, state = self._rows(z)
+        spikes = compiled.infer(self.traced, rows, state, time_steps)
+        return _as_before(spikes, z)
+
+    def totals(self, z: Tensor, time_steps: int) -> Tensor:
+        """How often each neuron fired, float32 (N, ...)."""
+        if z.is_complex():
+            return self(z, time_steps).sum(0)
+        rows, state = self._rows(z)
+        totals = compiled.infer(self.traced, rows, state, time_steps, counted=True)
+        return _as_before(totals.unsqueeze(0), z).squeeze(0)
+
+    def _rows(self, z: Tensor) -> tuple[Tensor, State]:
+        """z as (T, samples and places, C), and the first state of so many."""
+        check_channels(self.neuron, z[0])
+        rows = z.movedim(2, -1).flatten(1, -2).contiguous()
+        return rows, self.neuron.init_state(rows[0])
+
+
+def _as_it_is(neuron: Neuron, z: Tensor, time_steps: int) -> Tensor:
+    spikes: Tensor = neuron(z.contiguous(), time_steps=time_steps)
+    return spikes
+
+
+def _as_before(rows: Tensor, z: Tensor) -> Tensor:
+    """(T, samples and places, C) as (T, N, C, ...), a view."""
+    return rows.view(-1, z.shape[1], *z.shape[3:], z.shape[2]).movedim(-1, 2)
+
+
+def _traced(neuron: Neuron) -> Trace | None:
+    """The neuron's step, where it is all that there is, and gives spikes of 0 or 1."""
+    z = torch.zeros(1, 1, max((getattr(neuron, name).numel() for name in neuron.bounds), default=1))
+    alone = type(neuron).forward is Neuron.forward and not any(neuron.children())
+    if not alone or not fused_wanted(z, type(neuron).__name__):
+        return None
+    with torch.no_grad():
+        if neuron.extra(z, 1):
+            return None
+        found = automatic.usable(neuron, (z,), neuron.init_state(z[0]))
+    return found if isinstance(found, Trace) and found.structure.is_binary else None

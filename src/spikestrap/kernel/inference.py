@@ -1,0 +1,73 @@
+"""What takes spikes as bytes: sums of rows of weights, and of windows.
+
+Each runs on the thread that calls it and without the interpreter's lock: who has several
+threads gives each its own part of the batch. Features are innermost.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+
+@_jit
+def add_rows(spikes, weight, bias, out):
+    """Writes spikes @ weight + bias to out (R, O): each spike adds its row of weight (K, O).
+
+    spikes: bytes (R, K). bias: (O,) or None. Eight rows at a time, so that the sum is read and
+    written once for all of them.
+    """
+    which = np.empty(spikes.shape[1] + 1, np.int64)
+    for r in range(spikes.shape[0]):
+        count = 0
+        for k in range(spikes.shape[1]):  # without a branch, which would be mispredicted
+            which[count] = k
+            count += spikes[r, k]
+        total = out[r]
+        if bias is None:
+            total[:] = np.float32(0)
+        else:
+            total[:] = bias
+        n = 0
+        while n + 8 <= count:
+            a, b = weight[which[n]], weight[which[n + 1]]
+            c, d = weight[which[n + 2]], weight[which[n + 3]]
+            e, f = weight[which[n + 4]], weight[which[n + 5]]
+            g, h = weight[which[n + 6]], weight[which[n + 7]]
+            for i in range(total.size):
+                total[i] += ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
+            n += 8
+        for m in range(n, count):
+            a = weight[which[m]]
+            for i in range(total.size):
+                total[i] += a[i]
+
+
+@_jit
+def pool(spikes, words, window, stride, factor, out):
+    """Writes the sum of each window, times factor, to out (R, H', W' C), float32.
+
+    spikes: bytes (R, H, W C), as words of 1 or 8 of them, so many words a pixel: adding words
+    adds their bytes, as long as no sum is above 255. window, stride: (height, width).
+    """
+    line = np.empty_like(spikes[0, 0])
+    packed = np.empty_like(line)
+    sums = packed.view(np.uint8)
+    pixels = out.shape[2] // (words * spikes.itemsize)
+    for r in range(spikes.shape[0]):
+        for y in range(out.shape[1]):
+            for i in range(line.size):
+                line[i] = spikes[r, y * stride[0], i]
+            for dy in range(1, window[0]):
+                for i in range(line.size):
+                    line[i] += spikes[r, y * stride[0] + dy, i]
+            for x in range(pixels):
+                for c in range(words):
+                    total = line[x * stride[1] * words + c]
+                    for dx in range(1, window[1]):
+                        total += line[(x * stride[1] + dx) * words + c]
+                    packed[x * words + c] = total
+            for i in range(out.shape[2]):
+                out[r, y, i] = np.float32(sums[i]) * factor
