@@ -343,6 +343,12 @@ def test_refuses(message):
     assert "\n" not in str(raised.value)
 
 
+def test_takes_no_lengths():
+    frozen = network(FLAT["two"], NEURONS["lif"], None, False).freeze()
+    with ss.ragged(torch.tensor([2, 3])), pytest.raises(ss.SpikestrapError, match="no lengths"):
+        frozen(torch.rand(3, 2, 12))
+
+
 def test_it_shows_its_stages():
     text = repr(network(FLAT["two"], NEURONS["lif"], 4, False).freeze())
     assert text.startswith("Frozen(time_steps=4,")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 from ..network import Network, check_finite, enter
-from ..timeaxis import compact, has_time, is_held, time_mean
+from ..timeaxis import compact, has_time, is_held, longest, time_mean
 from .stages import stages_of
 from .workers import each
 
@@ -67,6 +67,11 @@ class Frozen:
         if x.dtype is not torch.float32 or x.device.type != "cpu":
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
+            )
+        if longest() is not None:
+            raise SpikestrapError(
+                "Frozen: takes no lengths: expected a call outside spikestrap.ragged, with "
+                "sequences of one length"
             )
         x = enter(x.detach(), self.time_steps)
         run = partial(self._run, time_steps=len(x))
