@@ -16,7 +16,7 @@ from typing import Any
 
 import numba
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # One neuron for all libraries: LIF, reset to zero, hidden from the gradient. The leak is a
 # power of two, so that v - leak * v and (1 - leak) * v round alike.
@@ -67,6 +67,25 @@ def keep_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def cnn_layers(
+    neurons: Callable[[], nn.Module], size: int, widths: tuple[int, ...]
+) -> list[nn.Module]:
+    """The layers of a small CNN as other libraries write it, for images of size x size."""
+    one, two, hidden = widths
+    return [
+        nn.Conv2d(1, one, 3, padding=1),
+        neurons(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(one, two, 3, padding=1),
+        neurons(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(two * (size // 4) ** 2, hidden),
+        neurons(),
+        nn.Linear(hidden, 10),
+    ]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

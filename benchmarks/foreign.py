@@ -19,7 +19,7 @@ import sinabs
 import sinabs.layers as sl
 import snntorch
 import torch
-from common import LEAK, THRESHOLD, arguments, in_turns, ratio, report
+from common import LEAK, THRESHOLD, arguments, cnn_layers, in_turns, ratio, report
 from sinabs.activation import SingleSpike
 from spikingjelly.activation_based import functional, layer, neuron
 from step import training_step
@@ -31,27 +31,11 @@ PEERS = ("snntorch", "spikingjelly", "norse", "sinabs")
 ALLOWED = 1e-3
 
 
-def layers(neurons: Callable[[], nn.Module], size: int, widths: tuple[int, ...]) -> list[nn.Module]:
-    one, two, hidden = widths
-    return [
-        nn.Conv2d(1, one, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(one, two, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(two * (size // 4) ** 2, hidden),
-        neurons(),
-        nn.Linear(hidden, 10),
-    ]
-
-
 def snntorch_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Module:
     def leaky() -> nn.Module:
         return snntorch.Leaky(beta=1 - LEAK, threshold=THRESHOLD, init_hidden=True)
 
-    return nn.Sequential(*layers(leaky, size, widths))
+    return nn.Sequential(*cnn_layers(leaky, size, widths))
 
 
 def snntorch_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -70,7 +54,7 @@ def spikingjelly_network(size: int, widths: tuple[int, ...], time_steps: int) ->
     # Its own container folds time into the batch for what has no neuron in it.
     model: list[nn.Module] = []
     stateless: list[nn.Module] = []
-    for module in layers(node, size, widths):
+    for module in cnn_layers(node, size, widths):
         if isinstance(module, neuron.LIFNode):
             model += [layer.SeqToANNContainer(*stateless), module]
             stateless = []
@@ -89,7 +73,7 @@ def norse_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Mod
     p = norse.LIFBoxParameters(
         tau_mem_inv=torch.tensor(LEAK * 1000), v_th=torch.tensor(LEAK * THRESHOLD)
     )
-    return norse.SequentialState(*layers(lambda: norse.LIFBoxCell(p), size, widths))
+    return norse.SequentialState(*cnn_layers(lambda: norse.LIFBoxCell(p), size, widths))
 
 
 def norse_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -108,7 +92,7 @@ def sinabs_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Mo
             spike_threshold=torch.tensor(THRESHOLD),
         )
 
-    return nn.Sequential(*layers(iaf, size, widths))
+    return nn.Sequential(*cnn_layers(iaf, size, widths))
 
 
 def sinabs_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -137,7 +121,7 @@ def main() -> None:
     x, labels = 4 * torch.rand(batch, 1, size, size), torch.randint(10, (batch,))
 
     contenders: dict[str, Callable[[], object]] = {}
-    relu = nn.Sequential(*layers(nn.ReLU, size, widths))
+    relu = nn.Sequential(*cnn_layers(nn.ReLU, size, widths))
     contenders["relu"] = training_step(relu, relu, x, labels)
     activity = {}
     for name in PEERS:

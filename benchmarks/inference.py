@@ -22,7 +22,7 @@ from typing import Any
 import norse.torch as norse
 import snntorch
 import torch
-from common import LEAK, LIF, THRESHOLD, arguments, in_turns, ratio, report
+from common import LEAK, LIF, THRESHOLD, arguments, cnn_layers, in_turns, ratio, report
 from spikingjelly.activation_based import functional, layer, neuron
 from step import copy_weights
 from torch import Tensor, nn
@@ -40,22 +40,6 @@ Neurons = Callable[[], nn.Module]
 def mlp(neurons: Neurons, widths: tuple[int, ...]) -> list[nn.Module]:
     a, b, c, d = widths
     return [nn.Linear(a, b), neurons(), nn.Linear(b, c), neurons(), nn.Linear(c, d)]
-
-
-def cnn(neurons: Neurons, size: int, widths: tuple[int, ...]) -> list[nn.Module]:
-    one, two, hidden = widths
-    return [
-        nn.Conv2d(1, one, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(one, two, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(two * (size // 4) ** 2, hidden),
-        neurons(),
-        nn.Linear(hidden, 10),
-    ]
 
 
 def our_mlp(time_steps: int, widths: tuple[int, ...]) -> ss.Network:
@@ -187,7 +171,7 @@ def main() -> None:
     networks = {
         "mlp": (partial(mlp, widths=sizes["mlp"]), our_mlp(time_steps, sizes["mlp"])),
         "cnn": (
-            partial(cnn, size=sizes["cnn"][0], widths=sizes["cnn"][1]),
+            partial(cnn_layers, size=sizes["cnn"][0], widths=sizes["cnn"][1]),
             our_cnn(time_steps, *sizes["cnn"]),
         ),
     }

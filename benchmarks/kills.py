@@ -50,11 +50,13 @@ def killed(epochs: float, seconds: float, *arguments: str) -> bool:
 
 def differing(one: Any, other: Any, where: str = "") -> Iterator[str]:
     """Where two nested states are not the same; times aside."""
+    if isinstance(one, list) and isinstance(other, list):
+        one, other = dict(enumerate(one)), dict(enumerate(other))
     if isinstance(one, torch.Tensor):
         if not torch.equal(one, other):
             yield where
-    elif isinstance(one, dict | list) and type(one) is type(other) and len(one) == len(other):
-        for key in one if isinstance(one, dict) else range(len(one)):
+    elif isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
             if not str(key).startswith("seconds"):
                 yield from differing(one[key], other[key], f"{where}/{key}")
     elif one != other:
@@ -83,14 +85,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
         train(*arguments, "--out", str(whole))
-        seconds = [epoch["seconds"] for epoch in state(whole)["history"]["epochs"]]
+        expected = state(whole)
+        seconds = [epoch["seconds"] for epoch in expected["history"]["epochs"]]
         for number in range(options.kills):
             run, moment = Path(folder) / str(number), options.epochs * moments.random()
             cut_off = killed(moment, statistics.median(seconds), *arguments, "--out", str(run))
             begun = (run / "config.json").exists()  # without it there is nothing to resume
             again = ["--resume", str(run)] if begun else [*arguments, "--out", str(run)]
             train(*again)
-            found = list(differing(state(whole), state(run)))
+            found = list(differing(expected, state(run)))
             differ += bool(found)
             when = f"killed after {moment:.2f} epochs" if cut_off else "finished before the kill"
             print(f"{when}: {', '.join(found) or 'the same'}", flush=True)

@@ -103,6 +103,23 @@ def longest() -> int | None:
     return None if _current.lengths is None else int(_current.lengths.max())
 
 
+def refuse_lengths(who: str) -> None:
+    """Raises within `ragged`: for what could not keep to it.
+
+    >>> with ragged(torch.tensor([2])):
+    ...     refuse_lengths("My model")
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: My model takes no lengths: expected a call outside \
+spikestrap.ragged, with sequences of one length
+    """
+    if longest() is not None:
+        raise SpikestrapError(
+            f"{who} takes no lengths: expected a call outside spikestrap.ragged, with "
+            "sequences of one length"
+        )
+
+
 def pad(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Samples (T_n, features...) in one tensor (T, N, features...), and their lengths (N,).
 

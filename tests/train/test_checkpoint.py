@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -6,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from benchmarks.kills import differing, state
 from tests.processes import environment
 
 import spikestrap as ss
@@ -50,31 +50,6 @@ def killed_after(epochs, out):
     running.stderr.close()
 
 
-def differing(one, other, where=""):
-    """Where two nested states are not the same; times aside."""
-    if isinstance(one, torch.Tensor):
-        return [] if torch.equal(one, other) else [where]
-    if isinstance(one, dict | list):
-        assert type(one) is type(other)
-        assert len(one) == len(other)
-        pairs = one.items() if isinstance(one, dict) else enumerate(one)
-        return [
-            found
-            for key, value in pairs
-            if not str(key).startswith("seconds")
-            for found in differing(value, other[key], f"{where}/{key}")
-        ]
-    return [] if one == other else [where]
-
-
-def state(run):
-    return {
-        "last": torch.load(run / NEWEST, weights_only=True),
-        "best": torch.load(run / "best.pt", weights_only=True),
-        "history": json.loads((run / "history.json").read_text()),
-    }
-
-
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_killed_and_resumed_is_as_if_it_was_not(whole, tmp_path, epochs):
     out = tmp_path / "run"
@@ -85,7 +60,7 @@ def test_killed_and_resumed_is_as_if_it_was_not(whole, tmp_path, epochs):
             load_run(out)
     done = spikestrap_train("--resume", out)
     assert done.returncode == 0, done.stderr
-    assert differing(state(whole), state(out)) == []
+    assert list(differing(state(whole), state(out))) == []
 
 
 def test_a_damaged_newest_one_is_named_and_the_one_before_it_used(whole, tmp_path):
@@ -99,7 +74,7 @@ def test_a_damaged_newest_one_is_named_and_the_one_before_it_used(whole, tmp_pat
     assert done.returncode == 0, done.stderr
     assert f"warning: {newest}: damaged (" in done.stderr
     assert f"going on from the one before it, {out / BEFORE}" in done.stderr
-    assert differing(state(whole), state(out)) == []
+    assert list(differing(state(whole), state(out))) == []
 
 
 def test_a_finished_one_resumed_does_nothing_more(whole, tmp_path):
@@ -107,7 +82,7 @@ def test_a_finished_one_resumed_does_nothing_more(whole, tmp_path):
     subprocess.run(["cp", "-r", whole, out], check=True)
     done = spikestrap_train("--resume", out)
     assert (done.returncode, done.stderr) == (0, "")
-    assert differing(state(whole), state(out)) == []
+    assert list(differing(state(whole), state(out))) == []
 
 
 class TestChoice:

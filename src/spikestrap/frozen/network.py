@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 from ..network import Network, check_finite, enter
-from ..timeaxis import compact, has_time, is_held, longest, time_mean
+from ..timeaxis import compact, has_time, is_held, refuse_lengths, time_mean
 from .stages import stages_of
 from .workers import each
 
@@ -68,11 +68,7 @@ class Frozen:
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
             )
-        if longest() is not None:
-            raise SpikestrapError(
-                "Frozen: takes no lengths: expected a call outside spikestrap.ragged, with "
-                "sequences of one length"
-            )
+        refuse_lengths("Frozen: a frozen network")
         x = enter(x.detach(), self.time_steps)
         run = partial(self._run, time_steps=len(x))
         with torch.autocast("cpu", enabled=False):

@@ -21,9 +21,8 @@ from ..timeaxis import over_time
 
 Weigh = Callable[[Tensor], Tensor]
 
-# Up to this share of spikes adding rows beats a dense product: 9 times at 2 %, 2.8 times at
-# 10 %, 1.5 times at 20 %, 0.8 times at 40 % (1024 x 512 x 512, AVX2). A constant, so that what is
-# computed does not depend on how busy the machine was when it was measured.
+# Up to this share of spikes adding rows beat a dense product where it was tried, with 512 rows of
+# 512. A constant, so that what is computed does not depend on how busy the machine is.
 SPARSE = 0.25
 # For shorter rows, as of a readout, it has not been tried.
 SHORTEST_ROW = 32

@@ -88,8 +88,9 @@ class CUBA(Neuron):
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equations above."""
         u, v = state
-        current_decay, voltage_decay = broadcast(self, z, "current_decay", "voltage_decay")
-        (threshold,) = broadcast(self, z, "threshold")
+        current_decay, voltage_decay, threshold = broadcast(
+            self, z, "current_decay", "voltage_decay", "threshold"
+        )
         u = u * (1 - current_decay) + z
         v = v * (1 - voltage_decay) + u
         spikes, v = self.firing(v, threshold)

@@ -14,7 +14,7 @@ from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 from ..network import Modes
 from ..routine import LayerMode, Mode
-from ..timeaxis import hold, longest, time_mean
+from ..timeaxis import hold, refuse_lengths, time_mean
 from .adapter import Adapter, adapter_of, libraries
 from .commute import Commutes
 from .drive import check_logits, explained, laid_out, run, step_name, steps_set, takes_state
@@ -79,11 +79,7 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor, mode: Modes = Mode.SNN) -> Tensor:
         """Logits (N, classes); x (N, features...) with time_steps=T, else (T, N, features...)."""
-        if longest() is not None:
-            raise SpikestrapError(
-                "bootstrap: a model of another library takes no lengths: expected a call outside "
-                "spikestrap.ragged, with sequences of one length"
-            )
+        refuse_lengths("bootstrap: a model of another library")
         modes = self._modes(mode)
         sequence = self._enter(x)
         if self._guessed:
