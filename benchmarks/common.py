@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
-import platform
 import statistics
 import sys
 import time
@@ -17,6 +15,8 @@ from typing import Any
 import numba
 import torch
 from torch import Tensor, nn
+
+from spikestrap.train import keep_memory
 
 # One neuron for all libraries: LIF, reset to zero, hidden from the gradient. The leak is a
 # power of two, so that v - leak * v and (1 - leak) * v round alike.
@@ -31,7 +31,6 @@ LIF: dict[str, Any] = {
     "tau_grad": 1 / ALPHA,
 }
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _CALLS = 3
 
 
@@ -53,20 +52,6 @@ def arguments(description: str | None) -> argparse.Namespace:
     if not options.default_allocator and keep_memory():
         options.allocator = "keeps memory"
     return options
-
-
-def keep_memory() -> bool:
-    """Has glibc keep what is freed; whether it could.
-
-    By default glibc maps each block of 32 MiB or more afresh and gives it back when it is
-    freed. The kernel then has to clear every page anew, which takes longer than the
-    computations here do and hits the libraries by the number of large tensors they make,
-    not by their speed. An allocator that caches, as torch's for CUDA does, never pays it.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def cnn_layers(

@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from .allocator import keep_memory
 from .augment import RandomCrop, RandomWarp
 from .compare import compare
 from .data import Arrays, Splits, cifar10, digits, mnist, nmnist
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate_run",
     "export_run",
     "fit",
+    "keep_memory",
     "load_run",
     "mnist",
     "nmnist",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import processes
 from ..unit import units_of
+from .allocator import keep_memory
 from .batches import Batches
 from .data import Arrays, Splits, to_input
 from .evaluate import device_of
@@ -118,6 +119,8 @@ def fit(
 ) -> History:
     """Train a network; it ends with the weights and curves that validated best as an SNN.
 
+    On a CPU it has the process keep freed memory, see `keep_memory`.
+
     The same seed gives the same result on the same machine: the order of the images and the
     augmentation come from a generator of their own, dropout from torch's global one, seeded here.
 
@@ -171,6 +174,8 @@ def fit(
             num_sanity_val_steps=0,
         )
         device = trainer.strategy.root_device
+        if device.type == "cpu":
+            keep_memory()
         validation = _Chunks(splits.validation.to(device))
         trainer.fit(BootstrapModule(net, options), batches.to(device), validation, ckpt_path=newest)
     net.load_state_dict(recorder.best_state)
