@@ -17,6 +17,7 @@ from . import compiled, dynamo
 from .backend import check_not_forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
+from .replay import trace_of
 from .trace import Structure, Trace, Untraceable, trace
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | 
     """A trace that agrees with the reference, or why there is none."""
     z, *extra = (x[0] for x in inputs)
     try:
-        traced = trace(neuron.step, z, state, tuple(extra))
+        traced = trace_of(neuron, z, state, tuple(extra))
     except Untraceable as reason:
         return str(reason)
     tensors = (*inputs, *state, *traced.scalars, *traced.channels)

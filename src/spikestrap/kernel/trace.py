@@ -3,8 +3,8 @@
 The step runs on a tiny input of zeros, (1, C, 1, ...), with its true parameters, and every
 torch function it calls is seen. What depends on z, the state or an extra becomes a node;
 what depends on parameters alone, `1 - decay` say, is computed there and then by torch, and
-is an input of the graph, through which autograd goes on to the parameters. So a trace is
-made at each forward pass, and nothing of it can be out of date.
+is an input of the graph, through which autograd goes on to the parameters. So a trace holds
+for one forward pass; `replay` says which may be kept.
 """
 
 from __future__ import annotations
