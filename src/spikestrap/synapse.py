@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
 from .errors import SpikestrapError
+from .kernel import events
 from .timeaxis import has_time, over_time
 
 Pair = tuple[int, int]
@@ -60,7 +61,7 @@ class Synapse(nn.Module):
             size: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
             return self._over_time(lambda r: F.conv2d(r, weight, bias, *size), x)
         if isinstance(layer, nn.Linear):
-            return self._over_time(lambda r: F.linear(r, weight, bias), x)
+            return self._over_time(lambda r: events.linear(r, weight, bias), x)
         raise SpikestrapError(f"expected a dense or convolutional synapse, got {layer}")
 
     def _over_time(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -84,11 +85,19 @@ class Synapse(nn.Module):
         return bias
 
 
+class Linear(nn.Linear):
+    """torch's, but for spikes over time (T, N, C), of which each adds a row of the weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) to (..., out)."""
+        return events.linear(x, self.weight, self.bias)
+
+
 def linear(
     in_neurons: int, out_neurons: int, bias: bool, weight_scale: float, weight_norm: bool
 ) -> Synapse:
     """A fully connected synapse, (N, in_neurons) to (N, out_neurons)."""
-    layer = nn.Linear(in_neurons, out_neurons, bias)
+    layer = Linear(in_neurons, out_neurons, bias)
     return Synapse(
         layer, 1, in_neurons, out_neurons, weight_scale=weight_scale, weight_norm=weight_norm
     )

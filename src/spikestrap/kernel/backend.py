@@ -41,7 +41,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def fused_wanted(z: Tensor, neuron: str) -> bool:
     """Whether to look for a fused kernel for the input z, by the backend in force."""
-    if _backend == "reference":
+    if forced_to_reference():
         return False
     usable = z.device.type == "cpu" and z.dtype in _FUSED_DTYPES
     if _backend == "fused" and not usable:
@@ -50,6 +50,11 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
             "expected float32 or half precision on cpu"
         )
     return usable
+
+
+def forced_to_reference() -> bool:
+    """Whether the backend in force is the plain reference."""
+    return _backend == "reference"
 
 
 def check_not_forced(neuron: str, reason: str) -> None:

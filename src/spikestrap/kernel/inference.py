@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from .rows import add
+
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
 
 
@@ -16,8 +18,7 @@ _jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False
 def add_rows(spikes, weight, bias, out):
     """Writes spikes @ weight + bias to out (R, O): each spike adds its row of weight (K, O).
 
-    spikes: bytes (R, K). bias: (O,) or None. Eight rows at a time, so that the sum is read and
-    written once for all of them.
+    spikes: bytes (R, K). bias: (O,) or None.
     """
     which = np.empty(spikes.shape[1] + 1, np.int64)
     for r in range(spikes.shape[0]):
@@ -30,19 +31,7 @@ def add_rows(spikes, weight, bias, out):
             total[:] = np.float32(0)
         else:
             total[:] = bias
-        n = 0
-        while n + 8 <= count:
-            a, b = weight[which[n]], weight[which[n + 1]]
-            c, d = weight[which[n + 2]], weight[which[n + 3]]
-            e, f = weight[which[n + 4]], weight[which[n + 5]]
-            g, h = weight[which[n + 6]], weight[which[n + 7]]
-            for i in range(total.size):
-                total[i] += ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
-            n += 8
-        for m in range(n, count):
-            a = weight[which[m]]
-            for i in range(total.size):
-                total[i] += a[i]
+        add(total, weight, which, 0, count, 0, total.size)
 
 
 @_jit

@@ -1,0 +1,210 @@
+"""Products of spikes with weights, where each spike adds a row and what is silent costs nothing.
+
+A layer whose neurons fire in a tenth of the steps does a tenth of a dense product's additions,
+forward and for the gradient of its weight; that of its input is dense. A row's sum is taken in
+the order of its spikes, whatever else is in the batch and however many threads share it out.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from . import threads
+from .backend import forced_to_reference
+from .rows import add
+
+# Below so many rows and columns, a dense product is too quick to beat.
+_FEWEST_ROWS, _FEWEST_COLUMNS = 64, 32
+# Rows that the gradient of a weight takes at a time, so that they stay in cache.
+_CHUNK = 256
+# Columns a thread takes at the least.
+_COLUMNS = 64
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`torch.nn.functional.linear`, by adding rows of the weight where x is spikes of 0 and 1.
+
+    x (T, N, K), weight (O, K), bias (O,), to (T, N, O).
+
+    >>> x, weight = (torch.rand(4, 32, 40) < 0.1).float(), torch.rand(50, 40)
+    >>> torch.allclose(linear(x, weight, None), x @ weight.T, atol=1e-6)
+    True
+    """
+    if not _worth_it(x, weight):
+        return F.linear(x, weight, bias)
+    rows = x.detach().contiguous().view(-1, x.shape[-1])
+    starts = _starts(rows)
+    if starts is None:
+        return F.linear(x, weight, bias)
+    z: Tensor = _Linear.apply(x, weight, bias, rows, starts)
+    return z
+
+
+def _worth_it(x: Tensor, weight: Tensor) -> bool:
+    """Whether to look for spikes in x; what does not hold in a compiled graph is left to torch."""
+    return (
+        x.ndim == 3
+        and x.shape[0] * x.shape[1] >= _FEWEST_ROWS
+        and x.shape[2] == weight.shape[1]
+        and min(weight.shape) >= _FEWEST_COLUMNS
+        and x.dtype is weight.dtype is torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and not forced_to_reference()
+    )
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, starts: np.ndarray
+    ) -> Tensor:
+        which = np.empty(starts[-1] + 1, np.int32)  # one more, to be written past the last
+        z = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32)
+        columns = weight.detach().t().contiguous()
+        none = torch.zeros(weight.shape[0], dtype=torch.float32) if bias is None else bias.detach()
+        arrays = (rows, starts, which, columns, none.contiguous(), z)
+        _run(_add_rows, len(rows), arrays, (rows.shape[1], weight.shape[0]))
+        ctx.save_for_backward(weight)
+        ctx.starts, ctx.which, ctx.shape = starts, which, x.shape
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (weight,) = ctx.saved_tensors
+        grad = grads[0].contiguous().view(-1, weight.shape[0])
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        grad_x = (grad @ weight).view(ctx.shape) if of_x else None
+        grad_bias = grad.sum(0) if of_bias else None
+        grad_weight = None
+        if of_weight:
+            columns = torch.empty(weight.shape[::-1], dtype=torch.float32)
+            blocks = -(-weight.shape[0] // _COLUMNS)
+            arrays = (ctx.starts, ctx.which, grad, columns)
+            _run(_add_outer, blocks, arrays, (len(grad), *columns.shape))
+            grad_weight = columns.t()
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _starts(rows: Tensor) -> np.ndarray | None:
+    """Where the spikes of each row begin in a list of all, (R + 1,); None where x is not spikes."""
+    counts = np.zeros(len(rows) + 1, np.int64)
+    # Most of what is not spikes shows in its first row.
+    first = rows[0]
+    if not bool(((first == 0) | (first == 1)).all()):
+        return None
+    _run(_count, len(rows), (rows, counts), (rows.shape[1],))
+    return None if counts.min() < 0 else np.cumsum(counts)
+
+
+def _run(
+    kernel: Any, blocks: int, arrays: tuple[Tensor | np.ndarray, ...], sizes: tuple[int, ...]
+) -> None:
+    """Runs a kernel over range(blocks); it gets addresses of the arrays, then the sizes."""
+    places = [a.data_ptr() if isinstance(a, Tensor) else a.ctypes.data for a in arrays]
+    count = max(min(numba.get_num_threads(), blocks), 1)
+    nothing = np.empty((count, 0), np.float32), np.empty((count, 0))
+    threads.share_out(kernel().address, blocks, np.array([*places, *sizes], np.int64), *nothing)
+
+
+@intrinsic
+def _pointer(typing: Any, address: Any, like: Any) -> Any:
+    """An address as a pointer to a type."""
+    pointer = types.CPointer(like.instance_type)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(pointer))
+
+    return pointer(types.int64, like), generate
+
+
+def _kernel(function: Any) -> Any:
+    """Compiles a kernel `(first, end, arguments, workspace, totals)` when it is first asked for."""
+    whole = types.int64
+    signature = types.void(whole, whole, types.CPointer(whole), whole, whole)
+    compiled = numba.cfunc(signature, nopython=True, cache=True, error_model="numpy")
+    return functools.cache(lambda: compiled(function))
+
+
+@_kernel
+def _count(first, end, arguments, workspace, totals):
+    """counts[r + 1]: how many spikes row r has; -1 where it has something else."""
+    width = arguments[2]
+    counts = numba.carray(_pointer(arguments[1], types.int64), end + 1)
+    rows = numba.carray(_pointer(arguments[0], types.float32), (end, width))
+    for r in range(first, end):
+        row = rows[r]
+        ones = zeros = np.int32(0)
+        for k in range(width):
+            ones += row[k] == np.float32(1)
+            zeros += row[k] == np.float32(0)
+        counts[r + 1] = ones if ones + zeros == width else -1
+
+
+@_kernel
+def _add_rows(first, end, arguments, workspace, totals):
+    """z[r]: the bias, and the weight's column of each spike in row r; which: these, listed."""
+    width, size = arguments[6], arguments[7]
+    rows = numba.carray(_pointer(arguments[0], types.float32), (end, width))
+    starts = numba.carray(_pointer(arguments[1], types.int64), end + 1)
+    which = numba.carray(_pointer(arguments[2], types.int32), starts[end] + 1)
+    columns = numba.carray(_pointer(arguments[3], types.float32), (width, size))
+    bias = numba.carray(_pointer(arguments[4], types.float32), size)
+    z = numba.carray(_pointer(arguments[5], types.float32), (end, size))
+    found = np.empty(width + 1, np.int32)
+    for r in range(first, end):
+        row, begin = rows[r], starts[r]
+        count = 0
+        for k in range(width):  # without a branch, which would be mispredicted
+            found[count] = k
+            count += row[k] != np.float32(0)
+        for n in range(count):
+            which[begin + n] = found[n]
+        z[r] = bias
+        add(z[r], columns, which, begin, begin + count, 0, size)
+
+
+@_kernel
+def _add_outer(first, end, arguments, workspace, totals):
+    """Of the gradient of the weight, transposed, the columns of blocks first to end: row k is the
+    sum of grad[r] over the rows r in which k spiked.
+    """
+    steps, width, size = arguments[4], arguments[5], arguments[6]
+    starts = numba.carray(_pointer(arguments[0], types.int64), steps + 1)
+    which = numba.carray(_pointer(arguments[1], types.int32), starts[steps] + 1)
+    low, high = first * _COLUMNS, min(end * _COLUMNS, size)
+    grad = numba.carray(_pointer(arguments[2], types.float32), (steps, size))
+    out = numba.carray(_pointer(arguments[3], types.float32), (width, size))
+    # A chunk's spikes, sorted by k.
+    begins = np.empty(width + 1, np.int64)
+    places = np.empty(width, np.int64)
+    sorted_rows = np.empty(_CHUNK * width, np.int32)
+    for k in range(width):
+        out[k][low:high] = np.float32(0)
+    for start in range(0, steps, _CHUNK):
+        stop = min(start + _CHUNK, steps)
+        begins[:] = 0
+        for n in range(starts[start], starts[stop]):
+            begins[which[n] + 1] += 1
+        for k in range(width):
+            begins[k + 1] += begins[k]
+            places[k] = begins[k]
+        for r in range(start, stop):
+            for n in range(starts[r], starts[r + 1]):
+                k = which[n]
+                sorted_rows[places[k]] = r
+                places[k] += 1
+        for k in range(width):
+            add(out[k][low:high], grad, sorted_rows, begins[k], begins[k + 1], low, high)
