@@ -19,6 +19,15 @@ def full() -> torch.dtype:
     return torch.promote_types(torch.get_default_dtype(), torch.float32)
 
 
+def whole(x: Tensor) -> Tensor:
+    """The tensor in float32 where it is in half precision.
+
+    >>> whole(torch.ones(2).half()).dtype, whole(torch.ones(2).double()).dtype
+    (torch.float32, torch.float64)
+    """
+    return x.float() if x.dtype in HALVES else x
+
+
 def unhalved(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """What `nn.Module._apply` maps tensors by, but for a cast to half precision; moves remain.
 

@@ -214,6 +214,16 @@ def test_transcendental_functions_are_close(kind):
         torch.testing.assert_close(fused, reference, rtol=1e-5, atol=1e-5)
 
 
+def test_square_roots_which_torch_does_not_round_as_ieee_754():
+    class Root(Own):
+        def step(self, z, state):
+            (v,) = state
+            spikes, v = self.firing(torch.sqrt(v * v + z * z + 1.3), self.value("threshold", z))
+            return spikes, (v,)
+
+    assert explain(Root(), torch.randn(8, 4, 3)).backend == "compiled"
+
+
 def test_extras_may_have_gradients():
     class Gated(Leaky):
         def __init__(self, gate):

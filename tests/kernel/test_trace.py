@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikestrap.kernel.trace import Untraceable, trace
 from spikestrap.neuron import SURROGATES, Surrogate, spike
@@ -96,3 +97,19 @@ def test_unexpected_errors_of_a_step_are_its_own():
 )
 def test_whether_spikes_are_binary(step, binary):
     assert ops(lambda z, state: (step(z), ()))[1].structure.is_binary == binary
+
+
+def test_on_a_gpu_a_quotient_by_a_number_is_a_product_as_torch_has_it():
+    def step(z, state):
+        return z / 3 + z / 0.3, (state[0] / z,)
+
+    with torch.no_grad(), FakeTensorMode():
+        z = torch.empty(2, 3, device="cuda")
+        traced = trace(step, z, (z,))
+    nodes = traced.structure.nodes
+    assert all(scalar.device.type == "cuda" for scalar in traced.scalars)
+    (by_input,) = [node for node in nodes if node.op == "div" and nodes[node.args[1]].op == "input"]
+    assert nodes[by_input.args[0]].op == "state"
+    assert [nodes[i].op for i in nodes[traced.structure.spikes].args] == ["mul", "mul"]
+    _, on_cpu = ops(step, Z)
+    assert "mul" not in [node.op for node in on_cpu.structure.nodes]

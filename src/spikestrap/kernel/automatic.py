@@ -13,26 +13,28 @@ import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
-from . import compiled, dynamo
+from ..precision import whole
+from . import backend, dynamo
 from .backend import check_not_forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
 from .replay import trace_of
+from .scanning import number_of
 from .trace import Structure, Trace, Untraceable, trace
 
 if TYPE_CHECKING:
     from ..neuron import Neuron
 
-# Where torch rounds as it likes; all else is exact.
-_ROUGHLY = {"exp", "log", "sin", "cos", "tanh", "sigmoid", "pow"}
+# Where torch rounds as it likes, square roots on CPUs among it; all else is exact.
+_ROUGHLY = {"exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "pow"}
 _PROBE_STEPS, _PROBE_SIZE = 5, 3
 
-# What the comparison with the reference came to: None, or what differs.
-_checked: dict[tuple[type, int, tuple[bool, ...]], str | None] = {}
+# What the comparison with the reference came to: None, or what stands against the kernel.
+_checked: dict[tuple[object, ...], str | None] = {}
 
 
 class Explanation(NamedTuple):
-    """backend: "compiled" or "reference"; reason: why it is that one."""
+    """backend: "compiled" (on a CPU), "triton" (on a GPU) or "reference"; reason: why that one."""
 
     backend: str
     reason: str
@@ -55,36 +57,51 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
     """
     name = type(neuron).__name__
     z, *imag = (z.real, z.imag) if z.is_complex() else (z,)
-    if z.dtype in (torch.float16, torch.bfloat16):
-        z = z.float()
+    if not backend.takes_triton(z) or imag:
+        z, *imag = map(whole, (z, *imag))
     try:
         if not fused_wanted(z, name):
-            why = f"forced, or no kernels for {z.dtype} on {z.device.type}"
+            why = f"forced, or no kernels for {z.dtype} on {z.device.type}, or no Triton for them"
             return Explanation("reference", why)
     except SpikestrapError as error:
         return Explanation("reference", str(error))
-    with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices=[]):
-        inputs = (z, *neuron.extra(z, z.shape[0]), *imag)
-        found = usable(neuron, inputs, neuron.init_state(z[0]))
+    devices = [z.device] if z.is_cuda else []
+    with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices):
+        inputs = (z, *neuron.extra(whole(z), z.shape[0]), *imag)
+        found = usable(neuron, inputs, neuron.init_state(whole(z[0])))
     if isinstance(found, str):
         return Explanation("reference", found)
     operations = len(found.structure.nodes)
-    return Explanation("compiled", f"the step was traced, {operations} values a neuron and step")
+    kind = "triton" if backend.takes_triton(z) else "compiled"
+    return Explanation(kind, f"the step was traced, {operations} values a neuron and step")
 
 
 def run(
     neuron: Neuron, inputs: tuple[Tensor, ...], state: State, time_steps: int
 ) -> tuple[Tensor, State]:
-    """`reference.scan` of the neuron's step, or the same compiled; arguments as there."""
+    """`reference.scan` of the neuron's step, or the same compiled; arguments as there, but that
+    inputs may be of half precision.
+    """
     name = type(neuron).__name__
     if not fused_wanted(inputs[0], name):
-        return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
+        return _plain(neuron, inputs, state, time_steps)
     if torch.compiler.is_compiling():
         return dynamo.run(neuron, inputs, state, time_steps)
     found = usable(neuron, inputs, state)
     if isinstance(found, Trace):
-        return compiled.run(found, inputs, state, time_steps)
+        out: tuple[Tensor, State] = backend.kernels_for(inputs[0]).run(
+            found, inputs, state, time_steps
+        )
+        return out
     check_not_forced(name, found)
+    return _plain(neuron, inputs, state, time_steps)
+
+
+def _plain(
+    neuron: Neuron, inputs: tuple[Tensor, ...], state: State, time_steps: int
+) -> tuple[Tensor, State]:
+    """The same, step by step."""
+    inputs = tuple(map(whole, inputs))
     return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
 
 
@@ -97,19 +114,38 @@ def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | 
         return str(reason)
     tensors = (*inputs, *state, *traced.scalars, *traced.channels)
     wanted = tuple(x.requires_grad and torch.is_grad_enabled() for x in tensors)
-    key = (type(neuron), compiled.number_of(traced.structure), wanted)
+    key = (type(neuron), number_of(traced.structure), wanted, z.device.type, z.dtype)
     if key not in _checked:
-        _checked[key] = _difference(neuron, traced.structure, inputs, len(state), wanted)
-        if _checked[key] is not None:
-            warnings.warn(
-                f"{type(neuron).__name__}: the kernel compiled from its step gives other "
-                f"{_checked[key]} than the step itself, so the step is run; is there "
-                "arithmetic in it that is not torch's?",
-                SpikestrapWarning,
-                stacklevel=4,
-            )
-    difference = _checked[key]
-    return traced if difference is None else f"a kernel that gives other {difference}"
+        _checked[key] = _objection(neuron, traced.structure, inputs, len(state), wanted)
+    return _checked[key] or traced
+
+
+def _objection(
+    neuron: Neuron,
+    structure: Structure,
+    inputs: tuple[Tensor, ...],
+    states: int,
+    wanted: tuple[bool, ...],
+) -> str | None:
+    """What stands against the use of the kernel, and has been said by a warning; or None."""
+    try:
+        difference = _difference(neuron, structure, inputs, states, wanted)
+    except Exception as error:  # whatever a compiler, a linker or a driver may raise
+        if not backend.takes_triton(inputs[0]):
+            raise
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        problem = f"Triton cannot run the kernel of its step ({why}), so the step is run"
+        reason = f"a kernel that Triton cannot run: {why}"
+    else:
+        if difference is None:
+            return None
+        problem = (
+            f"the kernel compiled from its step gives other {difference} than the step itself, "
+            "so the step is run; is there arithmetic in it that is not torch's?"
+        )
+        reason = f"a kernel that gives other {difference}"
+    warnings.warn(f"{type(neuron).__name__}: {problem}", SpikestrapWarning, stacklevel=5)
+    return reason
 
 
 def _difference(
@@ -126,13 +162,14 @@ def _difference(
     )[1:]
     generator = torch.Generator().manual_seed(0)
 
-    def draw(steps: int) -> Tensor:
-        return torch.rand((steps, *shape), generator=generator, dtype=torch.float32)
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float32).to(z.device)
 
-    scale = z.detach()[:1, :_PROBE_SIZE].abs().amax() if z.numel() else torch.ones(())
-    probe = [(4 * draw(_PROBE_STEPS) - 1) * (1 + torch.nan_to_num(scale))]
-    probe += [draw(1 if x.shape[0] == 1 else _PROBE_STEPS) for x in inputs[1:]]
+    scale = z.detach()[:1, :_PROBE_SIZE].float().abs().amax() if z.numel() else torch.ones(())
+    probe = [(4 * draw(_PROBE_STEPS, *shape) - 1) * (1 + torch.nan_to_num(scale))]
+    probe += [draw(1 if x.shape[0] == 1 else _PROBE_STEPS, *shape) for x in inputs[1:]]
     leaves = [x.requires_grad_(want) for x, want in zip(probe, wanted, strict=False)]
+    zs = (probe[0].to(z.dtype), *probe[1:])
     outs, grads = [], []
     for use_kernel in (True, False):
         start = tuple(
@@ -143,25 +180,25 @@ def _difference(
             again = trace(neuron.step, probe[0][0], start, tuple(x[0] for x in probe[1:]))
             if again.structure != structure:
                 return "results by the input's size"
-            spikes, last = compiled.run(again, tuple(probe), start, _PROBE_STEPS)
+            spikes, last = backend.kernels_for(z).run(again, zs, start, _PROBE_STEPS)
         else:
-            spikes, last = scan(neuron.step, tuple(probe), start, _PROBE_STEPS)
-        outs.append([spikes.float(), *last])
+            spikes, last = scan(neuron.step, tuple(map(whole, zs)), start, _PROBE_STEPS)
+        outs.append([spikes.to(z.dtype).float(), *last])
         if any(wanted):
             generator.manual_seed(1)
-            total = sum(
-                (x * torch.rand(x.shape, generator=generator, dtype=torch.float32)).sum()
-                for x in outs[-1]
-            )
+            total = sum((x * draw(*x.shape)).sum() for x in outs[-1])
             of = [x for x in (*leaves, *start, *neuron.parameters()) if x.requires_grad]
             grads.append(_grad(total, of) if of else [])
     exact = _ROUGHLY.isdisjoint(
         structure.nodes[i].op
         for i in Graph(structure.nodes).needed((structure.spikes, *structure.state))
     )
-    if not all(_close(a, b, 0 if exact else 1e-4) for a, b in zip(*outs, strict=True)):
+    roundoff = 0 if z.dtype is torch.float32 else torch.finfo(z.dtype).eps
+    rough = 0 if exact else 1e-4
+    tolerances = [max(rough, roundoff), *[rough] * states]
+    if not all(map(_close, *outs, tolerances)):
         return "spikes or states"
-    if grads and not all(_close(a, b, 1e-3) for a, b in zip(*grads, strict=True)):
+    if grads and not all(_close(a, b, max(1e-3, roundoff)) for a, b in zip(*grads, strict=True)):
         return "gradients"
     return None
 

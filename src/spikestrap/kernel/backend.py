@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, SpikestrapWarning
+from . import compiled, cuda
 
 BACKENDS = ("auto", "reference", "fused")
 _FUSED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 _backend = "auto"
 
 
@@ -43,11 +49,16 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
     """Whether to look for a fused kernel for the input z, by the backend in force."""
     if forced_to_reference():
         return False
-    usable = z.device.type == "cpu" and z.dtype in _FUSED_DTYPES
+    device = z.device.type
+    usable = device in ("cpu", "cuda") and z.dtype in _FUSED_DTYPES
+    if usable and takes_triton(z) and not _HAS_TRITON:
+        usable = False
+        if _backend != "fused" and not torch.compiler.is_compiling():
+            _say_that_triton_is_missing()
     if _backend == "fused" and not usable:
         raise SpikestrapError(
-            f"{neuron}: no fused kernel for {z.dtype} on {z.device.type}; "
-            "expected float32 or half precision on cpu"
+            f"{neuron}: no fused kernel for {z.dtype} on {device}; expected float32 or half "
+            "precision on cpu, or on cuda where Triton is installed"
         )
     return usable
 
@@ -55,6 +66,26 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
 def forced_to_reference() -> bool:
     """Whether the backend in force is the plain reference."""
     return _backend == "reference"
+
+
+def takes_triton(z: Tensor) -> bool:
+    """Whether the kernels for z are Triton's. These read half precision as it is."""
+    return z.device.type == "cuda"
+
+
+def kernels_for(z: Tensor) -> ModuleType:
+    """The module whose `run` runs a traced step on z."""
+    return cuda if takes_triton(z) else compiled
+
+
+@functools.cache
+def _say_that_triton_is_missing() -> None:
+    warnings.warn(
+        "neurons on a GPU run step by step: their fused kernels need Triton, which is not "
+        "installed (pip install triton)",
+        SpikestrapWarning,
+        stacklevel=5,
+    )
 
 
 def check_not_forced(neuron: str, reason: str) -> None:

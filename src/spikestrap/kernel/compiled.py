@@ -1,16 +1,10 @@
-"""Any traced step over all time steps as one custom operator, `spikestrap::scan_compiled`.
-
-The operator gets the number of a structure, and generates and compiles that structure's
-kernels when it first needs them. Being an operator, it is one node to autograd and to
-torch.compile. A second derivative is refused, since that of a surrogate means nothing.
-"""
+"""Any traced step over all time steps on the CPU: the operator `spikestrap::scan_compiled`."""
 
 from __future__ import annotations
 
 import functools
 import math
 import threading
-from typing import Any
 
 import numba
 import numpy as np
@@ -19,10 +13,11 @@ from torch import Tensor
 
 from . import native, threads
 from .arrays import inner
-from .autograd import refuse_second_derivative
-from .generate import Source, Wanted, backward_source, forward_source, inference_source
+from .derivative import Wanted
+from .generate import Source, backward_source, forward_source, inference_source
 from .reference import State
-from .trace import Structure, Trace
+from .scanning import Scan, empty_gradients, empty_results, number_of, structure_of
+from .trace import Trace
 
 # What a block may save for its backward pass, in floats: half an L2 cache.
 _SAVED_FLOATS = 65536
@@ -32,18 +27,7 @@ _WIDEST, _NARROWEST, _STATE_FLOATS = 4096, 256, 32768
 _FEW_BLOCKS, _LITTLE_WORK = 16, 32768
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
-_structures: list[Structure] = []
-_numbers: dict[Structure, int] = {}
-_lock = threading.RLock()
-
-
-def number_of(structure: Structure) -> int:
-    """The number by which the operator knows a structure, the same for equal ones."""
-    with _lock:
-        if structure not in _numbers:
-            _numbers[structure] = len(_structures)
-            _structures.append(structure)
-        return _numbers[structure]
+_lock = threading.Lock()
 
 
 def run(
@@ -58,13 +42,7 @@ def run(
     >>> out[:, 0].tolist(), state[0].tolist()
     ([0.0, 1.0, 2.0], [3.0, 3.0])
     """
-    number = number_of(traced.structure)
-    lists = (list(inputs), list(state), traced.scalars, traced.channels)
-    states = len(state)
-    trains = torch.is_grad_enabled() and any(x.requires_grad for part in lists for x in part)
-    stretch = stretch_of(time_steps, states) if trains else time_steps
-    out = _scan(number, *lists, time_steps, stretch)
-    return out[0], tuple(out[1 : 1 + states])
+    return _operator(traced, inputs, state, time_steps, stretch_of)
 
 
 def infer(
@@ -104,14 +82,7 @@ def stretch_of(time_steps: int, states: int) -> int:
     return -(-time_steps // -(-time_steps // most))
 
 
-@torch.library.custom_op(
-    "spikestrap::scan_compiled",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(int number, Tensor[] inputs, Tensor[] state, Tensor[] scalars, Tensor[] channels, "
-    "int time_steps, int stretch) -> Tensor[]",
-)
-def _scan(
+def _forward(
     number: int,
     inputs: list[Tensor],
     state: list[Tensor],
@@ -120,11 +91,8 @@ def _scan(
     time_steps: int,
     stretch: int,
 ) -> list[Tensor]:
-    """Spikes, last states, and the states at the starts of all stretches but the first:
-    each state's (stretches - 1, N, ...).
-    """
     z = inputs[0]
-    out = _empty_results(z, len(state), time_steps, stretch)
+    out = empty_results(z, len(state), time_steps, stretch)
     spikes, lasts, borders = out[0], out[1 : 1 + len(state)], out[1 + len(state) :]
     kernel = _forward_kernel(number)
     width = _width(len(state), math.prod(z.shape[1:]))
@@ -144,37 +112,9 @@ def _scan(
     return out
 
 
-def _empty_results(z: Tensor, states: int, time_steps: int, stretch: int) -> list[Tensor]:
-    shape = z.shape[1:]
-    out = [z.new_empty((time_steps, *shape))]
-    out += [z.new_empty(shape) for _ in range(states)]
-    borders = -(-time_steps // stretch) - 1
-    return out + [z.new_empty((borders, *shape)) for _ in range(states)]
-
-
-@_scan.register_fake
-def _(
+def _backward(
     number: int,
-    inputs: list[Tensor],
-    state: list[Tensor],
-    scalars: list[Tensor],
-    channels: list[Tensor],
-    time_steps: int,
-    stretch: int,
-) -> list[Tensor]:
-    return _empty_results(inputs[0], len(state), time_steps, stretch)
-
-
-@torch.library.custom_op(
-    "spikestrap::scan_compiled_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(int number, Tensor[] grads, Tensor[] inputs, Tensor[] state, Tensor[] scalars, "
-    "Tensor[] channels, Tensor[] borders, int stretch, int[] want_inputs, int[] want_scalars, "
-    "int[] want_channels) -> Tensor[]",
-)
-def _scan_backward(
-    number: int,
+    wanted: Wanted,
     grads: list[Tensor],
     inputs: list[Tensor],
     state: list[Tensor],
@@ -182,32 +122,23 @@ def _scan_backward(
     channels: list[Tensor],
     borders: list[Tensor],
     stretch: int,
-    want_inputs: list[int],
-    want_scalars: list[int],
-    want_channels: list[int],
 ) -> list[Tensor]:
-    """Gradients of the wanted inputs, of all states, of the wanted scalars and channels."""
     z, time_steps = inputs[0], grads[0].shape[0]
-    held = tuple(k for k in want_inputs if inputs[k].shape[0] == 1)
-    wanted = Wanted(tuple(want_inputs), tuple(want_scalars), tuple(want_channels), held)
     kernel = _backward_kernel(number, wanted)
     saved = min(stretch, time_steps) * max(kernel.saved, 1)
     widest = _width(len(state), math.prod(z.shape[1:]))
     width = max(min(widest, _SAVED_FLOATS // saved // 16 * 16), 16)
-    grad_inputs = [
-        (torch.zeros if k in held else torch.empty)(inputs[k].shape, dtype=z.dtype)
-        for k in want_inputs
-    ]
+    grad_inputs = empty_gradients(wanted, inputs)
     size = max(math.prod(z.shape[2:3]), 1)
-    totals = len(want_scalars) + len(want_channels) * size
+    totals = len(wanted.scalars) + len(wanted.channels) * size
     after, grad_state = grads[1:], []
     steps = min(stretch, time_steps)
     call = _Call(kernel, z, width, scalars, channels, steps, totals)
     for k, x in enumerate(inputs):
         call.steps(f"x{k}", x, held=x.shape[0] == 1)
     call.steps("grad_spikes", grads[0])
-    for k, grad in zip(want_inputs, grad_inputs, strict=True):
-        call.steps(f"grad_x{k}", grad, held=k in held)
+    for k, grad in zip(wanted.inputs, grad_inputs, strict=True):
+        call.steps(f"grad_x{k}", grad, held=k in wanted.held)
     for first in reversed(range(0, time_steps, stretch)):
         start = [border[first // stretch - 1] for border in borders] if first else state
         grad_state = [torch.empty(s.shape, dtype=z.dtype) for s in state]
@@ -218,69 +149,16 @@ def _scan_backward(
         call.run(first, min(first + stretch, time_steps))
         after = grad_state
     sums = call.totals()
-    grad_scalars = [torch.full_like(scalars[k], sums[j]) for j, k in enumerate(want_scalars)]
-    lines = torch.from_numpy(sums[len(want_scalars) :]).view(len(want_channels), size)
+    grad_scalars = [torch.full_like(scalars[k], sums[j]) for j, k in enumerate(wanted.scalars)]
+    lines = torch.from_numpy(sums[len(wanted.scalars) :]).view(len(wanted.channels), size)
     grad_channels = [
         line.to(z.dtype).view(channels[k].shape)
-        for k, line in zip(want_channels, lines, strict=True)
+        for k, line in zip(wanted.channels, lines, strict=True)
     ]
     return [*grad_inputs, *grad_state, *grad_scalars, *grad_channels]
 
 
-@_scan_backward.register_fake
-def _(
-    number: int,
-    grads: list[Tensor],
-    inputs: list[Tensor],
-    state: list[Tensor],
-    scalars: list[Tensor],
-    channels: list[Tensor],
-    borders: list[Tensor],
-    stretch: int,
-    want_inputs: list[int],
-    want_scalars: list[int],
-    want_channels: list[int],
-) -> list[Tensor]:
-    like = [inputs[k] for k in want_inputs] + state
-    like += [scalars[k] for k in want_scalars] + [channels[k] for k in want_channels]
-    return [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in like]
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    number, *lists, time_steps, stretch = inputs
-    ctx.set_materialize_grads(False)
-    ctx.number, ctx.time_steps, ctx.stretch = number, time_steps, stretch
-    ctx.wanted = [[k for k, x in enumerate(part) if x.requires_grad] for part in lists]
-    lists.append(output[1 + len(lists[1]) :])
-    ctx.lengths = [len(part) for part in lists]
-    ctx.save_for_backward(*(tensor for part in lists for tensor in part))
-
-
-def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
-    saved = iter(ctx.saved_tensors)
-    *lists, borders = [[next(saved) for _ in range(length)] for length in ctx.lengths]
-    z, states = lists[0][0], ctx.lengths[1]
-    nothing = z.new_zeros(()).expand(z.shape[1:])
-    of_spikes, *of_states = grads[: 1 + states]
-    if of_spikes is None:
-        of_spikes = z.new_zeros((ctx.time_steps, *z.shape[1:]))
-    last = [of_spikes, *(nothing if grad is None else grad for grad in of_states)]
-    wanted = list(ctx.wanted)
-    found = iter(
-        _scan_backward(
-            ctx.number, last, *lists, borders, ctx.stretch, wanted[0], wanted[2], wanted[3]
-        )
-    )
-    wanted[1] = list(range(states))
-    out: list[list[Tensor | None]] = [[None] * len(part) for part in lists]
-    for part, indices in zip(out, wanted, strict=True):
-        for k in indices:
-            part[k] = next(found)
-    return (None, *out, None, None)
-
-
-torch.library.register_autograd(_scan, _backward, setup_context=_save)
-torch.library.register_autograd(_scan_backward, refuse_second_derivative)
+_operator = Scan("scan_compiled", ("cpu",), _forward, _backward)
 
 
 class _Kernel:
@@ -295,19 +173,19 @@ class _Kernel:
 @functools.cache
 def _forward_kernel(number: int) -> _Kernel:
     with _lock:
-        return _Kernel(forward_source(_structures[number]))
+        return _Kernel(forward_source(structure_of(number)))
 
 
 @functools.cache
 def _inference_kernel(number: int, counted: bool) -> _Kernel:
     with _lock:
-        return _Kernel(inference_source(_structures[number], counted))
+        return _Kernel(inference_source(structure_of(number), counted))
 
 
 @functools.cache
 def _backward_kernel(number: int, wanted: Wanted) -> _Kernel:
     with _lock:
-        return _Kernel(backward_source(_structures[number], wanted))
+        return _Kernel(backward_source(structure_of(number), wanted))
 
 
 def _width(states: int, neurons: int) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.stateless import _reparametrize_module
 
-from . import compiled
+from ..precision import whole
+from . import backend
 from .backend import check_not_forced
 from .reference import State, scan
 from .trace import trace
@@ -30,29 +31,35 @@ def run(
     neuron: Neuron, inputs: tuple[Tensor, ...], state: State, time_steps: int
 ) -> tuple[Tensor, State]:
     """As `automatic.run`, while Dynamo traces."""
-    number, reason = neuron._registered(inputs[0].ndim)
+    z = inputs[0]
+    number, reason = neuron._registered(z.ndim, z.device, z.dtype)
     if reason:
         check_not_forced(type(neuron).__name__, reason)
+        inputs = tuple(map(whole, inputs))
         return scan(neuron.step, inputs, state, time_steps, neuron.checkpoint_steps)
-    neuron.step(inputs[0][0, :1], tuple(s[:1] for s in state), *(x[0, :1] for x in inputs[1:]))
+    neuron.step(whole(z[0, :1]), tuple(s[:1] for s in state), *(x[0, :1] for x in inputs[1:]))
     named = dict((*neuron.named_parameters(), *neuron.named_buffers()))
     tensors = (*inputs, *state, *named.values())
     spikes, *last = _run(number, time_steps, len(inputs), len(state), list(named), *tensors)
     return spikes, tuple(last)
 
 
-def register(neuron: Neuron, axes: int) -> tuple[int, str]:
+def register(
+    neuron: Neuron, axes: int, device: torch.device, dtype: torch.dtype
+) -> tuple[int, str]:
     """The number by which `_run` knows the neuron, and why it cannot be compiled, if so.
 
-    axes: how many a z (T, N, ...) has.
+    axes, device, dtype: those of z (T, N, ...).
     """
     from .automatic import usable
 
     sizes = [p.numel() for p in (*neuron.parameters(), *neuron.buffers()) if p.ndim]
     shape = (1, 1, max(sizes, default=1), *[1] * axes)[:axes]
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        z = torch.ones(shape, dtype=torch.float32, requires_grad=True)
-        found = usable(neuron, (z, *neuron.extra(z, 1)), neuron.init_state(z[0]))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        z = torch.ones(shape, dtype=dtype, device=device, requires_grad=True)
+        extra = neuron.extra(whole(z), 1)
+        found = usable(neuron, (z, *extra), neuron.init_state(whole(z[0])))
     _neurons[id(neuron)] = neuron
     return id(neuron), found if isinstance(found, str) else ""
 
@@ -66,5 +73,5 @@ def _run(
     values = dict(zip(names, tensors[inputs + states :], strict=True))
     with _reparametrize_module(neuron, values):
         traced = trace(neuron.step, zs[0][0], state, tuple(x[0] for x in zs[1:]))
-    spikes, last = compiled.run(traced, zs, state, time_steps)
+    spikes, last = backend.kernels_for(zs[0]).run(traced, zs, state, time_steps)
     return spikes, *last

@@ -54,7 +54,8 @@ def _key(
     neuron: Neuron, z: Tensor, state: State, extra: tuple[Tensor, ...]
 ) -> tuple[Any, ...] | None:
     """All that the trace depends on, to be compared; None where that is not known."""
-    if not type(neuron).__module__.startswith(_OWN) or neuron._modules:
+    known = type(neuron).__module__.startswith(_OWN) and not neuron._modules
+    if not known or z.device.type != "cpu":  # from a GPU, values to compare would have to come
         return None
     grad, shape = torch.is_grad_enabled(), z.shape
     if any(part.shape != shape or part.dtype is not torch.float32 for part in (*state, *extra)):

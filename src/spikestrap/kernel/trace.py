@@ -90,7 +90,7 @@ def trace(step: Step, z: Tensor, state: State, extra: tuple[Tensor, ...] = ()) -
                     f"with z of shape {tuple(shape)}"
                 )
     tiny = tuple(size if axis == 1 else 1 for axis, size in enumerate(shape))
-    recorder = _Recorder(tiny)
+    recorder = _Recorder(tiny, z.device)
     inputs = [recorder.read("input", k) for k in range(1 + len(extra))]
     states = tuple(recorder.read("state", k) for k in range(len(state)))
     with _attributes_kept(step), recorder:
@@ -121,9 +121,9 @@ def _number(value: Any) -> bool:
 class _Recorder(TorchFunctionMode):
     """Sees each call of a torch function, runs it, and records what it means."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.device = shape, device
         self.trains = torch.is_grad_enabled()
         self.graph = Graph()
         self.scalars: list[Tensor] = []
@@ -136,7 +136,9 @@ class _Recorder(TorchFunctionMode):
     def read(self, op: str, k: int) -> Tensor:
         # With a gradient, so that a derivative of one's own shows in what comes of it.
         grad = torch.is_grad_enabled()
-        tensor = torch.zeros(self.shape, dtype=torch.float32, requires_grad=grad)
+        tensor = torch.zeros(
+            self.shape, dtype=torch.float32, device=self.device, requires_grad=grad
+        )
         return self._track(tensor, self.graph(op, value=k))
 
     def finish(self, returned: Any, states: int, inputs: int) -> Trace:
@@ -217,7 +219,8 @@ class _Recorder(TorchFunctionMode):
         if float(value).is_integer() and abs(value) <= 16:
             return self.graph.number(value)
         if value not in self._numbers:
-            self._numbers[value] = self._scalar(torch.tensor(float(value), dtype=torch.float32))
+            one = torch.full((), float(value), dtype=torch.float32, device=self.device)
+            self._numbers[value] = self._scalar(one)
         return self._numbers[value]
 
     def _scalar(self, value: Tensor) -> int:
@@ -233,7 +236,7 @@ class _Recorder(TorchFunctionMode):
     def _read_parameter(self, value: Tensor) -> int:
         if value.is_complex() or (value.dtype is torch.float64 and value.ndim):
             raise Untraceable(f"a parameter of {value.dtype}")
-        as_float = value.float() if value.dtype is not torch.float32 else value
+        as_float = value.to(self.device, torch.float32)
         if value.numel() == 1:
             node = self._scalar(as_float)
         else:
@@ -334,7 +337,12 @@ def _rdiv(r: _Recorder, a: Any, b: Any) -> int:
 
 
 def _div(r: _Recorder, a: Any, b: Any, *, rounding_mode: Any = None) -> int | None:
-    return None if rounding_mode else r.graph("div", *r.floats(a, b))
+    if rounding_mode:
+        return None
+    on_host = _number(b) or (b.ndim == 0 and b.device.type == "cpu" and not r._tracked(b))
+    if on_host and r.device.type == "cuda":  # torch then multiplies by the reciprocal
+        return r.graph("mul", *r.floats(a), r.graph("div", r.graph.number(1), *r.floats(b)))
+    return r.graph("div", *r.floats(a, b))
 
 
 def _pow(r: _Recorder, a: Any, exponent: Any) -> int | None:

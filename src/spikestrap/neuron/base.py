@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel import automatic, dynamo
+from ..kernel import automatic, backend, dynamo
 from ..kernel.reference import State
-from ..precision import HALVES, unhalved
+from ..precision import unhalved, whole
 from .parameter import Bounds
 
 
@@ -94,21 +94,24 @@ class Neuron(nn.Module, ABC):
         time_steps = self._check(z, time_steps)
         z, *imag = (z.real, z.imag) if z.is_complex() else (z,)
         dtype = z.dtype
-        if dtype in HALVES:
-            z, imag = z.float(), [part.float() for part in imag]
+        if imag or not backend.takes_triton(z):
+            z, *imag = map(whole, (z, *imag))
         # Autocast would have the reference's arithmetic fall back to half precision.
         with torch.autocast(z.device.type, enabled=False):
-            fresh = self.init_state(z[0])
+            fresh = self.init_state(whole(z[0]))
             state = fresh if state is None else self._check_state(state, fresh)
-            inputs = (z, *self.extra(z, time_steps), *imag)
+            # A float32 copy of all of z only for those who may look at it.
+            plain = type(self).extra is Neuron.extra
+            extra = () if plain else self.extra(whole(z), time_steps)
+            inputs = (z, *extra, *imag)
             spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
     @torch.compiler.assume_constant_result
-    def _registered(self, axes: int) -> tuple[int, str]:
+    def _registered(self, axes: int, device: torch.device, dtype: torch.dtype) -> tuple[int, str]:
         # A method, since torch.compile hands itself to nothing else.
-        return dynamo.register(self, axes)
+        return dynamo.register(self, axes, device, dtype)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
         name, between = type(self).__name__, self.checkpoint_steps
