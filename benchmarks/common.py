@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikestrap.train import keep_memory
 
@@ -52,25 +52,6 @@ def arguments(description: str | None) -> argparse.Namespace:
     if not options.default_allocator and keep_memory():
         options.allocator = "keeps memory"
     return options
-
-
-def cnn_layers(
-    neurons: Callable[[], nn.Module], size: int, widths: tuple[int, ...]
-) -> list[nn.Module]:
-    """The layers of a small CNN as other libraries write it, for images of size x size."""
-    one, two, hidden = widths
-    return [
-        nn.Conv2d(1, one, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(one, two, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(two * (size // 4) ** 2, hidden),
-        neurons(),
-        nn.Linear(hidden, 10),
-    ]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

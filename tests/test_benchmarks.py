@@ -15,6 +15,14 @@ from tests.train.test_data import write_mnist
 from spikestrap.train import train
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+STEP = {
+    "ann_over_relu", "sample_over_relu", "direct_over_relu",
+    *(
+        f"direct_over_{peer}{how}"
+        for peer in ("snntorch", "spikingjelly", "norse")
+        for how in ("", "_first_layer_once")
+    ),
+}  # fmt: skip
 RATIOS = {
     "compiled": {
         f"{name}_{what}"
@@ -25,11 +33,7 @@ RATIOS = {
         "speedup_over_spikingjelly", "speedup_over_snntorch", "speedup_over_norse",
         "over_copy_limit", "over_six_tensor_copy",
     },
-    "step": {
-        "ann_over_relu", "sample_over_relu", "direct_over_relu",
-        "direct_over_snntorch", "direct_over_snntorch_first_layer_once",
-        "direct_over_spikingjelly", "direct_over_spikingjelly_first_layer_once",
-    },
+    "step": STEP,
     "foreign": {
         "speedup_over_snntorch", "speedup_over_spikingjelly", "speedup_over_norse",
         "speedup_over_sinabs", "relu_over_snntorch", "relu_over_spikingjelly",
@@ -48,7 +52,7 @@ FACTS = {
     "step": {"widths", "batch", "time_steps", "activity"},
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
     "inference": {"sizes", "batches", "time_steps", "activity", "images_per_second"},
-}
+}  # fmt: skip
 ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 
 
