@@ -63,6 +63,8 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     for run in contenders.values():  # compiles, and fills the allocator's pools
         run()
         run()
+    gc.collect()
+    gc.freeze()  # the collection in each turn need not look through what is there to stay
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         print(f"round {number + 1}/{rounds}", file=sys.stderr)
