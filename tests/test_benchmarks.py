@@ -34,6 +34,21 @@ RATIOS = {
         "over_copy_limit", "over_six_tensor_copy",
     },
     "step": STEP,
+    "conv": STEP,
+    "sweep": {
+        f"{network}_{ratio}"
+        for network, most in (("mlp", 32), ("cnn", 16))
+        for ratio in (
+            "ann_256_over_4",
+            *(f"snn_{2 * few}_over_{few}" for few in (2, 4, 8, 16) if 2 * few <= most),
+            *(
+                f"{batch}_{ours}_over_{other}"
+                for batch in (2, 4, 8)
+                for ours in ("ann", "direct")
+                for other in ("relu", "fastest_peer")
+            ),
+        )
+    },
     "foreign": {
         "speedup_over_snntorch", "speedup_over_spikingjelly", "speedup_over_norse",
         "speedup_over_sinabs", "relu_over_snntorch", "relu_over_spikingjelly",
@@ -50,6 +65,10 @@ FACTS = {
     "compiled": {"shape", "activity", "first_call_seconds"},
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
+    "conv": {"size", "widths", "batch", "time_steps", "activity"},
+    "sweep": {
+        "sizes", "batch", "batches", "time_steps", "fastest_peer", "images_per_second",
+    },
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
     "inference": {"sizes", "batches", "time_steps", "activity", "images_per_second"},
 }  # fmt: skip
