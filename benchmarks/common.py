@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikestrap.train import keep_memory
 
@@ -54,25 +54,6 @@ def arguments(description: str | None) -> argparse.Namespace:
     return options
 
 
-def cnn_layers(
-    neurons: Callable[[], nn.Module], size: int, widths: tuple[int, ...]
-) -> list[nn.Module]:
-    """The layers of a small CNN as other libraries write it, for images of size x size."""
-    one, two, hidden = widths
-    return [
-        nn.Conv2d(1, one, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(one, two, 3, padding=1),
-        neurons(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(two * (size // 4) ** 2, hidden),
-        neurons(),
-        nn.Linear(hidden, 10),
-    ]
-
-
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each contender in each round.
 
@@ -82,6 +63,8 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     for run in contenders.values():  # compiles, and fills the allocator's pools
         run()
         run()
+    gc.collect()
+    gc.freeze()  # the collection in each turn need not look through what is there to stay
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         print(f"round {number + 1}/{rounds}", file=sys.stderr)

@@ -19,23 +19,22 @@ import sinabs
 import sinabs.layers as sl
 import snntorch
 import torch
-from common import LEAK, THRESHOLD, arguments, cnn_layers, in_turns, ratio, report
+from common import LEAK, THRESHOLD, arguments, in_turns, ratio, report
+from networks import ALLOWED, cnn, relu_network, training_step
 from sinabs.activation import SingleSpike
 from spikingjelly.activation_based import functional, layer, neuron
-from step import training_step
 from torch import Tensor, nn
 
 import spikestrap as ss
 
 PEERS = ("snntorch", "spikingjelly", "norse", "sinabs")
-ALLOWED = 1e-3
 
 
 def snntorch_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Module:
     def leaky() -> nn.Module:
         return snntorch.Leaky(beta=1 - LEAK, threshold=THRESHOLD, init_hidden=True)
 
-    return nn.Sequential(*cnn_layers(leaky, size, widths))
+    return nn.Sequential(*cnn(size, widths).layers(leaky))
 
 
 def snntorch_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -54,7 +53,7 @@ def spikingjelly_network(size: int, widths: tuple[int, ...], time_steps: int) ->
     # Its own container folds time into the batch for what has no neuron in it.
     model: list[nn.Module] = []
     stateless: list[nn.Module] = []
-    for module in cnn_layers(node, size, widths):
+    for module in cnn(size, widths).layers(node):
         if isinstance(module, neuron.LIFNode):
             model += [layer.SeqToANNContainer(*stateless), module]
             stateless = []
@@ -73,7 +72,7 @@ def norse_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Mod
     p = norse.LIFBoxParameters(
         tau_mem_inv=torch.tensor(LEAK * 1000), v_th=torch.tensor(LEAK * THRESHOLD)
     )
-    return norse.SequentialState(*cnn_layers(lambda: norse.LIFBoxCell(p), size, widths))
+    return norse.SequentialState(*cnn(size, widths).layers(lambda: norse.LIFBoxCell(p)))
 
 
 def norse_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -92,7 +91,7 @@ def sinabs_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Mo
             spike_threshold=torch.tensor(THRESHOLD),
         )
 
-    return nn.Sequential(*cnn_layers(iaf, size, widths))
+    return nn.Sequential(*cnn(size, widths).layers(iaf))
 
 
 def sinabs_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -121,7 +120,7 @@ def main() -> None:
     x, labels = 4 * torch.rand(batch, 1, size, size), torch.randint(10, (batch,))
 
     contenders: dict[str, Callable[[], object]] = {}
-    relu = nn.Sequential(*cnn_layers(nn.ReLU, size, widths))
+    relu = relu_network(cnn(size, widths))
     contenders["relu"] = training_step(relu, relu, x, labels)
     activity = {}
     for name in PEERS:

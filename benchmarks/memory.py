@@ -37,7 +37,7 @@ def resident(field: str) -> float:
 def peak(name: str, quick: bool) -> float:
     """MiB that training steps of a contender take at most."""
     import torch
-    from step import SpikingJellyNetwork, our_network, training_step
+    from networks import SpikingJellyNetwork, fit_curves, mlp, training_step
 
     import spikestrap as ss
 
@@ -48,13 +48,12 @@ def peak(name: str, quick: bool) -> float:
     time_steps, batch = CONTENDERS[name], 64 if quick else BATCH
     x, labels = 2 * torch.rand(batch, WIDTHS[0]), torch.randint(WIDTHS[-1], (batch,))
     if name.startswith("spikingjelly"):
-        network = SpikingJellyNetwork(WIDTHS, time_steps, first_layer_once=True)
+        network = SpikingJellyNetwork(mlp(WIDTHS), time_steps, first_layer_once=True)
         forward = network
     else:
-        network = our_network(WIDTHS, time_steps)
+        network = mlp(WIDTHS).ours(time_steps)
         mode = ss.Mode.ANN if "ann" in name else ss.Mode.SNN
-        for before in (ss.Mode.SAMPLE, ss.Mode.FIT):
-            network(x[:32], before)
+        fit_curves(network, x[:32])
         forward = partial(network, mode=mode)
     training_step(network, forward, x[:8], labels[:8])()
     step = training_step(network, forward, x, labels)

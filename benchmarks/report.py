@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 # In the page's order. Those that train, and measure accuracies, have pages of their own.
-BENCHMARKS = ("neuron", "compiled", "step", "foreign", "inference")
+BENCHMARKS = ("neuron", "compiled", "step", "conv", "sweep", "foreign", "inference")
 # What is in a result beside its ratios and the facts of its setting.
 NOT_FACTS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 

@@ -21,7 +21,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from common import arguments, ratio, report, turn
-from step import our_network, training_step
+from networks import fit_curves, mlp, training_step
 from torch.nn.parallel import DistributedDataParallel
 
 import spikestrap as ss
@@ -55,9 +55,8 @@ def steps_of(
     steps = {}
     for name in (ALONE, TOGETHER):
         torch.manual_seed(0)
-        network = our_network(widths, time_steps)
-        for first in (ss.Mode.SAMPLE, ss.Mode.FIT):  # the latter over all processes
-            network(x, first)
+        network = mlp(widths).ours(time_steps)
+        fit_curves(network, x)  # over all processes
         model = DistributedDataParallel(network)
         forward = partial(network if name == ALONE else model, mode=ss.Mode(mode))
         steps[name] = training_step(network, forward, x, labels)

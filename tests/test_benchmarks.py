@@ -15,6 +15,14 @@ from tests.train.test_data import write_mnist
 from spikestrap.train import train
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+STEP = {
+    "ann_over_relu", "sample_over_relu", "direct_over_relu",
+    *(
+        f"direct_over_{peer}{how}"
+        for peer in ("snntorch", "spikingjelly", "norse")
+        for how in ("", "_first_layer_once")
+    ),
+}  # fmt: skip
 RATIOS = {
     "compiled": {
         f"{name}_{what}"
@@ -25,10 +33,21 @@ RATIOS = {
         "speedup_over_spikingjelly", "speedup_over_snntorch", "speedup_over_norse",
         "over_copy_limit", "over_six_tensor_copy",
     },
-    "step": {
-        "ann_over_relu", "sample_over_relu", "direct_over_relu",
-        "direct_over_snntorch", "direct_over_snntorch_first_layer_once",
-        "direct_over_spikingjelly", "direct_over_spikingjelly_first_layer_once",
+    "step": STEP,
+    "conv": STEP,
+    "sweep": {
+        f"{network}_{ratio}"
+        for network, most in (("mlp", 32), ("cnn", 16))
+        for ratio in (
+            "ann_256_over_4",
+            *(f"snn_{2 * few}_over_{few}" for few in (2, 4, 8, 16) if 2 * few <= most),
+            *(
+                f"{batch}_{ours}_over_{other}"
+                for batch in (2, 4, 8)
+                for ours in ("ann", "direct")
+                for other in ("relu", "fastest_peer")
+            ),
+        )
     },
     "foreign": {
         "speedup_over_snntorch", "speedup_over_spikingjelly", "speedup_over_norse",
@@ -46,9 +65,13 @@ FACTS = {
     "compiled": {"shape", "activity", "first_call_seconds"},
     "neuron": {"shape", "activity"},
     "step": {"widths", "batch", "time_steps", "activity"},
+    "conv": {"size", "widths", "batch", "time_steps", "activity"},
+    "sweep": {
+        "sizes", "batch", "batches", "time_steps", "fastest_peer", "images_per_second",
+    },
     "foreign": {"size", "widths", "batch", "time_steps", "activity"},
     "inference": {"sizes", "batches", "time_steps", "activity", "images_per_second"},
-}
+}  # fmt: skip
 ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 
 

@@ -137,6 +137,17 @@ class TestPooling:
             torch.testing.assert_close(z, expected / factor, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(Pooling(size, stride, padding, kind, weight)(x[0]), z[0])
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+    @pytest.mark.parametrize("settings", [(2, None, 0), ((2, 4), 1, 1), (3, 2, 1)])
+    @pytest.mark.parametrize(("kind", "weight"), [("average", 1.0), ("sum", 1.0), ("sum", 0.5)])
+    def test_is_the_sum_times_its_factor_to_the_bit(self, dtype, settings, kind, weight):
+        pooling = Pooling(*settings, kind, weight)
+        x = torch.randn(3, 2, 4, 9, 8, dtype=dtype, requires_grad=True)
+        y, expected = pooling(x), pooling.sums(x) * pooling.factor
+        grad = torch.randn_like(y)
+        assert torch.equal(y, expected)
+        assert torch.equal(*(torch.autograd.grad(r, x, grad)[0] for r in (y, expected)))
+
     @pytest.mark.parametrize("kind", ["max", None])
     def test_refuses_what_does_not_commute(self, kind):
         with pytest.raises(SpikestrapError, match="kind must be sum or average, got"):

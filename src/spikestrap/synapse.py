@@ -5,6 +5,7 @@ All take (T, N, ...) or (N, ...) and fold time into the batch. Weights have torc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +105,11 @@ def linear(
 
 
 class Pooling(nn.Module):
-    """Sum or average of windows of (T, N, C, H, W) or (N, C, H, W), times a fixed weight."""
+    """Sum or average of windows of (T, N, C, H, W) or (N, C, H, W), times a fixed weight.
+
+    sizes: window, stride and padding, each (height, width). factor: what the sum of a window is
+    multiplied by.
+    """
 
     def __init__(
         self, kernel_size: Size, stride: Size | None, padding: Size, kind: str, weight: float
@@ -115,27 +120,34 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
-        # Sums, not means: sums of spikes are whole numbers, exact in any order.
-        self.pool = nn.AvgPool2d(kernel_size, stride, padding, divisor_override=1)
-        height, width = self.sizes[0]
-        self.window = height * width
+        size = _pair(kernel_size)
+        self.sizes = (size, size if stride is None else _pair(stride), _pair(padding))
+        self.window = size[0] * size[1]
         self.factor = weight / (1 if kind == "sum" else self.window)
+        # To divide by a power of two is as exact as the factor, and needs no second pass.
+        mantissa, exponent = math.frexp(self.factor)
+        self._divisor = 2 ** (1 - exponent) if mantissa == 0.5 and -30 < exponent < 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C, H, W) to (..., C, H', W')."""
-        return self.sums(x) * self.factor
-
-    @property
-    def sizes(self) -> tuple[Pair, Pair, Pair]:
-        """Window, stride and padding, each (height, width)."""
-        pool = self.pool
-        return _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
+        return self.sums(x) * self.factor if self._divisor is None else self._over(self._divisor, x)
 
     def sums(self, x: Tensor) -> Tensor:
         """The same without the factor: the sum of each window."""
+        # Not means: sums of spikes are whole numbers, exact in any order.
+        return self._over(1, x)
+
+    def _over(self, divisor: int, x: Tensor) -> Tensor:
         check_images(x)
-        z: Tensor = over_time(self.pool, x) if has_time(x) else self.pool(x)
-        return z
+
+        def pool(images: Tensor) -> Tensor:
+            return F.avg_pool2d(images, *self.sizes, divisor_override=divisor)
+
+        return over_time(pool, x) if has_time(x) else pool(x)
+
+    def extra_repr(self) -> str:
+        window, stride, padding = self.sizes
+        return f"window={window}, stride={stride}, padding={padding}, factor={self.factor:g}"
 
 
 class ElementWise(nn.Module):
