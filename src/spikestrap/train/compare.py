@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -292,11 +295,19 @@ def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:
     )
     small = replace(splits, train=few, validation=Arrays(few.x[:1], few.y[:1]))
     fit(net, small, short)  # what is compiled at the first call is not timed
-    history = fit(net, small, short)
-    counts: Counter[str] = Counter()
-    for epoch in history.epochs:
-        counts.update(epoch.steps)
-    return {kind: history.seconds[kind] / count for kind, count in counts.items()}
+    ends: list[tuple[int, str, float]] = []
+
+    def note(progress: Progress) -> None:
+        if progress.finished is None:
+            ends.append((progress.epoch, progress.mode.lower(), time.perf_counter()))
+
+    fit(net, small, short, on_progress=note)
+    # From the end of one step to that of the next, with the images' augmentation and all else.
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    for (epoch, _, start), (same, mode, end) in pairwise(ends):
+        if epoch == same:
+            seconds[mode].append(end - start)
+    return {mode: median(values) for mode, values in seconds.items()}
 
 
 def _within(
