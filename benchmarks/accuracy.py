@@ -3,8 +3,7 @@
 python benchmarks/accuracy.py mnist-mlp --data DIR --time-steps 16 4 --seeds 0 1 2
 
 Further options go to `spikestrap train`: --precision bf16-mixed has the trainings in half
-precision; accuracies are measured in float32 after each of them. `--relu-twin` trains, in a last
-row, the same network with ReLU for neurons under the same schedule; it knows no T.
+precision; accuracies are measured in float32 after each of them.
 """
 
 from __future__ import annotations
@@ -21,20 +20,15 @@ from typing import Any
 COLUMNS = ("recipe", "T", "epochs", "SNN %", "ANN %", "gap, points", "event rate", "seconds")
 
 
-def command(name: str, recipe: str, seed: int, extra: list[str]) -> dict[str, Any]:
+def train(recipe: str, time_steps: int, seed: int, extra: list[str]) -> dict[str, Any]:
     """One run of the command line, as a user would start it; its JSON."""
     with tempfile.TemporaryDirectory() as out:
-        line = [sys.executable, "-c", "from spikestrap.cli import main; main()", name, recipe]
-        line += ["--seed", str(seed), "--json", "--out", str(Path(out) / "run"), *extra]
-        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
+        command += [recipe, "--time-steps", str(time_steps), "--seed", str(seed), "--json"]
+        command += ["--out", str(Path(out) / "run"), *extra]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
-
-
-def relu_twin(recipe: str, seed: int, extra: list[str]) -> dict[str, Any]:
-    """The network with ReLU for neurons; of what `command("train", ...)` gives, what it has."""
-    result = command("compare", recipe, seed, ["--method", "ann", *extra])["methods"]["ann"]
-    return {**result, "recipe": f"{recipe}, ReLU", "seconds": {"total": result["seconds"]}}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -46,32 +40,25 @@ def spread(values: list[float], digits: int) -> str:
 def row(results: list[dict[str, Any]]) -> str:
     """The runs of one recipe and T as a row of the table."""
     first = results[0]
-
-    def cell(key: str, digits: int) -> str:
-        values = [r[key] for r in results]
-        return "-" if None in values else spread(values, digits)
-
-    cells = [first["recipe"], str(first.get("time_steps", "-")), str(first["epochs"])]
-    cells += [cell("snn_accuracy", 2), cell("ann_accuracy", 2), cell("gap", 2)]
-    cells += [cell("event_rate", 3), spread([r["seconds"]["total"] for r in results], 0)]
+    cells = [first["recipe"], str(first["time_steps"]), str(first["epochs"])]
+    cells += [spread([r["snn_accuracy"] for r in results], 2)]
+    cells += [spread([r["ann_accuracy"] for r in results], 2)]
+    cells += [spread([r["gap"] for r in results], 2)]
+    cells += [spread([r["event_rate"] for r in results], 3)]
+    cells += [spread([r["seconds"]["total"] for r in results], 0)]
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
-    parser.add_argument("--time-steps", type=int, nargs="*", required=True)
+    parser.add_argument("--time-steps", type=int, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--relu-twin", action="store_true")
     options, extra = parser.parse_known_args()
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS), flush=True)
     for time_steps in options.time_steps:
-        own = ["--time-steps", str(time_steps), *extra]
-        results = [command("train", options.recipe, seed, own) for seed in options.seeds]
-        print(row(results), flush=True)
-    if options.relu_twin:
-        results = [relu_twin(options.recipe, seed, extra) for seed in options.seeds]
+        results = [train(options.recipe, time_steps, seed, extra) for seed in options.seeds]
         print(row(results), flush=True)
 
 

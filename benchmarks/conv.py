@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from common import arguments
-from networks import cnn
+from networks import GAIN, cnn
 from step import compare
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         size, widths, batch, time_steps = 8, (4, 4, 16), 8, 4
     torch.manual_seed(0)
     x = torch.rand(batch, 1, size, size)
-    compare(options, cnn(size, widths), x, time_steps, gain=3.0, size=size, widths=widths)
+    compare(options, cnn(size, widths), x, time_steps, gain=GAIN, size=size, widths=widths)
 
 
 if __name__ == "__main__":

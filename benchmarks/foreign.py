@@ -20,9 +20,9 @@ import sinabs.layers as sl
 import snntorch
 import torch
 from common import LEAK, THRESHOLD, arguments, in_turns, ratio, report
-from networks import ALLOWED, cnn, relu_network, training_step
+from networks import ALLOWED, cnn, in_containers, norse_neuron, relu_network, training_step
 from sinabs.activation import SingleSpike
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 import spikestrap as ss
@@ -50,16 +50,7 @@ def spikingjelly_network(size: int, widths: tuple[int, ...], time_steps: int) ->
             tau=1 / LEAK, decay_input=False, v_threshold=THRESHOLD, v_reset=None, step_mode="m"
         )
 
-    # Its own container folds time into the batch for what has no neuron in it.
-    model: list[nn.Module] = []
-    stateless: list[nn.Module] = []
-    for module in cnn(size, widths).layers(node):
-        if isinstance(module, neuron.LIFNode):
-            model += [layer.SeqToANNContainer(*stateless), module]
-            stateless = []
-        else:
-            stateless.append(module)
-    return nn.Sequential(*model, layer.SeqToANNContainer(*stateless))
+    return nn.Sequential(*in_containers(cnn(size, widths).layers(node)))
 
 
 def spikingjelly_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
@@ -68,11 +59,7 @@ def spikingjelly_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:
 
 
 def norse_network(size: int, widths: tuple[int, ...], time_steps: int) -> nn.Module:
-    # v <- v + dt / tau_mem (x - v): as if inputs were scaled by the leak, so the threshold is.
-    p = norse.LIFBoxParameters(
-        tau_mem_inv=torch.tensor(LEAK * 1000), v_th=torch.tensor(LEAK * THRESHOLD)
-    )
-    return norse.SequentialState(*cnn(size, widths).layers(lambda: norse.LIFBoxCell(p)))
+    return norse.SequentialState(*cnn(size, widths).layers(norse_neuron))
 
 
 def norse_logits(model: Any, x: Tensor, time_steps: int) -> Tensor:

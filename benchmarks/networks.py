@@ -29,6 +29,8 @@ import spikestrap as ss
 ALLOWED = 1e-3
 # Small, so that the networks stay what was checked while they are timed.
 LEARNING_RATE = 1e-4
+# Times torch's initial weights, so that spikes reach the last layer of a CNN, or at T = 2.
+GAIN = 3.0
 
 Neurons = Callable[[], nn.Module]
 
@@ -123,6 +125,27 @@ class SNNTorchNetwork(nn.Module):
         return torch.stack([self.last(self.hidden(current)) for current in currents]).mean(0)
 
 
+def spikingjelly_neuron() -> nn.Module:
+    return neuron.LIFNode(
+        tau=1 / LEAK,
+        decay_input=False,
+        v_threshold=THRESHOLD,
+        v_reset=0.0,
+        surrogate_function=surrogate.ATan(ALPHA),
+        detach_reset=True,
+        step_mode="m",
+    )
+
+
+def in_containers(layers: list[nn.Module]) -> list[nn.Module]:
+    """SpikingJelly's own container folds time into the batch for what has no neuron in it."""
+    folded: list[nn.Module] = []
+    for fires, group in groupby(layers, lambda module: isinstance(module, neuron.LIFNode)):
+        together = list(group)
+        folded += together if fires else [layer.SeqToANNContainer(*together)]
+    return folded
+
+
 class SpikingJellyNetwork(nn.Module):
     """In multi-step mode, after SpikingJelly's tutorials: a sequence in, the mean rate out."""
 
@@ -130,27 +153,9 @@ class SpikingJellyNetwork(nn.Module):
         self, architecture: Architecture, time_steps: int, first_layer_once: bool = False
     ) -> None:
         super().__init__()
-        # Its own container folds time into the batch for what has no neuron in it.
-        folded: list[nn.Module] = []
-        layers = architecture.layers(self._lif)
-        for fires, group in groupby(layers, lambda module: isinstance(module, neuron.LIFNode)):
-            together = list(group)
-            folded += together if fires else [layer.SeqToANNContainer(*together)]
-        first, *hidden, last = folded
+        first, *hidden, last = in_containers(architecture.layers(spikingjelly_neuron))
         self.first, self.hidden, self.last = first, nn.Sequential(*hidden), last
         self.time_steps, self.first_layer_once = time_steps, first_layer_once
-
-    @staticmethod
-    def _lif() -> nn.Module:
-        return neuron.LIFNode(
-            tau=1 / LEAK,
-            decay_input=False,
-            v_threshold=THRESHOLD,
-            v_reset=0.0,
-            surrogate_function=surrogate.ATan(ALPHA),
-            detach_reset=True,
-            step_mode="m",
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         functional.reset_net(self)
@@ -163,6 +168,15 @@ class SpikingJellyNetwork(nn.Module):
         return self.last(self.hidden(current)).mean(0)
 
 
+def norse_neuron() -> nn.Module:
+    # v <- v + dt / tau_mem (x - v): as if inputs were scaled by the leak, so the threshold is.
+    return norse.LIFBoxCell(
+        norse.LIFBoxParameters(
+            tau_mem_inv=torch.tensor(LEAK * 1000), v_th=torch.tensor(LEAK * THRESHOLD)
+        )
+    )
+
+
 class NorseNetwork(nn.Module):
     """Step by step, after Norse's documentation: a SequentialState, which carries the state.
 
@@ -173,18 +187,9 @@ class NorseNetwork(nn.Module):
         self, architecture: Architecture, time_steps: int, first_layer_once: bool = False
     ) -> None:
         super().__init__()
-        first, *hidden, last = architecture.layers(self._lif)
+        first, *hidden, last = architecture.layers(norse_neuron)
         self.first, self.hidden, self.last = first, norse.SequentialState(*hidden), last
         self.time_steps, self.first_layer_once = time_steps, first_layer_once
-
-    @staticmethod
-    def _lif() -> nn.Module:
-        # v <- v + dt / tau_mem (x - v): as if inputs were scaled by the leak, so the threshold is.
-        return norse.LIFBoxCell(
-            norse.LIFBoxParameters(
-                tau_mem_inv=torch.tensor(LEAK * 1000), v_th=torch.tensor(LEAK * THRESHOLD)
-            )
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         state, logits = None, []

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import snntorch
 import torch
 from common import ALPHA, LEAK, LIF, THRESHOLD, arguments, check_spikes, in_turns, ratio, report
+from networks import spikingjelly_neuron
 from norse.torch.functional.lif_box import (
     LIFBoxFeedForwardState,
     LIFBoxParameters,
@@ -21,7 +22,7 @@ from norse.torch.functional.lif_box import (
 )
 from norse.torch.module.snn import SNN
 from snntorch.surrogate import atan
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional
 from torch import Tensor
 
 import spikestrap as ss
@@ -42,15 +43,7 @@ def spikingjelly_layer() -> Layer:
     """On a CPU it runs in torch only: up to 0.0.0.0.14 as its backend "torch", differentiated by
     autograd; 2.0.0 has no backends by name and a backward pass written by hand.
     """
-    node = neuron.LIFNode(
-        tau=1 / LEAK,
-        decay_input=False,
-        v_threshold=THRESHOLD,
-        v_reset=0.0,
-        surrogate_function=surrogate.ATan(ALPHA),
-        detach_reset=True,
-        step_mode="m",
-    )
+    node = spikingjelly_neuron()
 
     def run(z: Tensor) -> Tensor:
         functional.reset_net(node)

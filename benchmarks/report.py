@@ -1,6 +1,6 @@
 """Runs the benchmarks of speed and writes docs/performance.md: their tables, and the machine.
 
-    python benchmarks/report.py                             # on an idle machine, half an hour
+    python benchmarks/report.py                             # on an idle machine
     python benchmarks/report.py --quick --out /tmp/page.md  # only sees that it runs
 
 Each benchmark runs in a process of its own. The page is replaced once all of them have ended well.

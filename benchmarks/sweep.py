@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from common import arguments, in_turns, ratio, report
 from networks import (
+    GAIN,
     PEERS,
     Architecture,
     check_direct,
@@ -36,8 +37,6 @@ import spikestrap as ss
 
 Step = Callable[[], None]
 
-# Times torch's initial weights, so that spikes reach the last layer at T = 2, too.
-GAIN = 3.0
 ANN_STEPS = (4, 16, 64, 256)
 # The CNN's activations are five times the MLP's.
 SNN_STEPS = {"mlp": (2, 4, 8, 16, 32), "cnn": (2, 4, 8, 16)}

@@ -3,8 +3,9 @@
 import numba
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from spikestrap.kernel import events, use_backend
@@ -50,9 +51,8 @@ def check(*parts):
     st.integers(0, 100),
 )
 def test_as_a_dense_product(steps, batch, inputs, outputs, activity, bias, seed):
-    parts = draw((steps, batch, inputs), outputs, activity, bias, seed)
-    if steps * batch >= 64:
-        check(*parts)
+    assume(steps * batch >= 64)
+    check(*draw((steps, batch, inputs), outputs, activity, bias, seed))
 
 
 def test_many_chunks_of_rows():
@@ -135,8 +135,17 @@ def test_there_is_no_second_derivative():
         grad.sum().backward()
 
 
+def test_stand_ins_without_memory_are_left_to_torch():
+    with FakeTensorMode():
+        assert events.linear(torch.ones(4, 64, 40), torch.ones(50, 40), None).shape == (4, 64, 50)
+
+
 def test_wrong_sizes_are_torchs_to_report():
     x, weight, bias = draw((4, 64, 40), 40, 0.2)
+    with pytest.raises(RuntimeError):
+        events.linear(x, weight, bias[1:])
+    with pytest.raises(RuntimeError):
+        events.linear(x, weight, bias.double())
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         events.linear(x[..., 1:], weight, bias)
 

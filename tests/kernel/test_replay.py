@@ -29,7 +29,7 @@ def load(neuron):
     neuron.load_state_dict(state)
 
 
-def zero_channels(neuron):
+def by_channel(neuron):
     neuron.threshold = torch.tensor([0.3, 0.9, 0.5])
 
 
@@ -37,7 +37,7 @@ CHANGES = {
     "in place": lambda n: n.threshold.mul_(0.5),
     "behind autograd's back": lambda n: n.threshold.data.mul_(0.5),
     "another tensor": swap,
-    "a value a channel": zero_channels,
+    "a value a channel": by_channel,
     "loaded": load,
     "another reset": lambda n: setattr(n, "firing", Firing("none")),
     "another surrogate": lambda n: setattr(n, "firing", Firing(n.firing.reset, "arctan")),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numba import types
 from numba.extending import intrinsic
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -40,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     >>> torch.allclose(linear(x, weight, None), x @ weight.T, atol=1e-6)
     True
     """
-    if not _worth_it(x, weight):
+    if not _worth_it(x, weight, bias):
         return F.linear(x, weight, bias)
     rows = x.detach().contiguous().view(-1, x.shape[-1])
     starts = _starts(rows)
@@ -50,8 +50,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return z
 
 
-def _worth_it(x: Tensor, weight: Tensor) -> bool:
-    """Whether to look for spikes in x; what does not hold in a compiled graph is left to torch."""
+def _worth_it(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether to look for spikes in x. What the kernels do not know, and all that is wrong, is
+    left to torch.
+    """
     return (
         x.ndim == 3
         and x.shape[0] * x.shape[1] >= _FEWEST_ROWS
@@ -59,6 +61,8 @@ def _worth_it(x: Tensor, weight: Tensor) -> bool:
         and min(weight.shape) >= _FEWEST_COLUMNS
         and x.dtype is weight.dtype is torch.float32
         and x.device.type == weight.device.type == "cpu"
+        and (bias is None or (bias.dtype is torch.float32 and bias.shape == weight.shape[:1]))
+        and type(x) in (Tensor, nn.Parameter)  # and no stand-in without memory, as in a trace
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and not forced_to_reference()

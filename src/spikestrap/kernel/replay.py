@@ -2,7 +2,7 @@
 
 A step may read anything: a global variable, a closure. So this is for the package's own neurons
 alone, whose steps are known to read parameters, buffers and plain attributes. These are compared
-by value at each call, which takes a tenth of a trace's time. Where a parameter is trained, the
+by value at each call, which takes far less time than a trace. Where a parameter is trained, the
 trace is part of the gradient's graph and is made anew.
 """
 

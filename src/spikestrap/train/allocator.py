@@ -1,4 +1,4 @@
-"""Has the C library keep freed memory, which on a CPU is worth a third of a training step."""
+"""Has the C library keep freed memory, so that a training on a CPU need not fetch it anew."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ _RECIPES = (
         "a small VGG on CIFAR-10, for a CPU",
         data="cifar10",
         time_steps=4,
-        # The last epoch as an SNN takes as long as five: it closes the gap that curves leave.
+        # The last epoch as an SNN takes as long as several: it closes the gap that curves leave.
         options=replace(_CIFAR, epochs=10, snn_epochs=1, validate_every=2),
         build=vgg((3, 32, 32), ((32,), (64,), (128,)), norm="batch"),
     ),
