@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.shared import GOLDEN, MNIST
+from tests.shared import GOLDEN, MNIST, needs_golden
 
 import spikestrap as ss
 from spikestrap import block, fixed
@@ -24,6 +24,7 @@ def network(*, hidden=512, precision="loihi", **affine):
     )
 
 
+@needs_golden
 def test_the_checkpoint_at_the_chips_precision_is_what_lava_dl_exported(tmp_path):
     net = network()
     lava_dl.load_state_dict(net, CHECKPOINT)
@@ -43,6 +44,7 @@ def test_the_checkpoint_at_the_chips_precision_is_what_lava_dl_exported(tmp_path
     assert np.array_equal(chip, ours.run(test.x).logits)
 
 
+@needs_golden
 def test_weight_norm_makes_no_difference_to_what_is_loaded():
     with_norm, without = network(precision="float"), network(precision="float", weight_norm=False)
     for net in (with_norm, without):
@@ -52,6 +54,7 @@ def test_weight_norm_makes_no_difference_to_what_is_loaded():
     )
 
 
+@needs_golden
 def test_pixels_of_another_range_give_the_same_current():
     x = torch.rand(3, 784)
     for low, high in ((-1.0, 1.0), (0.0, 1.0)):
@@ -62,6 +65,7 @@ def test_pixels_of_another_range_give_the_same_current():
         torch.testing.assert_close(current, expected)
 
 
+@needs_golden
 @pytest.mark.parametrize(
     ("net", "message"),
     [

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.shared import GOLDEN, MNIST
+from tests.shared import GOLDEN, MNIST, needs_golden
 
 from spikestrap import fixed
 from spikestrap.exchange import netx
 from spikestrap.train import mnist
+
+pytestmark = needs_golden
 
 RESET_INTERVAL = 17
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixed.cases import random_layers, random_network
-from tests.shared import GOLDEN
+from tests.shared import GOLDEN, needs_golden
 
 import spikestrap as ss
 from spikestrap import fixed
@@ -47,6 +47,7 @@ def test_any_layers_fire_alike_or_are_refused(seed):
         assert net(x).numpy() == pytest.approx(chip.run(x, 5).logits, abs=1e-5)
 
 
+@needs_golden
 def test_lava_dls_network_trains_on():
     chip = netx.read(GOLDEN / "bootstrap_mnist.net")
     net, x = fixed.to_network(chip), torch.rand(8, 784)
@@ -58,6 +59,7 @@ def test_lava_dls_network_trains_on():
     assert all(p.grad is not None for p in net.parameters())
 
 
+@needs_golden
 def test_pilotnet_too():
     net = fixed.to_network(netx.read(GOLDEN / "pilotnet_lif/network.net"))
     kinds = [type(block).__name__ for block in net.blocks]

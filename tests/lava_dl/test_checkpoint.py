@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import torch
 from tests.lava_dl.cases import content
-from tests.shared import GOLDEN
+from tests.shared import GOLDEN, needs_golden
 
 import spikestrap as ss
 import spikestrap.lava_dl.bootstrap as bootstrap
@@ -14,6 +14,7 @@ from spikestrap.lava_dl import to_network
 cuba = bootstrap.block.cuba
 
 
+@needs_golden
 def test_export_of_lava_dls_weights_is_lava_dls_export(tmp_path):
     neuron = {"threshold": 1.25, "current_decay": 1, "voltage_decay": 0.03}
     dense = {"weight_norm": True, "weight_scale": 2}
