@@ -9,11 +9,13 @@ two cores with nothing else on them.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import statistics
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -44,7 +46,12 @@ def launch() -> None:
         )
         for rank in range(PROCESSES)
     ]
-    sys.exit(max(abs(process.wait()) for process in running))
+    while any(process.poll() is None for process in running):
+        if any(process.returncode for process in running):  # the others would wait for it
+            for process in running:
+                process.kill()
+        time.sleep(0.1)
+    sys.exit(any(process.returncode for process in running))
 
 
 def steps_of(
@@ -75,19 +82,32 @@ def measure(options: Namespace) -> None:
 
     seconds: dict[str, list[float]] = {}
     for mode in MODES:
-        steps, network = steps_of(mode, widths, batch, time_steps)
-        for number in range(options.rounds):
-            if rank == 0:
-                print(f"{mode}: round {number + 1}/{options.rounds}", file=sys.stderr)
-            for name, step in steps.items():
-                dist.barrier()
-                if rank == 0 or name == TOGETHER:
-                    seconds.setdefault(f"{mode}, {name}", []).append(turn(step))
-        check_alike(network)
+        seconds |= timed(mode, widths, batch, time_steps, options.rounds)
+    # Models go before the group: if a DistributedDataParallel is the last to hold it, torch
+    # waits, with the interpreter's lock, for a thread that may need that lock.
+    gc.collect()
     dist.barrier()
     if rank == 0:
         summarize(options, seconds, widths, batch, time_steps)
     dist.destroy_process_group()
+
+
+def timed(
+    mode: str, widths: tuple[int, ...], batch: int, time_steps: int, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of a step, in each round, of those that this process takes part in."""
+    rank = dist.get_rank()
+    steps, network = steps_of(mode, widths, batch, time_steps)
+    seconds: dict[str, list[float]] = {}
+    for number in range(rounds):
+        if rank == 0:
+            print(f"{mode}: round {number + 1}/{rounds}", file=sys.stderr)
+        for name, step in steps.items():
+            dist.barrier()
+            if rank == 0 or name == TOGETHER:
+                seconds.setdefault(f"{mode}, {name}", []).append(turn(step))
+    check_alike(network)
+    return seconds
 
 
 def check_alike(network: ss.Network) -> None:

@@ -3,13 +3,13 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from benchmarks.export import compare
 from benchmarks.neurons import NEURONS
+from tests import processes
 from tests.train.test_data import write_mnist
 
 from spikestrap.train import train
@@ -76,12 +76,7 @@ ALWAYS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "
 
 
 def run(name, *options):
-    return subprocess.run(
-        [sys.executable, BENCHMARKS / f"{name}.py", "--quick", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return processes.run(sys.executable, BENCHMARKS / f"{name}.py", "--quick", *options)
 
 
 @pytest.mark.parametrize("name", RATIOS)
@@ -104,12 +99,8 @@ def test_json_is_the_last_line(name):
 
 
 def test_kills_ends_the_same():
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "kills.py", "--kills", "1", "--epochs", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, BENCHMARKS / "kills.py", "--kills", "1", "--epochs", "1"]
+    done = processes.run(*command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "1 kills, 0 end differently"
 
@@ -121,7 +112,7 @@ def test_neurons_fills_in_its_page(tmp_path):
         re.sub(r"(<!-- LIF -->\n).*?(<!-- end -->)", r"\1\2", text, count=1, flags=re.S)
     )
     command = [sys.executable, BENCHMARKS / "neurons.py", "--size", "4", "--json"]
-    done = subprocess.run([*command, "--write", page], capture_output=True, text=True, check=False)
+    done = processes.run(*command, "--write", page)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])["rows"]
     assert {row["T"] for row in rows} == {2, 4, 16}
@@ -156,7 +147,7 @@ def test_accuracy_hands_the_precision_on():
     def accuracy(precision):
         command = [sys.executable, BENCHMARKS / "accuracy.py", "digits-mlp", "--time-steps", "2"]
         command += ["--seeds", "0", "--epochs", "2", "--precision", precision]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return processes.run(*command)
 
     done = accuracy("bf16-mixed")
     assert done.returncode == 0, done.stderr
@@ -204,7 +195,7 @@ def test_the_ablation_has_a_row_for_each_change(tmp_path):
     changes = ["the recipe", "ReLU twin", "direct training", "no rounding", "spiking input"]
     command = [sys.executable, BENCHMARKS / "ablation.py", "--data", tmp_path, "--epochs", "2"]
     command += ["--time-steps", "2", "--seeds", "0", "--part", "validation", "--changes", *changes]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(*command)
     assert done.returncode == 0, done.stderr
     head, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
     assert head == ["change", "T", "epochs", "SNN %", "ANN %", "gap, points", "seconds"]

@@ -1,13 +1,13 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import onnx.reference
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.nmnist import write_data
+from tests.processes import run
 from tests.train.test_compare_report import RESULT as COMPARED
 
 import spikestrap
@@ -43,15 +43,9 @@ def spikestrap_command(capsys):
 def trained(tmp_path_factory):
     """A short training, run as a user runs it: in a folder of its own, from the shell."""
     folder = tmp_path_factory.mktemp("work")
-    done = subprocess.run(
-        [sys.executable, "-c", "from spikestrap.cli import main; main()"]
-        + ["train", "--epochs", "3", "--time-steps", "4", "--seed", "1", "--json"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+    command = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
+    command += ["--epochs", "3", "--time-steps", "4", "--seed", "1", "--json"]
+    done = run(*command, cwd=folder, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -276,13 +270,8 @@ def test_answers_without_loading_torch(arguments, environment, expected):
         "try: main()\n"
         "finally: print({'torch', 'numpy', 'numba'} & sys.modules.keys(), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **environment},
-    )
+    done = run(sys.executable, "-c", code, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(expected)
     assert done.stderr == "set()\n"
 

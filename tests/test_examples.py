@@ -3,20 +3,17 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.processes import environment
+from tests import processes
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(*command, **more):
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(**more)
-    )
+    done = processes.run(*command, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

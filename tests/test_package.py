@@ -1,11 +1,11 @@
 import ast
 import inspect
 import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import run
 
 import spikestrap as ss
 
@@ -56,5 +56,6 @@ def test_errors_have_one_base():
 def test_import_needs_the_core_alone():
     extras = ("matplotlib", "sklearn", "pooch", "typer", "rich", "lightning", "h5py", "nir")
     code = f"import sys, spikestrap; print([m for m in {extras} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -1,10 +1,10 @@
 """The performance page is made of what the benchmarks say. That they run is tested beside."""
 
 import re
-import subprocess
 import sys
 
 from benchmarks import report
+from tests.processes import run
 
 RESULT = {
     "over_copy_limit": 1.5,
@@ -51,6 +51,6 @@ def test_the_machine_is_named():
 def test_part_of_the_page_does_not_replace_it():
     for part in (["--quick"], ["--only", "neuron"]):
         command = [sys.executable, report.HERE / "report.py", *part]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run(*command)
         assert done.returncode == 2
         assert "need --out" in done.stderr

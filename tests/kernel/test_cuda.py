@@ -2,14 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tests.kernel.test_automatic import Many, names
-from tests.processes import environment
+from tests.processes import run
 
 from spikestrap import SpikestrapError, SpikestrapWarning
 from spikestrap.kernel import backend, cuda, explain, use_backend
@@ -28,14 +27,9 @@ def need_triton():
 
 def run_cases(**variables):
     """In a process of their own, since Triton reads whether to interpret when it is imported."""
-    outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        + ["-W", "ignore::RuntimeWarning", "tests/kernel/triton_cases.py"],
-        env=environment(**variables),
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += ["-W", "ignore::RuntimeWarning", "tests/kernel/triton_cases.py"]
+    outcome = run(*command, cwd=Path(__file__).parents[2], **variables)
     assert outcome.returncode == 0, outcome.stdout[-5000:] + outcome.stderr[-2000:]
     assert re.search(r"^\d+ passed", outcome.stdout.splitlines()[-1])
 

@@ -1,8 +1,8 @@
 import ctypes
-import subprocess
 import sys
 
 import pytest
+from tests.processes import run
 
 from spikestrap.kernel import native
 
@@ -103,9 +103,5 @@ def test_kernels_survive_the_process(home):
         "native._compile = lambda *args: [print('compiles'), compile_(*args)][1]\n"
         "print(ss.neuron.PLIF(1.0)(torch.ones(3, 2, 2)).sum().item())\n"
     )
-    outs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    first, second = (out.stdout.split() for out in outs)
+    first, second = (run(sys.executable, "-c", code).stdout.split() for _ in range(2))
     assert first == ["compiles", "compiles", *second]  # forward and backward

@@ -1,13 +1,14 @@
 """The page in a browser: it fits the screen, its texts do not overlap, nothing is complained of."""
 
+import contextlib
 import html
 import json
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
+from tests.processes import run
 
 WIDTHS = (390, 1280)
 # The page, twice, in frames as wide as a phone and as a desk; then what is found in them.
@@ -80,10 +81,20 @@ def look(browser, page, folder, *options):
         f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000", *options, "--dump-dom",
         (folder / "wrapper.html").as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = opened(command)
     found = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)[1]))
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return dict(zip(WIDTHS, found, strict=True)), console
+
+
+def opened(command):
+    """The browser's run; begun again where it hangs, which tells nothing about the page."""
+    for _ in range(3):
+        with contextlib.suppress(TimeoutError):
+            done = run(*command, seconds=100)
+            assert done.returncode == 0, done.stderr
+            return done
+    pytest.fail("the browser hung three times")
 
 
 @pytest.fixture(scope="session")

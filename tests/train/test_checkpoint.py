@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 import pytest
 import torch
 from benchmarks.kills import differing, state
-from tests.processes import environment
+from tests.processes import environment, run
 
 import spikestrap as ss
 from spikestrap.train import Checkpoints, WholeFiles, load_run
@@ -17,13 +18,7 @@ ARGUMENTS = ["--epochs", "4", "--time-steps", "3", "--batch-size", "150", "--see
 
 
 def spikestrap_train(*arguments):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-    )
+    return run(*COMMAND, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,7 @@ def test_killed_and_resumed_is_as_if_it_was_not(whole, tmp_path, epochs):
 
 def test_a_damaged_newest_one_is_named_and_the_one_before_it_used(whole, tmp_path):
     out = tmp_path / "run"
-    subprocess.run(["cp", "-r", whole, out], check=True)
+    shutil.copytree(whole, out)
     newest = out / NEWEST
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -79,7 +74,7 @@ def test_a_damaged_newest_one_is_named_and_the_one_before_it_used(whole, tmp_pat
 
 def test_a_finished_one_resumed_does_nothing_more(whole, tmp_path):
     out = tmp_path / "run"
-    subprocess.run(["cp", "-r", whole, out], check=True)
+    shutil.copytree(whole, out)
     done = spikestrap_train("--resume", out)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(differing(state(whole), state(out))) == []

@@ -1,11 +1,10 @@
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from tests.processes import environment
+from tests.processes import run
 
 import spikestrap as ss
 from spikestrap.train import Hardware
@@ -109,13 +108,8 @@ class TestCompare:
         script = tmp_path / "run.py"
         script.write_text("from spikestrap.cli import main\nmain()\n")
         arguments = ["compare", "--devices", "2", "--precision", "bf16-mixed", "--epochs", "2"]
-        done = subprocess.run(
-            [sys.executable, script, *arguments, "--time-steps", "1", "--out", tmp_path, "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment(),
-        )
+        arguments += ["--time-steps", "1", "--out", tmp_path, "--json"]
+        done = run(sys.executable, script, *arguments)
         assert done.returncode == 0, done.stderr
         (line,) = done.stdout.splitlines()
         methods = json.loads(line)["methods"]

@@ -1,11 +1,10 @@
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from tests.processes import environment, free_port
+from tests.processes import free_port, run_together
 
 from spikestrap import SpikestrapError
 from spikestrap.train import Hardware
@@ -55,18 +54,11 @@ def test_nodes(tmp_path):
     script = "from spikestrap.cli import main; main()"
     arguments = ["train", "--nodes", "2", "--epochs", "2", "--time-steps", "2", "--json"]
     where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *arguments, "--out", tmp_path],
-            env=environment(NODE_RANK=str(node), **where),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for node in range(2)
-    ]
-    (out, err), (silence, error) = (process.communicate(timeout=300) for process in running)
-    assert [process.returncode for process in running] == [0, 0], err + error
-    assert json.loads(out.splitlines()[-1])["snn_accuracy"] > 50
-    assert [line.split("  ")[0] for line in err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
-    assert silence == error == ""
+    command = [sys.executable, "-c", script, *arguments, "--out", tmp_path]
+    first, second = run_together(
+        [(command, {"NODE_RANK": str(node), **where}) for node in range(2)]
+    )
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert json.loads(first.stdout.splitlines()[-1])["snn_accuracy"] > 50
+    assert [line.split("  ")[0] for line in first.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert second.stdout == second.stderr == ""

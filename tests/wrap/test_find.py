@@ -1,6 +1,5 @@
 """What cannot be wrapped is refused at construction, with place and reason."""
 
-import subprocess
 import sys
 
 import norse.torch as norse
@@ -10,6 +9,7 @@ import snntorch as snn
 import torch
 from sinabs.activation import MaxSpike, SingleSpike
 from spikingjelly.activation_based import encoding, layer, neuron
+from tests.processes import run
 from torch import nn
 
 import spikestrap as ss
@@ -216,7 +216,8 @@ except ss.SpikestrapError as error:
     print(error)
 print([m for m in ("snntorch", "spikingjelly", "norse", "sinabs") if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "none, as no library of neurons is loaded" in lines[0]
     assert lines[1] == "[]"
