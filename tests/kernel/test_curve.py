@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 from tests.neuron.cases import seeds
 
 from spikestrap import SpikestrapError
-from spikestrap.kernel.curve import _WIDTH as WIDTH
+from spikestrap.kernel import registers
 from spikestrap.kernel.curve import curve, curve_reference, slope_reference
+from spikestrap.kernel.curve_loops import _WIDTH as WIDTH
+
+
+@pytest.fixture(params=["in registers", "by loads"], autouse=True)
+def _loops(request, monkeypatch):
+    if request.param == "by loads":
+        monkeypatch.setattr(registers, "available", lambda: False)
+    elif not registers.available():
+        pytest.skip("this processor has no AVX-512")
 
 
 def make(curves=1, cells=6, seed=0):
@@ -68,7 +77,7 @@ cases = pytest.mark.parametrize(("curves", "shape"), CASES, ids=str)
 
 @cases
 @pytest.mark.parametrize("levels", [0, 1, 4])
-@pytest.mark.parametrize("cells", [4, 250])
+@pytest.mark.parametrize("cells", [4, 64, 65, 250])
 def test_kernel_is_the_reference(curves, shape, levels, cells):
     table = make(curves, cells)
     z = draw(shape, table)

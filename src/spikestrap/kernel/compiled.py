@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from . import native, threads
-from .arrays import inner
 from .derivative import Wanted
 from .generate import Source, backward_source, forward_source, inference_source
 from .reference import State
-from .scanning import Scan, empty_gradients, empty_results, number_of, structure_of
+from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
 from .trace import Trace
 
 # What a block may save for its backward pass, in floats: half an L2 cache.

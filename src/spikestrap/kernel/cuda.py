@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import inner
 from .derivative import Wanted
 from .reference import State
-from .scanning import Scan, empty_gradients, empty_results, structure_of
+from .scanning import Scan, empty_gradients, empty_results, inner, structure_of
 from .trace import Trace
 from .triton_source import Source, backward_source, forward_source
 

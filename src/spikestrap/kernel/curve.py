@@ -7,24 +7,13 @@ pass takes its slope from a table of its own, by the cell, which is kept in one 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numba
-import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from .arrays import flat
+from . import curve_loops
 from .autograd import refuse_second_derivative
-
-_HALF = np.float32(0.5)
-# Values a thread works on at a time.
-_WIDTH = 4096
-_parallel_jit = numba.njit(
-    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
-)
 
 
 def curve(
@@ -95,16 +84,7 @@ def _run(
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
     rates = torch.empty(z.shape, dtype=torch.float32)
     segment = torch.empty(z.shape, dtype=torch.uint8)
-    _forward(
-        flat(z),
-        origin.numpy(),
-        width.numpy(),
-        values.numpy(),
-        np.float32(levels),
-        _inner(z),
-        flat(rates),
-        flat(segment),
-    )
+    curve_loops.forward(z.detach(), origin, width, values, levels, rates, segment)
     return rates, segment
 
 
@@ -112,7 +92,7 @@ def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
     grad_z = torch.empty(grad.shape, dtype=torch.float32)
-    _backward_kernel(flat(grad), flat(segment), slopes.numpy(), _inner(segment), flat(grad_z))
+    curve_loops.backward(grad.detach(), segment, slopes, grad_z)
     return grad_z
 
 
@@ -151,66 +131,3 @@ def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
 
 torch.library.register_autograd(_curve, _backward, setup_context=_save)
 torch.library.register_autograd(_curve_backward, refuse_second_derivative)
-
-
-@_parallel_jit
-def _forward(z, origin, width, values, levels, inner, rates, segment):
-    curves, points = values.shape
-    cells = np.float32(points - 1)
-    for block in prange((z.size + _WIDTH - 1) // _WIDTH):
-        # Loops of one kind of work each: all but the look-up vectorize.
-        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, z.size)
-        place = rates[lo:hi]
-        cell = np.empty(hi - lo, np.uint32)  # unsigned: no check for wrap-around
-        rest = np.empty(hi - lo, np.float32)
-        part, cut = z[lo:hi], segment[lo:hi]
-        if curves == 1:
-            start, step = origin[0], width[0]
-            for i in range(hi - lo):
-                place[i] = (part[i] - start) / step
-        else:
-            for i in range(hi - lo):
-                k = ((lo + i) // inner) % curves
-                place[i] = (part[i] - origin[k]) / width[k]
-        for i in range(hi - lo):
-            # Written so that NaN falls to the lower end: it must not become an index.
-            inside = place[i] if place[i] > 0 else np.float32(0)
-            inside = inside if inside < cells else cells
-            left = min(np.int32(inside), np.int32(points - 2))
-            cell[i] = left
-            rest[i] = inside - np.float32(left) if place[i] == place[i] else place[i]
-            at = left + np.int32(1) if place[i] < cells else np.int32(points)
-            cut[i] = at if place[i] >= 0 else np.int32(0)
-        if curves == 1:
-            table = values[0]
-            for i in range(hi - lo):
-                left_value = table[cell[i]]
-                place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
-        else:
-            for i in range(hi - lo):
-                table = values[((lo + i) // inner) % curves]
-                left_value = table[cell[i]]
-                place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
-        if levels > 0:
-            for i in range(hi - lo):
-                place[i] = np.floor(place[i] * levels + _HALF) / levels
-
-
-@_parallel_jit
-def _backward_kernel(grad, segment, slopes, inner, grad_z):
-    curves = slopes.shape[0]
-    for block in prange((grad.size + _WIDTH - 1) // _WIDTH):
-        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, grad.size)
-        if curves == 1:
-            table = slopes[0]
-            from_above, cut, out = grad[lo:hi], segment[lo:hi], grad_z[lo:hi]
-            for i in range(hi - lo):
-                out[i] = from_above[i] * table[cut[i]]
-        else:
-            for i in range(lo, hi):
-                grad_z[i] = grad[i] * slopes[(i // inner) % curves, segment[i]]
-
-
-def _inner(z: Tensor) -> int:
-    """How many neighbours in memory share a channel, axis 1."""
-    return max(math.prod(z.shape[2:]), 1)

@@ -14,13 +14,13 @@ import numba
 import numpy as np
 import torch
 from numba import types
-from numba.extending import intrinsic
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import threads
 from .backend import forced_to_reference
+from .pointers import pointer
 from .rows import add
 
 # Below so many rows and columns, a dense product is too quick to beat.
@@ -123,17 +123,6 @@ def _run(
     threads.share_out(kernel().address, blocks, np.array([*places, *sizes], np.int64), *nothing)
 
 
-@intrinsic
-def _pointer(typing: Any, address: Any, like: Any) -> Any:
-    """An address as a pointer to a type."""
-    pointer = types.CPointer(like.instance_type)
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.inttoptr(values[0], context.get_value_type(pointer))
-
-    return pointer(types.int64, like), generate
-
-
 def _kernel(function: Any) -> Any:
     """Compiles a kernel `(first, end, arguments, workspace, totals)` when it is first asked for."""
     whole = types.int64
@@ -146,8 +135,8 @@ def _kernel(function: Any) -> Any:
 def _count(first, end, arguments, workspace, totals):
     """counts[r + 1]: how many spikes row r has; -1 where it has something else."""
     width = arguments[2]
-    counts = numba.carray(_pointer(arguments[1], types.int64), end + 1)
-    rows = numba.carray(_pointer(arguments[0], types.float32), (end, width))
+    counts = numba.carray(pointer(arguments[1], types.int64), end + 1)
+    rows = numba.carray(pointer(arguments[0], types.float32), (end, width))
     for r in range(first, end):
         row = rows[r]
         ones = zeros = np.int32(0)
@@ -161,12 +150,12 @@ def _count(first, end, arguments, workspace, totals):
 def _add_rows(first, end, arguments, workspace, totals):
     """z[r]: the bias, and the weight's column of each spike in row r; which: these, listed."""
     width, size = arguments[6], arguments[7]
-    rows = numba.carray(_pointer(arguments[0], types.float32), (end, width))
-    starts = numba.carray(_pointer(arguments[1], types.int64), end + 1)
-    which = numba.carray(_pointer(arguments[2], types.int32), starts[end] + 1)
-    columns = numba.carray(_pointer(arguments[3], types.float32), (width, size))
-    bias = numba.carray(_pointer(arguments[4], types.float32), size)
-    z = numba.carray(_pointer(arguments[5], types.float32), (end, size))
+    rows = numba.carray(pointer(arguments[0], types.float32), (end, width))
+    starts = numba.carray(pointer(arguments[1], types.int64), end + 1)
+    which = numba.carray(pointer(arguments[2], types.int32), starts[end] + 1)
+    columns = numba.carray(pointer(arguments[3], types.float32), (width, size))
+    bias = numba.carray(pointer(arguments[4], types.float32), size)
+    z = numba.carray(pointer(arguments[5], types.float32), (end, size))
     found = np.empty(width + 1, np.int32)
     for r in range(first, end):
         row, begin = rows[r], starts[r]
@@ -186,11 +175,11 @@ def _add_outer(first, end, arguments, workspace, totals):
     sum of grad[r] over the rows r in which k spiked.
     """
     steps, width, size = arguments[4], arguments[5], arguments[6]
-    starts = numba.carray(_pointer(arguments[0], types.int64), steps + 1)
-    which = numba.carray(_pointer(arguments[1], types.int32), starts[steps] + 1)
+    starts = numba.carray(pointer(arguments[0], types.int64), steps + 1)
+    which = numba.carray(pointer(arguments[1], types.int32), starts[steps] + 1)
     low, high = first * _COLUMNS, min(end * _COLUMNS, size)
-    grad = numba.carray(_pointer(arguments[2], types.float32), (steps, size))
-    out = numba.carray(_pointer(arguments[3], types.float32), (width, size))
+    grad = numba.carray(pointer(arguments[2], types.float32), (steps, size))
+    out = numba.carray(pointer(arguments[3], types.float32), (width, size))
     # A chunk's spikes, sorted by k.
     begins = np.empty(width + 1, np.int64)
     places = np.empty(width, np.int64)

@@ -7,6 +7,7 @@ derivative is refused, since that of a surrogate means nothing.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,15 @@ def empty_gradients(wanted: Wanted, inputs: list[Tensor]) -> list[Tensor]:
         (x.new_zeros if k in wanted.held else x.new_empty)(x.shape)
         for k, x in ((k, inputs[k]) for k in wanted.inputs)
     ]
+
+
+def inner(z: Tensor) -> int:
+    """How many neighbours in memory share a channel, axis 2 of z (T, N, C, ...).
+
+    >>> inner(torch.zeros(4, 2, 3)), inner(torch.zeros(4, 2, 3, 5, 6))
+    (1, 30)
+    """
+    return max(math.prod(z.shape[3:]), 1)
 
 
 class Scan:
