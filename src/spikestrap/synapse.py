@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
 from .errors import SpikestrapError
 from .kernel import events
+from .kernel.pooling import pool
 from .timeaxis import has_time, over_time
 
 Pair = tuple[int, int]
@@ -140,10 +141,10 @@ class Pooling(nn.Module):
     def _over(self, divisor: int, x: Tensor) -> Tensor:
         check_images(x)
 
-        def pool(images: Tensor) -> Tensor:
-            return F.avg_pool2d(images, *self.sizes, divisor_override=divisor)
+        def run(images: Tensor) -> Tensor:
+            return pool(images, *self.sizes, divisor)
 
-        return over_time(pool, x) if has_time(x) else pool(x)
+        return over_time(run, x) if has_time(x) else run(x)
 
     def extra_repr(self) -> str:
         window, stride, padding = self.sizes
