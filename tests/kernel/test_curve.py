@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.cases import seeds
+from tests.processes import run
 
 from spikestrap import SpikestrapError
 from spikestrap.kernel import registers
@@ -178,6 +180,34 @@ def test_strides(curves, view):
         outs.append((rates, torch.autograd.grad(rates, leaf, grad)[0]))
     for strided, plain in zip(*outs, strict=True):
         assert torch.equal(strided, plain)
+
+
+@pytest.mark.parametrize("curves", [1, 3])
+def test_tables_with_strides(curves):
+    table = make(curves)
+    leaf = draw((4, 3, 5), table).requires_grad_()
+    outs = []
+    for parts in (table, [torch.stack([part, part + 1], -1)[..., 0] for part in table]):
+        rates = curve(leaf, *parts, 4)
+        outs.append((rates, torch.autograd.grad(rates.sum(), leaf)[0]))
+    for plain, strided in zip(*outs, strict=True):
+        assert torch.equal(plain, strided)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_ENABLE_AVX": "0"}]
+)
+def test_where_numba_is_told_to_do_without(settings, tmp_path):
+    code = (
+        "import torch, spikestrap.kernel.registers as registers\n"
+        "from spikestrap.kernel.curve import curve\n"
+        "table = [torch.tensor([0.0]), torch.tensor([1.0]), torch.arange(3.0)[None] / 2]\n"
+        "z = torch.linspace(-1, 3, 20, requires_grad=True)\n"
+        "curve(z, *table, torch.ones(1, 4), 2).sum().backward()\n"
+        "print(registers.available(), z.grad.sum().item())\n"
+    )
+    done = run(sys.executable, "-c", code, NUMBA_CACHE_DIR=str(tmp_path), **settings)
+    assert (done.returncode, done.stdout) == (0, "False 20.0\n"), done.stderr
 
 
 @pytest.mark.parametrize("curves", [1, 3])

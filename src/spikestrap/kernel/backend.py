@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import SpikestrapError, SpikestrapWarning
 from . import compiled, cuda
@@ -66,6 +66,19 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
 def forced_to_reference() -> bool:
     """Whether the backend in force is the plain reference."""
     return _backend == "reference"
+
+
+def readable_by_kernels(x: Tensor) -> bool:
+    """Whether loops on a CPU may read x from its memory: float32, outside a graph that torch
+    compiles, and with no backend in force that wants none of them.
+    """
+    return (
+        x.dtype is torch.float32
+        and x.device.type == "cpu"
+        and type(x) in (Tensor, nn.Parameter)  # and no stand-in without memory, as in a trace
+        and not torch.compiler.is_compiling()
+        and not forced_to_reference()
+    )
 
 
 def takes_triton(z: Tensor) -> bool:

@@ -84,7 +84,7 @@ def _run(
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
     rates = torch.empty(z.shape, dtype=torch.float32)
     segment = torch.empty(z.shape, dtype=torch.uint8)
-    curve_loops.forward(z.detach(), origin, width, values, levels, rates, segment)
+    curve_loops.forward(z, origin, width, values, levels, rates, segment)
     return rates, segment
 
 
@@ -92,7 +92,7 @@ def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
     grad_z = torch.empty(grad.shape, dtype=torch.float32)
-    curve_loops.backward(grad.detach(), segment, slopes, grad_z)
+    curve_loops.backward(grad, segment, slopes, grad_z)
     return grad_z
 
 

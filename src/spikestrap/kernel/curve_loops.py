@@ -13,13 +13,12 @@ from torch import Tensor
 from . import registers
 from .pointers import floats, small_integers
 from .registers import ENTRIES, LANES, interpolate, scale
+from .threads import parallel_jit
 
 _HALF = np.float32(0.5)
 # Values a thread works on at a time.
 _WIDTH = 4096
-_parallel_jit = numba.njit(
-    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
-)
+_jit = numba.njit(error_model="numpy", boundscheck=False)
 
 
 def forward(
@@ -35,7 +34,8 @@ def forward(
 
     origin, width (K,) and values (K, cells + 1): one curve for all, or one a channel.
     """
-    z, (curves, points) = z.contiguous(), values.shape
+    z, origin, width, values = (x.contiguous() for x in (z, origin, width, values))
+    curves, points = values.shape
     places = [x.data_ptr() for x in (z, origin, width, values, rates, segment)]
     if _in_registers(curves, points - 1):
         workspace = torch.zeros(2 * ENTRIES + 3 * LANES, dtype=torch.float32)
@@ -49,7 +49,8 @@ def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> N
 
     slopes (K, cells + 2): of one curve for all, or one a channel.
     """
-    grad, segment, (curves, segments) = grad.contiguous(), segment.contiguous(), slopes.shape
+    grad, segment, slopes = (x.contiguous() for x in (grad, segment, slopes))
+    curves, segments = slopes.shape
     places = [x.data_ptr() for x in (grad, segment, slopes, grad_z)]
     if _in_registers(curves, segments - 2):
         workspace = torch.zeros(ENTRIES, dtype=torch.float32)
@@ -71,7 +72,7 @@ def _inner(z: Tensor) -> int:
 # would take for dead, and leave out.
 
 
-@_parallel_jit
+@parallel_jit
 def _forward_in_registers(z, origin, width, values, rates, segment, workspace, size, cells, levels):
     steps, few = workspace + 4 * ENTRIES, workspace + 8 * ENTRIES
     _split(values, cells, workspace, steps)
@@ -85,7 +86,7 @@ def _forward_in_registers(z, origin, width, values, rates, segment, workspace, s
             _interpolate_few(z, rates, segment, hi - rest, hi, few, *table)
 
 
-@numba.njit(error_model="numpy", boundscheck=False)
+@_jit
 def _split(values, cells, left, steps):
     """Tables of the left value of each cell, and of the step to the right one."""
     for k in range(cells):
@@ -94,7 +95,7 @@ def _split(values, cells, left, steps):
         floats(steps, cells)[k] = floats(values, cells + 1)[k + 1] - value
 
 
-@numba.njit(error_model="numpy", boundscheck=False)
+@_jit
 def _interpolate_few(z, rates, segment, lo, hi, few, origin, width, cells, left, steps, levels):
     """What is left over at the end, from lo up to hi. few: room for all that `LANES` have."""
     few_rates, few_segments, count = few + 4 * LANES, few + 8 * LANES, hi - lo
@@ -104,12 +105,12 @@ def _interpolate_few(z, rates, segment, lo, hi, few, origin, width, cells, left,
     small_integers(segment, hi)[lo:] = small_integers(few_segments, count)
 
 
-@numba.njit(error_model="numpy", boundscheck=False)
+@_jit
 def _copy(source, target, count):
     floats(target, count)[:] = floats(source, count)
 
 
-@_parallel_jit
+@parallel_jit
 def _backward_in_registers(grad, segment, slopes, grad_z, workspace, size, cells):
     before, behind = floats(slopes, cells + 2)[0], floats(slopes, cells + 2)[cells + 1]
     _copy(slopes + 4, workspace, cells)
@@ -122,7 +123,7 @@ def _backward_in_registers(grad, segment, slopes, grad_z, workspace, size, cells
             _scale(grad, segment, slopes, grad_z, hi - rest, hi, 1, cells + 2, 1)
 
 
-@_parallel_jit
+@parallel_jit
 def _forward(z, origin, width, values, rates, segment, size, curves, points, levels, inner):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
@@ -131,14 +132,14 @@ def _forward(z, origin, width, values, rates, segment, size, curves, points, lev
         )
 
 
-@_parallel_jit
+@parallel_jit
 def _backward(grad, segment, slopes, grad_z, size, curves, segments, inner):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
         _scale(grad, segment, slopes, grad_z, lo, hi, curves, segments, inner)
 
 
-@numba.njit(error_model="numpy", boundscheck=False)
+@_jit
 def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, points, levels, inner):
     """Loops of one kind of work each: all but the look-up vectorize."""
     cells, grid = np.float32(points - 1), np.float32(levels)
@@ -180,7 +181,7 @@ def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, point
             place[i] = np.floor(place[i] * grid + _HALF) / grid
 
 
-@numba.njit(error_model="numpy", boundscheck=False)
+@_jit
 def _scale(grad, segment, slopes, grad_z, lo, hi, curves, segments, inner):
     tables = floats(slopes, (curves, segments))
     from_above, out = floats(grad, hi)[lo:], floats(grad_z, hi)[lo:]

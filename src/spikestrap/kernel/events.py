@@ -14,12 +14,12 @@ import numba
 import numpy as np
 import torch
 from numba import types
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import threads
-from .backend import forced_to_reference
+from .backend import readable_by_kernels
 from .pointers import pointer
 from .rows import add
 
@@ -59,13 +59,11 @@ def _worth_it(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and x.shape[0] * x.shape[1] >= _FEWEST_ROWS
         and x.shape[2] == weight.shape[1]
         and min(weight.shape) >= _FEWEST_COLUMNS
-        and x.dtype is weight.dtype is torch.float32
-        and x.device.type == weight.device.type == "cpu"
+        and weight.dtype is torch.float32
+        and weight.device.type == "cpu"
         and (bias is None or (bias.dtype is torch.float32 and bias.shape == weight.shape[:1]))
-        and type(x) in (Tensor, nn.Parameter)  # and no stand-in without memory, as in a trace
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and not forced_to_reference()
+        and readable_by_kernels(x)
     )
 
 

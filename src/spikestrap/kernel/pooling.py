@@ -12,15 +12,13 @@ import numba
 import numpy as np
 import torch
 from numba import prange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from .backend import forced_to_reference
+from .backend import readable_by_kernels
+from .threads import parallel_jit
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
-_parallel_jit = numba.njit(
-    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
-)
+_jit = numba.njit(error_model="numpy", boundscheck=False)
 
 
 def pool(
@@ -36,24 +34,20 @@ def pool(
     >>> pool(x, (2, 2), (2, 2), (0, 0), 4)
     tensor([[[[3.5000]]]])
     """
-    if (window, stride, padding) == ((2, 2), (2, 2), (0, 0)) and _known(x):
+    if (window, stride, padding) == ((2, 2), (2, 2), (0, 0)) and _worth_it(x):
         pooled: Tensor = _Gather.apply(x, divisor)
         return pooled
     return F.avg_pool2d(x, window, stride, padding, divisor_override=divisor)
 
 
-def _known(x: Tensor) -> bool:
+def _worth_it(x: Tensor) -> bool:
     """What is wrong is left to torch as well."""
     return (
-        x.dtype is torch.float32
-        and x.device.type == "cpu"
-        and x.ndim == 4
+        x.ndim == 4
         and x.is_contiguous()
         and x.numel() > 0
         and min(x.shape[2:]) >= 2
-        and type(x) in (Tensor, nn.Parameter)  # and no stand-in without memory, as in a trace
-        and not torch.compiler.is_compiling()
-        and not forced_to_reference()
+        and readable_by_kernels(x)
     )
 
 
@@ -93,7 +87,7 @@ def _images(x: Tensor) -> np.ndarray:
     return images
 
 
-@_parallel_jit
+@parallel_jit
 def _gather(x, out, divisor):
     for m in prange(out.shape[0]):
         for i in range(out.shape[1]):
@@ -110,7 +104,7 @@ def _gather_row(upper, lower, out, divisor):
         out[j] = total / divisor
 
 
-@_parallel_jit
+@parallel_jit
 def _spread(grad, out, divisor):
     rows = grad.shape[1]
     for m in prange(out.shape[0]):

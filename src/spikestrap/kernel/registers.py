@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from llvmlite import binding, ir
+import numba
+from llvmlite import ir
 from numba import types
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 LANES, ENTRIES = 16, 64
@@ -19,14 +21,17 @@ _PERMUTE = "llvm.x86.avx512.vpermi2var.ps.512"
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
-_NONE, _ONE = ir.Constant(_FLOATS, None), ir.Constant(ir.IntType(32), 1)
+_ZEROS, _WHOLE_ZEROS = ir.Constant(_FLOATS, None), ir.Constant(_INTS, None)
+_ONE = ir.Constant(ir.IntType(32), 1)
 _HALF = ir.Constant(_FLOATS, [ir.Constant(ir.FloatType(), 0.5)] * LANES)
 
 
 @functools.cache
 def available() -> bool:
-    """Whether this processor can."""
-    return bool(binding.get_host_cpu_features().get("avx512f", False))
+    """Whether this processor can, and numba compiles for it: its settings may say otherwise."""
+    chosen = numba.config.CPU_FEATURES
+    features = get_host_cpu_features() if chosen is None else chosen
+    return "+avx512f" in features.split(",")
 
 
 @intrinsic
@@ -47,7 +52,7 @@ def interpolate(
         place = b.fsub(_load(b, z, _FLOATS), _splat(b, origin))
         place = b.fdiv(place, _splat(b, width))
         # NaN falls to the lower end.
-        inside = b.select(b.fcmp_ordered(">", place, _NONE), place, _NONE)
+        inside = b.select(b.fcmp_ordered(">", place, _ZEROS), place, _ZEROS)
         inside = b.select(b.fcmp_ordered("<", inside, end), inside, end)
         cell, last = b.fptosi(inside, _INTS), _splat(b, b.sub(count, _ONE))
         cell = b.select(b.icmp_signed("<", cell, last), cell, last)
@@ -57,10 +62,10 @@ def interpolate(
         grid = _splat(b, levels)
         rounded = _call(b, "llvm.floor.v16f32", b.fadd(b.fmul(rate, grid), _HALF))
         rounded = b.fdiv(rounded, grid)
-        _store(b, b.select(b.fcmp_ordered(">", grid, _NONE), rounded, rate), rates)
+        _store(b, b.select(b.fcmp_ordered(">", grid, _ZEROS), rounded, rate), rates)
         segment, behind = b.add(cell, _splat(b, _ONE)), _splat(b, b.add(count, _ONE))
         segment = b.select(b.fcmp_ordered("<", place, end), segment, behind)
-        segment = b.select(b.fcmp_ordered(">=", place, _NONE), segment, ir.Constant(_INTS, None))
+        segment = b.select(b.fcmp_ordered(">=", place, _ZEROS), segment, _WHOLE_ZEROS)
         _store(b, b.trunc(segment, _BYTES), segments)
         return context.get_dummy_value()
 
@@ -78,7 +83,7 @@ def scale(
         x, segments, cells, before, slopes, behind, out = args
         segment = b.zext(_load(b, segments, _BYTES), _INTS)
         slope = _look_up(b, slopes, b.sub(segment, _splat(b, _ONE)))
-        first = b.icmp_signed("==", segment, ir.Constant(_INTS, None))
+        first = b.icmp_signed("==", segment, _WHOLE_ZEROS)
         last = b.icmp_signed(">", segment, _splat(b, b.trunc(cells, ir.IntType(32))))
         slope = b.select(last, _splat(b, behind), slope)
         slope = b.select(first, _splat(b, before), slope)
@@ -98,7 +103,7 @@ def _look_up(b: ir.IRBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
     low = _call(b, _PERMUTE, quarters[0], index, quarters[1])
     high = _call(b, _PERMUTE, quarters[2], index, quarters[3])
     bit = b.and_(index, _splat(b, ir.Constant(ir.IntType(32), 2 * LANES)))
-    return b.select(b.icmp_signed("==", bit, ir.Constant(_INTS, None)), low, high)
+    return b.select(b.icmp_signed("==", bit, _WHOLE_ZEROS), low, high)
 
 
 def _call(b: ir.IRBuilder, name: str, *values: ir.Value) -> ir.Value:
@@ -118,6 +123,6 @@ def _store(b: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
 def _splat(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A vector of one value."""
     kind = ir.VectorType(value.type, LANES)
-    place, all_first = ir.Constant(ir.IntType(32), 0), ir.Constant(_INTS, None)
-    one = b.insert_element(ir.Constant(kind, ir.Undefined), value, place)
-    return b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), all_first)
+    first = ir.Constant(ir.IntType(32), 0)
+    one = b.insert_element(ir.Constant(kind, ir.Undefined), value, first)
+    return b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), _WHOLE_ZEROS)

@@ -15,6 +15,10 @@ from llvmlite import ir
 from numba import prange
 from numba.extending import intrinsic
 
+parallel_jit = numba.njit(
+    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
+)
+"""For a loop over `numba.prange`."""
 _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 
 
@@ -58,7 +62,7 @@ def _call(
     return numba.types.void(*kinds), generate
 
 
-@numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+@parallel_jit
 def _share_out(
     address, threads, rows, blocks, arguments, workspaces, totals, workspace_bytes, total_bytes
 ):
