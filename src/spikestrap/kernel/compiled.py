@@ -13,17 +13,18 @@ from torch import Tensor
 
 from . import native, threads
 from .derivative import Wanted
-from .generate import Source, backward_source, forward_source, inference_source
+from .generate import GROUP, Source, backward_source, forward_source, inference_source
 from .reference import State
 from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
 from .trace import Trace
 
-# What a block may save for its backward pass, in floats: half an L2 cache.
-_SAVED_FLOATS = 65536
-# Neurons a block, and what its states may take, in floats.
-_WIDEST, _NARROWEST, _STATE_FLOATS = 4096, 256, 32768
-# Blocks to share out even of a small layer; and steps times neurons not worth a second thread.
-_FEW_BLOCKS, _LITTLE_WORK = 16, 32768
+# Steps that the backward pass goes back over at once, at most, over the number of states.
+_STRETCH = 256
+# Neurons a block at most. Blocks to share out even of a small layer; and steps times neurons
+# not worth a second thread.
+_WIDEST, _FEW_BLOCKS, _LITTLE_WORK = 4096, 16, 32768
+# Results of more bytes go to memory past the caches, where they would not stay anyway.
+_CACHED_BYTES = 2**24
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
 _lock = threading.Lock()
@@ -59,8 +60,7 @@ def infer(
     2.0
     """
     kernel = _inference_kernel(number_of(traced.structure), counted)
-    width = _width(len(state), math.prod(z.shape[1:]))
-    call = _Call(kernel, z, width, traced.scalars, traced.channels, time_steps, alone=True)
+    call = _Call(kernel, z, traced.scalars, traced.channels, time_steps, alone=True)
     call.steps("x0", z, held=z.shape[0] == 1)
     for k, start in enumerate(state):
         call.values(f"s{k}", start)
@@ -75,9 +75,9 @@ def infer(
 
 def stretch_of(time_steps: int, states: int) -> int:
     """Steps a stretch: the backward pass goes back over the steps by stretches, from the
-    states at their starts, so that what a block of neurons saves of one stays in cache.
+    states at their starts, so that what a group of neurons saves of one stays in cache.
     """
-    most = max(1, _SAVED_FLOATS // (_NARROWEST * max(states, 1)))
+    most = max(1, _STRETCH // max(states, 1))
     return -(-time_steps // -(-time_steps // most))
 
 
@@ -93,9 +93,8 @@ def _forward(
     z = inputs[0]
     out = empty_results(z, len(state), time_steps, stretch)
     spikes, lasts, borders = out[0], out[1 : 1 + len(state)], out[1 + len(state) :]
-    kernel = _forward_kernel(number)
-    width = _width(len(state), math.prod(z.shape[1:]))
-    call = _Call(kernel, z, width, scalars, channels, min(stretch, time_steps))
+    kernel = _forward_kernel(number, _streamed(spikes))
+    call = _Call(kernel, z, scalars, channels, min(stretch, time_steps))
     for k, x in enumerate(inputs):
         call.steps(f"x{k}", x, held=x.shape[0] == 1)
     call.steps("spikes", spikes)
@@ -123,16 +122,12 @@ def _backward(
     stretch: int,
 ) -> list[Tensor]:
     z, time_steps = inputs[0], grads[0].shape[0]
-    kernel = _backward_kernel(number, wanted)
-    saved = min(stretch, time_steps) * max(kernel.saved, 1)
-    widest = _width(len(state), math.prod(z.shape[1:]))
-    width = max(min(widest, _SAVED_FLOATS // saved // 16 * 16), 16)
     grad_inputs = empty_gradients(wanted, inputs)
+    kernel = _backward_kernel(number, wanted, all(map(_streamed, grad_inputs)))
     size = max(math.prod(z.shape[2:3]), 1)
     totals = len(wanted.scalars) + len(wanted.channels) * size
     after, grad_state = grads[1:], []
-    steps = min(stretch, time_steps)
-    call = _Call(kernel, z, width, scalars, channels, steps, totals)
+    call = _Call(kernel, z, scalars, channels, min(stretch, time_steps), totals)
     for k, x in enumerate(inputs):
         call.steps(f"x{k}", x, held=x.shape[0] == 1)
     call.steps("grad_spikes", grads[0])
@@ -170,9 +165,9 @@ class _Kernel:
 
 
 @functools.cache
-def _forward_kernel(number: int) -> _Kernel:
+def _forward_kernel(number: int, streamed: bool) -> _Kernel:
     with _lock:
-        return _Kernel(forward_source(structure_of(number)))
+        return _Kernel(forward_source(structure_of(number), streamed))
 
 
 @functools.cache
@@ -182,20 +177,24 @@ def _inference_kernel(number: int, counted: bool) -> _Kernel:
 
 
 @functools.cache
-def _backward_kernel(number: int, wanted: Wanted) -> _Kernel:
+def _backward_kernel(number: int, wanted: Wanted, streamed: bool) -> _Kernel:
     with _lock:
-        return _Kernel(backward_source(structure_of(number), wanted))
+        return _Kernel(backward_source(structure_of(number), wanted, streamed))
 
 
-def _width(states: int, neurons: int) -> int:
-    """The most neurons a block: their states should stay in a core's cache, and there should be
-    work for all threads. It does not depend on how many these are, as sums would then.
+def _streamed(result: Tensor) -> bool:
+    """Whether to write steps (T, N, ...) past the caches, which takes whole lines of them."""
+    neurons = math.prod(result.shape[1:])
+    whole = neurons % 16 == 0 and result.data_ptr() % 64 == 0
+    return whole and 4 * result.numel() > _CACHED_BYTES
+
+
+def _width(neurons: int) -> int:
+    """Neurons a block, whole groups of them: there should be work for all threads. It does not
+    depend on how many these are, as sums would then.
     """
-    even = -(-neurons // (16 * _FEW_BLOCKS)) * 16
-    width = min(_WIDEST, max(_NARROWEST, even))
-    while width * states > _STATE_FLOATS and width > _NARROWEST:
-        width //= 2
-    return width
+    even = -(-neurons // (GROUP * _FEW_BLOCKS)) * GROUP
+    return min(_WIDEST, max(GROUP, even))
 
 
 class _Call:
@@ -208,7 +207,6 @@ class _Call:
         self,
         kernel: _Kernel,
         z: Tensor,
-        width: int,
         scalars: list[Tensor],
         channels: list[Tensor],
         steps: int,
@@ -220,6 +218,7 @@ class _Call:
         self._alive: dict[str, Tensor] = {}
         self._by_steps: dict[str, int] = {}
         neurons, near, size = math.prod(z.shape[1:]), inner(z), math.prod(z.shape[2:3])
+        width = _width(neurons)
         for name, value in (
             *(("neurons", neurons), ("width", width), ("inner", near)),
             *(("channels", size), ("period", size * near)),
@@ -228,8 +227,9 @@ class _Call:
         self._blocks = -(-neurons // width)
         worth_it = steps * neurons >= _LITTLE_WORK and not alone
         threads = max(min(numba.get_num_threads(), self._blocks), 1) if worth_it else 1
-        floats = (kernel.rows + steps * kernel.saved) * width
-        self._workspaces = np.empty((threads, floats), np.float32)
+        floats = kernel.rows * width + steps * kernel.saved * GROUP
+        # By torch, whose memory starts with a line of the cache; as do a block's neurons.
+        self._workspaces = torch.empty(threads, -(-floats // 16) * 16, dtype=torch.float32).numpy()
         self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
         values = [p.detach().reshape(1) for p in scalars]
         self.array("scalars", torch.cat(values) if values else torch.empty(0, dtype=torch.float32))
@@ -252,7 +252,10 @@ class _Call:
         """A tensor of one value a neuron, which may be one for all in memory."""
         tensor = tensor.detach()
         single = tensor.numel() > 0 and not any(tensor.stride())
-        self.array(name, tensor[(0,) * tensor.ndim] if single else tensor)
+        if single:
+            value = tensor[(0,) * tensor.ndim].item()
+            tensor = torch.full((GROUP,), value, dtype=torch.float32)
+        self.array(name, tensor)
         self._set(f"stride_{name}", 0 if single else 1)
 
     def steps(self, name: str, tensor: Tensor, held: bool = False) -> None:

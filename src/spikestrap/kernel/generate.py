@@ -1,24 +1,26 @@
 """LLVM code of fused CPU kernels from a traced step: forward and backward.
 
-Neurons are independent, so they are cut into blocks that threads share out; inside a block,
-time is the outer loop and the state stays in cache. The backward pass runs
-the block forward again rather than store what the derivative needs.
+Neurons are independent, so a kernel takes a few vectors of them at a time through all time
+steps, with their states in registers: memory is read and written once. The backward pass runs
+them forward again rather than store what the derivative needs, and keeps what it saves on the
+way in a workspace that stays in cache. What is left over of the neurons is taken one by one.
 
-A step over a block's neurons is a function of its own, of nothing but rows of floats that do
-not overlap, which is what LLVM must know to vectorize it. Around it, a kernel is a function
+A kernel is a function
 
     kernel(first, end, arguments, workspace, totals)
 
-that runs the blocks from first up to end. `arguments` points to 64-bit numbers: sizes, and
-addresses of arrays. Inputs are (T, M) with their own stride from step to step, 0 if held;
-states (M,) with stride 0 if they are one value; parameters of channels are laid out for as
-many neurons as one sample has, and a block's width beyond, so that any block reads a row.
+that runs the blocks of neurons from first up to end. `arguments` points to 64-bit numbers:
+sizes, and addresses of arrays. Inputs are (T, M) with their own stride from step to step, 0 if
+held; states (M,) with stride 0 if they are `GROUP` equal values; parameters of channels are
+laid out for as many neurons as one sample has, and a block's width beyond, so that any block
+reads a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -26,15 +28,22 @@ from llvmlite import ir
 from .derivative import Wanted, derivative, saving
 from .expression import Graph
 from .trace import Structure
-from .vector import BYTE, FLOAT, INDEX, OPERATIONS, number
+from .vector import BYTE, DOUBLE, FLOAT, INDEX, INT, OPERATIONS, number, splat, vector
 
-_POINTER, _DOUBLE = ir.PointerType(), ir.DoubleType()
+# Values of a vector, and vectors that go through time together: four hide each other's latency.
+_LANES, _VECTORS = 16, 4
+GROUP = _LANES * _VECTORS
+_POINTER = ir.PointerType()
+_FLOAT_BYTES = 4
+
+# One value of each neuron of a group, by vectors.
+Group = list[ir.Value]
 
 
 class Source(NamedTuple):
     """A kernel: its code, the names of its arguments in order, and the workspace that it needs.
 
-    saved: rows a time step. rows: those in front of them.
+    rows: floats a neuron of a block. saved: floats a time step and neuron of a group, behind.
     """
 
     code: str
@@ -43,230 +52,151 @@ class Source(NamedTuple):
     rows: int = 0
 
 
-def forward_source(structure: Structure) -> Source:
+def forward_source(structure: Structure, streamed: bool = False) -> Source:
     """A kernel that writes spikes and last states.
+
+    streamed: past the caches, for spikes too many to stay there; their rows start at multiples
+    of 64 bytes then.
 
     Arguments: time_steps, neurons, width, period, scalars; x, stride_x of each input; s,
     stride_s, last of each state; spikes; channel of each channel parameter that is read.
     """
-    graph, states = Graph(structure.nodes), range(len(structure.state))
-    read = _Read(graph, (structure.spikes, *structure.state))
-    kernel = _Kernel("forward")
-    step = _Step(kernel, "step", read)
-    step.writes(graph, {"spikes": structure.spikes, **_named("state", structure.state)})
-
-    with kernel.blocks():
-        rows = {f"state{k}": kernel.row(f"last{k}") for k in states}
-        for k in states:
-            kernel.copy(f"s{k}", rows[f"state{k}"])
-        rows |= kernel.channels(read)
-        with kernel.loop(kernel.argument("time_steps")) as t:
-            step.call(rows | kernel.inputs(read, t) | {"spikes": kernel.row("spikes", t)})
-    return kernel.source()
+    kernel = _Kernel("forward", structure)
+    targets = (structure.spikes, *structure.state)
+    for group in kernel.groups(targets):
+        with group.over_time(group.states()) as (t, states):
+            spikes, *after = group.compute(targets, group.state_nodes(states), t)
+            group.store("spikes", spikes, t, streamed=streamed)
+            states[:] = after
+        for k, last in enumerate(states):
+            group.store(f"last{k}", last, streamed=streamed)
+    return kernel.source(fence=streamed)
 
 
 def inference_source(structure: Structure, counted: bool) -> Source:
     """A kernel that writes spikes as bytes of 0 or 1; or, counted, how often each neuron fired.
 
-    Arguments as in `forward_source`, but last; counts, floats (M,), for spikes if counted. The
-    workspace has a row for each state.
+    Arguments as in `forward_source`, but last; counts, floats (M,), for spikes if counted.
     """
-    graph, states = Graph(structure.nodes), range(len(structure.state))
-    read = _Read(graph, (structure.spikes, *structure.state))
-    kernel = _Kernel("inference")
-    step = _Step(kernel, "step", read)
-    after = _named("state", structure.state)
-    if counted:
-        step.writes(graph, after, {"counts": structure.spikes})
-    else:
-        step.bytes = {"spikes"}
-        step.writes(graph, after | {"spikes": structure.spikes})
-
-    with kernel.blocks():
-        rows = {f"state{k}": kernel.workspace(k) for k in states}
-        for k in states:
-            kernel.copy(f"s{k}", rows[f"state{k}"])
-        rows |= kernel.channels(read)
+    kernel = _Kernel("inference", structure)
+    targets = (structure.spikes, *structure.state)
+    for group in kernel.groups(targets):
+        carried = group.states()
         if counted:
-            rows["counts"] = kernel.row("counts")
-            kernel.clear(rows["counts"])
-        with kernel.loop(kernel.argument("time_steps")) as t:
-            if not counted:
-                rows["spikes"] = kernel.row("spikes", t, BYTE)
-            step.call(rows | kernel.inputs(read, t))
-    return kernel.source(rows=len(states))
+            carried.append(group.constant(0))
+        with group.over_time(carried) as (t, values):
+            states = values[: len(structure.state)]
+            spikes, *after = group.compute(targets, group.state_nodes(states), t)
+            if counted:
+                after.append(group.add(values[-1], spikes))
+            else:
+                group.store_bytes("spikes", spikes, t)
+            values[:] = after
+        if counted:
+            group.store("counts", values[-1])
+    return kernel.source()
 
 
-def backward_source(structure: Structure, wanted: Wanted) -> Source:
+def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False) -> Source:
     """A kernel that writes gradients of the wanted inputs and of all first states.
+
+    streamed: gradients of inputs past the caches, see `forward_source`.
 
     Arguments as in `forward_source`, but spikes and last; grad_spikes; grad_last,
     stride_grad_last, grad_s of each state; grad_x of each wanted input; inner, channels.
-    The workspace has sums + time_steps * saved rows of floats, each as long as a block is
-    wide. To the totals, in double precision, it adds the gradients of parameters: one for
-    each wanted scalar, then `channels` for each wanted channel parameter.
+    To the totals, in double precision, it adds the gradients of parameters: one for each
+    wanted scalar, then `channels` for each wanted channel parameter.
     """
     states = range(len(structure.state))
     graph = Graph(structure.nodes)
     grads = derivative(graph, structure, wanted)
     saved = saving(graph, grads, len(structure.nodes))
-    saved_rows = {f"saved{j}": node for j, node in enumerate(saved)}
-    read = _Read(graph, (*saved, *structure.state, *grads))
-    kernel = _Kernel("backward")
-
-    again = _Step(kernel, "again", read)
-    again.writes(graph, saved_rows | _named("state", structure.state))
-    back = _Step(kernel, "back", read, given={node: name for name, node in saved_rows.items()})
-    back.exact = set(graph.needed((structure.spikes, *structure.state)))
-    # From here on, the rows of the states hold their gradients.
-    back.given |= {graph("grad_state", value=k): f"state{k}" for k in states}
-    back.given[graph("grad_spikes")] = "grad_spikes"
+    exact = set(graph.needed((structure.spikes, *structure.state)))
     parts = iter(grads)
-    results = {f"grad_x{k}": next(parts) for k in wanted.inputs}
-    results |= {f"state{k}": next(parts) for k in states}
-    added = {f"sum{j}": node for j, node in enumerate(parts)}
-    added |= {f"grad_x{k}": results.pop(f"grad_x{k}") for k in wanted.held}
-    back.writes(graph, results, added)
+    of_inputs = {k: next(parts) for k in wanted.inputs}
+    of_states = [next(parts) for _ in states]
+    of_parameters = list(parts)
+    # What is added up over time: in registers, and from there to memory.
+    sums = [*(of_inputs.pop(k) for k in wanted.held), *of_parameters]
 
-    sums = len(wanted.scalars) + len(wanted.channels)
-    steps = kernel.argument("time_steps")
-    with kernel.blocks():
-        sum_rows = {f"sum{j}": kernel.workspace(j) for j in range(sums)}
-        rows = {f"state{k}": kernel.row(f"grad_s{k}") for k in states}
-        for k in states:
-            kernel.copy(f"s{k}", rows[f"state{k}"])
-        rows |= kernel.channels(read)
-
-        def at(t: ir.Value) -> dict[str, ir.Value]:
-            first = kernel.b.mul(t, kernel.index(len(saved)))
-            kept = {
-                f"saved{j}": kernel.workspace(kernel.b.add(first, kernel.index(sums + j)))
-                for j in range(len(saved))
-            }
-            return rows | kernel.inputs(read, t) | kept
-
-        with kernel.loop(steps) as t:
-            again.call(at(t))
-        for k in states:
-            kernel.copy(f"grad_last{k}", rows[f"state{k}"])
-        for row in sum_rows.values():
-            kernel.clear(row)
-        with kernel.loop(steps) as passed:
-            t = kernel.b.sub(kernel.b.sub(steps, kernel.index(1)), passed)
-            out = {
-                f"grad_x{k}": kernel.row(f"grad_x{k}", None if k in wanted.held else t)
-                for k in wanted.inputs
-            }
-            spikes = {"grad_spikes": kernel.row("grad_spikes", t)}
-            back.call(at(t) | out | spikes | sum_rows)
-        kernel.total(list(sum_rows.values()), len(wanted.scalars))
-    return kernel.source(len(saved), sums)
-
-
-class _Read:
-    """What a kernel reads: of the parameters only those on which its targets depend.
-
-    So a forward kernel knows nothing of a surrogate, and serves them all.
-    """
-
-    def __init__(self, graph: Graph, targets: Iterable[int]) -> None:
-        self.nodes = {i: graph.nodes[i] for i in graph.needed(targets)}
-
-    def numbers(self, op: str) -> dict[int, int]:
-        """Of the nodes that read an `op`: which one each reads."""
-        return {i: int(node.value) for i, node in self.nodes.items() if node.op == op}
-
-
-class _Step:
-    """A function `name(n, scalars, rows...)` of a kernel: a step of n neurons.
-
-    given: nodes by the row they are read from. exact: nodes that must be rounded as the
-    reference rounds them; None for all. Elsewhere a quotient may be the product with an
-    inverse, which is then computed once for all neurons where it is a parameter's. bytes: the
-    rows of bytes among those of floats.
-    """
-
-    exact: set[int] | None = None
-    bytes: Collection[str] = ()
-
-    def __init__(
-        self, kernel: _Kernel, name: str, read: _Read, given: dict[int, str] | None = None
-    ) -> None:
-        self.kernel, self.name = kernel, name
-        self.scalars = read.numbers("scalar")
-        self.given = dict(given or {})
-        for op in ("input", "state", "channel"):
-            for node, k in read.numbers(op).items():
-                self.given.setdefault(node, f"{op}{k}")
-
-    def writes(
-        self, graph: Graph, results: dict[str, int], added: dict[str, int] | None = None
-    ) -> None:
-        """Its code: computes nodes from what is given, and stores or adds them by rows."""
-        targets = results | (added or {})
-        needed = graph.needed(targets.values(), self.given)
-        read = [self.given[i] for i in needed if i in self.given]
-        self.rows = tuple(dict.fromkeys((*read, *targets)))
-        kinds = [INDEX, *[_POINTER] * (1 + len(self.rows))]
-        self.function = self.kernel.function(self.name, kinds)
-        b = ir.IRBuilder(self.function.append_basic_block())
-        n, scalars, *pointers = self.function.args
-        rows = dict(zip(self.rows, pointers, strict=True))
-        values = {
-            node: b.load(_element(b, scalars, k), typ=FLOAT)
-            for node, k in self.scalars.items()
-            if node in needed
-        }
-        with _loop(b, n) as i:
-            places = {
-                name: _element(b, pointer, i, BYTE if name in self.bytes else FLOAT)
-                for name, pointer in rows.items()
-            }
-            for node in needed:
-                op, _, value = graph.nodes[node]
-                if node in self.given:
-                    values[node] = b.load(places[self.given[node]], typ=FLOAT)
-                elif op == "number":
-                    values[node] = number(value)
-                elif node not in values:
-                    operands = [values[k] for k in graph.arguments(node)]
-                    if op == "div" and self.exact is not None and node not in self.exact:
-                        values[node] = b.fdiv(*operands, flags=("arcp",))
-                    else:
-                        values[node] = OPERATIONS[op](b, *operands)
-            for name, node in targets.items():
-                value = values[node]
-                if name not in results:
-                    value = b.fadd(b.load(places[name], typ=FLOAT), value)
-                if name in self.bytes:
-                    value = b.fptoui(value, BYTE)
-                b.store(value, places[name])
-        b.ret_void()
-
-    def call(self, rows: dict[str, ir.Value]) -> None:
-        """Within the kernel, the step of the block at hand, on these rows."""
-        kernel = self.kernel
-        scalars = kernel.argument("scalars")
-        kernel.b.call(
-            self.function,
-            [kernel.n, kernel.pointer(scalars), *(rows[name] for name in self.rows)],
-        )
+    kernel = _Kernel("backward", structure, graph)
+    again = (*saved, *structure.state)
+    seeds = [graph("grad_state", value=k) for k in states]
+    of_spikes = graph("grad_spikes")
+    for group in kernel.groups((*again, *grads), len(wanted.scalars), len(wanted.channels)):
+        with group.over_time(group.states()) as (t, values):
+            results = group.compute(again, group.state_nodes(values), t)
+            for j in range(len(saved)):
+                group.save(results[j], t, j, len(saved), len(of_parameters))
+            values[:] = results[len(saved) :]
+        carried = [group.load(f"grad_last{k}", group.at(f"grad_last{k}")) for k in states]
+        carried += [group.load(f"grad_x{k}") for k in wanted.held]
+        carried += [group.constant(0) for _ in of_parameters]
+        with group.over_time(carried, backward=True) as (t, values):
+            given = dict(zip(seeds, values, strict=False))
+            given[of_spikes] = group.load("grad_spikes", group.in_row(t))
+            for j, node in enumerate(saved):
+                given[node] = group.saved(t, j, len(saved), len(of_parameters))
+            targets = (*of_inputs.values(), *of_states, *sums)
+            found = iter(group.compute(targets, given, t, exact))
+            for k in of_inputs:
+                group.store(f"grad_x{k}", next(found), t, streamed=streamed)
+            after = [next(found) for _ in states]
+            so_far = values[len(states) :]
+            values[:] = after + [group.add(a, b) for a, b in zip(so_far, found, strict=True)]
+        named = [*(f"grad_s{k}" for k in states), *(f"grad_x{k}" for k in wanted.held)]
+        for name, value in zip(named, values, strict=False):
+            group.store(name, value, streamed=streamed)
+        for j, value in enumerate(values[len(named) :]):
+            group.keep(value, j)
+    return kernel.source(len(saved), len(of_parameters), fence=streamed)
 
 
 class _Kernel:
     """The function of a kernel under construction, and what it has at hand."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, structure: Structure, graph: Graph | None = None) -> None:
         self.module = ir.Module(name)
+        self.graph = graph or Graph(structure.nodes)
         kinds = [INDEX, INDEX, _POINTER, _POINTER, _POINTER]
         self._function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), "kernel")
         self._entry = ir.IRBuilder(self._function.append_basic_block("entry"))
         self.b = ir.IRBuilder(self._function.append_basic_block("start"))
         self._arguments: dict[str, ir.Value] = {}
-        self._copy, self._clear = _copy_rows(self), _clear_row(self)
+        self._scalars: dict[tuple[int, int], ir.Value] = {}
+        self._states = len(structure.state)
 
-    def source(self, saved: int = 0, rows: int = 0) -> Source:
-        """The kernel, now that it is complete."""
+    def groups(
+        self, targets: Iterable[int], scalars: int = 0, channels: int = 0
+    ) -> Iterator[_Group]:
+        """For each block, first the code of whole groups of its neurons, then that of single ones.
+
+        targets: the nodes that are computed, which tell what is read. scalars, channels: of how
+        many parameters the groups `keep` gradients, which are then added to the totals.
+        """
+        needed = self.graph.needed(targets)
+        first, end = self._function.args[:2]
+        width, neurons = self.argument("width"), self.argument("neurons")
+        with _loop(self.b, self.b.sub(end, first)) as (passed, _):
+            self.lo = self.b.mul(self.b.add(first, passed), width)
+            left = self.b.sub(neurons, self.lo)
+            self.n = self.b.select(self.b.icmp_signed("<", left, width), left, width)
+            whole = self.b.udiv(self.n, self.index(GROUP))
+            rest = self.b.urem(self.n, self.index(GROUP))
+            with _loop(self.b, whole) as (i, _):
+                yield _Group(self, self.b.mul(i, self.index(GROUP)), _LANES, _VECTORS, needed)
+            with _loop(self.b, rest) as (i, _):
+                place = self.b.add(self.b.mul(whole, self.index(GROUP)), i)
+                yield _Group(self, place, 1, 1, needed)
+            self._total(scalars, channels)
+
+    def source(self, saved: int = 0, rows: int = 0, fence: bool = False) -> Source:
+        """The kernel, now that it is complete.
+
+        fence: what went past the caches must have arrived before others may read it.
+        """
+        if fence:
+            self.b.fence("seq_cst")
         self.b.ret_void()
         self._entry.branch(self._function.blocks[1])
         return Source(str(self.module), tuple(self._arguments), saved, rows)
@@ -293,82 +223,193 @@ class _Kernel:
             self._arguments[name] = self._entry.load(place, typ=INDEX)
         return self._arguments[name]
 
-    def pointer(self, address: ir.Value) -> ir.Value:
-        return self.b.inttoptr(address, _POINTER)
+    def array(self, name: str) -> ir.Value:
+        """The address of the array of that name."""
+        return self.b.inttoptr(self.argument(name), _POINTER)
 
-    def loop(self, count: ir.Value) -> AbstractContextManager[ir.Value]:
-        return _loop(self.b, count)
+    def scalar(self, k: int, lanes: int) -> ir.Value:
+        """A parameter that is the same for all neurons, loaded at the start."""
+        if (k, lanes) not in self._scalars:
+            b = self._entry
+            scalars = b.inttoptr(self.argument("scalars"), _POINTER)
+            value = b.load(_element(b, scalars, k), typ=FLOAT)
+            self._scalars[k, lanes] = splat(b, value, lanes)
+        return self._scalars[k, lanes]
 
-    @contextmanager
-    def blocks(self) -> Iterator[None]:
-        """For each block: it has `n` neurons from `lo` on."""
-        first, end = self._function.args[:2]
-        width, neurons = self.argument("width"), self.argument("neurons")
-        with self.loop(self.b.sub(end, first)) as passed:
-            self.lo = self.b.mul(self.b.add(first, passed), width)
-            left = self.b.sub(neurons, self.lo)
-            self.n = self.b.select(self.b.icmp_signed("<", left, width), left, width)
-            yield
-
-    def row(self, array: str, t: ir.Value | None = None, kind: ir.Type = FLOAT) -> ir.Value:
-        """The block's part of (M,), or of row t of (T, M)."""
-        start = self.lo if t is None else self._at(t, self.argument("neurons"))
-        return _element(self.b, self.pointer(self.argument(array)), start, kind)
-
-    def inputs(self, read: _Read, t: ir.Value) -> dict[str, ir.Value]:
-        """The inputs at step t."""
-        rows = {}
-        for k in read.numbers("input").values():
-            start = self._at(t, self.argument(f"stride_x{k}"))
-            rows[f"input{k}"] = _element(self.b, self.pointer(self.argument(f"x{k}")), start)
-        return rows
-
-    def _at(self, t: ir.Value, stride: ir.Value) -> ir.Value:
-        return self.b.add(self.lo, self.b.mul(t, stride))
-
-    def channels(self, read: _Read) -> dict[str, ir.Value]:
-        """The parameters of channels, from the block's first neuron on."""
-        rows = {}
-        for k in read.numbers("channel").values():
-            start = self.b.urem(self.lo, self.argument("period"))
-            array = self.pointer(self.argument(f"channel{k}"))
-            rows[f"channel{k}"] = _element(self.b, array, start)
-        return rows
-
-    def workspace(self, row: int | ir.Value) -> ir.Value:
-        """A row of it."""
-        start = self.b.mul(self.index(row) if isinstance(row, int) else row, self.argument("width"))
+    def workspace(self, start: ir.Value) -> ir.Value:
+        """It, from a float on."""
         return _element(self.b, self._function.args[3], start)
 
-    def copy(self, source: str, into: ir.Value) -> None:
-        """The block's part of an array over neurons to a row."""
-        stride = self.argument(f"stride_{source}")
-        array = self.pointer(self.argument(source))
-        start = _element(self.b, array, self.b.mul(self.lo, stride))
-        self.b.call(self._copy, [self.n, into, start, stride])
-
-    def clear(self, row: ir.Value) -> None:
-        self.b.call(self._clear, [self.n, row])
-
-    def total(self, rows: list[ir.Value], scalars: int) -> None:
-        """Adds rows to the totals, the first `scalars` of them whole, and of the others each
-        neuron's to that of its channel.
+    def _total(self, scalars: int, channels: int) -> None:
+        """Adds what the groups kept to the totals: the first `scalars` of it whole, of the others
+        each neuron's to that of its channel.
         """
-        if not rows:
-            return
-        gather, one = _gather(self), self.index(1)
-        for j, row in enumerate(rows):
-            place, inner, channels = self.index(j), self.argument("neurons"), one
+        gather = _gather(self) if scalars + channels else None
+        for j in range(scalars + channels):
+            place, inner, size = self.index(j), self.argument("neurons"), self.index(1)
             if j >= scalars:
-                inner, channels = self.argument("inner"), self.argument("channels")
-                before = self.b.mul(self.index(j - scalars), channels)
+                inner, size = self.argument("inner"), self.argument("channels")
+                before = self.b.mul(self.index(j - scalars), size)
                 place = self.b.add(self.index(scalars), before)
-            totals = _element(self.b, self._function.args[4], place, _DOUBLE)
-            self.b.call(gather, [self.n, self.lo, inner, channels, row, totals])
+            totals = _element(self.b, self._function.args[4], place, DOUBLE)
+            row = self.workspace(self.b.mul(self.index(j), self.argument("width")))
+            self.b.call(gather, [self.n, self.lo, inner, size, row, totals])
 
 
-def _named(prefix: str, nodes: Iterable[int]) -> dict[str, int]:
-    return {f"{prefix}{k}": node for k, node in enumerate(nodes)}
+class _Group:
+    """A few vectors of a block's neurons, whose way through time is under construction.
+
+    place: of the first of them in the block.
+    """
+
+    def __init__(
+        self, kernel: _Kernel, place: ir.Value, lanes: int, vectors: int, needed: list[int]
+    ) -> None:
+        self.kernel, self.b, self.place = kernel, kernel.b, place
+        self.lanes, self.vectors = lanes, vectors
+        self.start = self.b.add(kernel.lo, place)
+        nodes = kernel.graph.nodes
+        self._state_nodes = {int(nodes[i].value): i for i in needed if nodes[i].op == "state"}
+        # What is the same at all steps.
+        self._fixed: dict[int, Group] = {}
+        for i in needed:
+            op, _, value = nodes[i]
+            if op == "number":
+                self._fixed[i] = self.constant(value)
+            elif op == "scalar":
+                self._fixed[i] = [kernel.scalar(int(value), lanes)] * vectors
+            elif op == "channel":
+                begin = self.b.urem(kernel.lo, kernel.argument("period"))
+                self._fixed[i] = self.load(f"channel{int(value)}", self.b.add(begin, place))
+
+    def constant(self, value: float) -> Group:
+        return [number(value, self.lanes)] * self.vectors
+
+    def add(self, first: Group, second: Group) -> Group:
+        return [self.b.fadd(x, y) for x, y in zip(first, second, strict=True)]
+
+    def at(self, name: str) -> ir.Value:
+        """Where an array over neurons, with a stride, has the group."""
+        return self.b.mul(self.start, self.kernel.argument(f"stride_{name}"))
+
+    def in_row(self, t: ir.Value, stride: ir.Value | None = None) -> ir.Value:
+        """Where row t of (T, M) has the group."""
+        stride = self.kernel.argument("neurons") if stride is None else stride
+        return self.b.add(self.start, self.b.mul(t, stride))
+
+    def states(self) -> list[Group]:
+        """All states before the first step."""
+        return [self.load(f"s{k}", self.at(f"s{k}")) for k in range(self.kernel._states)]
+
+    def state_nodes(self, values: list[Group]) -> dict[int, Group]:
+        """The states' values by the nodes that read them."""
+        return {i: values[k] for k, i in self._state_nodes.items()}
+
+    def load(self, name: str, at: ir.Value | None = None) -> Group:
+        """The group's part of an array of floats, from an index on."""
+        return self._load(self.kernel.array(name), self.start if at is None else at)
+
+    def _load(self, array: ir.Value, at: ir.Value | None = None) -> Group:
+        kind = vector(FLOAT, self.lanes)
+        return [
+            self.b.load(place, align=_FLOAT_BYTES, typ=kind) for place in self._places(array, at)
+        ]
+
+    def store(
+        self, name: str, values: Group, t: ir.Value | None = None, streamed: bool = False
+    ) -> None:
+        """Writes the group's part of (M,), or of row t of (T, M)."""
+        at = self.start if t is None else self.in_row(t)
+        streamed = streamed and self.lanes > 1
+        for place, value in zip(self._places(self.kernel.array(name), at), values, strict=True):
+            stored = self.b.store(value, place, align=64 if streamed else _FLOAT_BYTES)
+            if streamed:
+                on = self.kernel.module.add_metadata([ir.Constant(INT, 1)])
+                stored.set_metadata("nontemporal", on)
+
+    def store_bytes(self, name: str, values: Group, t: ir.Value) -> None:
+        """Writes the group's part of row t of (T, M), a byte a value."""
+        places = self._places(self.kernel.array(name), self.in_row(t), BYTE)
+        for place, value in zip(places, values, strict=True):
+            self.b.store(self.b.fptoui(value, vector(BYTE, self.lanes)), place, align=1)
+
+    def keep(self, values: Group, row: int) -> None:
+        """Writes to a row of the workspace that is as long as a block is wide."""
+        start = self.b.mul(self.kernel.index(row), self.kernel.argument("width"))
+        array = self.kernel.workspace(self.b.add(start, self.place))
+        for place, value in zip(self._places(array), values, strict=True):
+            self.b.store(value, place, align=_FLOAT_BYTES)
+
+    def save(self, values: Group, t: ir.Value, j: int, count: int, rows: int) -> None:
+        """Keeps the value j of `count` of step t, in the workspace behind `rows` rows."""
+        array = self._kept(t, j, count, rows)
+        for place, value in zip(self._places(array), values, strict=True):
+            self.b.store(value, place, align=_FLOAT_BYTES)
+
+    def saved(self, t: ir.Value, j: int, count: int, rows: int) -> Group:
+        """What `save` kept."""
+        return self._load(self._kept(t, j, count, rows))
+
+    def _kept(self, t: ir.Value, j: int, count: int, rows: int) -> ir.Value:
+        index = self.kernel.index
+        behind = self.b.mul(index(rows), self.kernel.argument("width"))
+        which = self.b.add(self.b.mul(t, index(count)), index(j))
+        return self.kernel.workspace(self.b.add(behind, self.b.mul(which, index(GROUP))))
+
+    def _places(
+        self, array: ir.Value, at: ir.Value | None = None, kind: ir.Type = FLOAT
+    ) -> list[ir.Value]:
+        start = array if at is None else _element(self.b, array, at, kind)
+        return [_element(self.b, start, self.lanes * v, kind) for v in range(self.vectors)]
+
+    @contextmanager
+    def over_time(
+        self, carried: list[Group], backward: bool = False
+    ) -> Iterator[tuple[ir.Value, list[Group]]]:
+        """For a step t, and values that are carried from step to step.
+
+        The body puts what they are after the step in the list, and finds in it what they are
+        after the last one when the loop has ended.
+        """
+        steps = self.kernel.argument("time_steps")
+        with _loop(self.b, steps, carried) as (passed, values):
+            last = self.b.sub(steps, self.kernel.index(1))
+            yield self.b.sub(last, passed) if backward else passed, values
+
+    def compute(
+        self,
+        targets: Iterable[int],
+        given: dict[int, Group],
+        t: ir.Value,
+        exact: set[int] | None = None,
+    ) -> list[Group]:
+        """Nodes at step t, from those that are given.
+
+        exact: nodes that must be rounded as the reference rounds them; None for all. Elsewhere a
+        quotient may be the product with an inverse, which is then computed once for all neurons
+        where it is a parameter's.
+        """
+        graph, targets = self.kernel.graph, list(targets)
+        values = self._fixed | given
+        for i in graph.needed(targets, values):
+            if i in values:
+                continue
+            op, _, value = graph.nodes[i]
+            if op == "input":
+                stride = self.kernel.argument(f"stride_x{int(value)}")
+                values[i] = self.load(f"x{int(value)}", self.in_row(t, stride))
+            elif op == "number":
+                values[i] = self.constant(value)
+            else:
+                rough = op == "div" and exact is not None and i not in exact
+                operation = _rough_quotient if rough else OPERATIONS[op]
+                arguments = zip(*(values[k] for k in graph.arguments(i)), strict=True)
+                values[i] = [operation(self.b, *lanes) for lanes in arguments]
+        return [values[i] for i in targets]
+
+
+def _rough_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.fdiv(x, y, flags=("arcp",))
 
 
 def _element(
@@ -380,43 +421,32 @@ def _element(
 
 
 @contextmanager
-def _loop(b: ir.IRBuilder, count: ir.Value) -> Iterator[ir.Value]:
-    """For an index from 0 up to count; the builder is behind the loop afterwards."""
+def _loop(
+    b: ir.IRBuilder, count: ir.Value, carried: Sequence[Group] = ()
+) -> Iterator[tuple[ir.Value, list[Group]]]:
+    """For an index from 0 up to count; the builder is behind the loop afterwards.
+
+    Also gives what values that are `carried` along are at that index. The body replaces them in
+    the list; when the loop has ended, the list has what they are after it.
+    """
     before = b.block
     test, body, after = (b.append_basic_block(name) for name in ("test", "body", "after"))
     b.branch(test)
     b.position_at_end(test)
     i = b.phi(INDEX)
-    i.add_incoming(ir.Constant(INDEX, 0), before)
+    phis = [[b.phi(value.type) for value in group] for group in carried]
     b.cbranch(b.icmp_signed("<", i, count), body, after)
     b.position_at_end(body)
-    yield i
-    i.add_incoming(b.add(i, ir.Constant(INDEX, 1), flags=("nsw",)), b.block)
+    values = list(phis)
+    yield i, values
+    following = [b.add(i, ir.Constant(INDEX, 1), flags=("nsw",)), *chain(*values)]
+    starts = [ir.Constant(INDEX, 0), *chain(*carried)]
+    for phi, start, value in zip([i, *chain(*phis)], starts, following, strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, b.block)
     b.branch(test)
     b.position_at_end(after)
-
-
-def _copy_rows(kernel: _Kernel) -> ir.Function:
-    """copy(n, into, source, stride)"""
-    made = kernel.function("copy", [INDEX, _POINTER, _POINTER, INDEX])
-    n, into, source, stride = made.args
-    b = ir.IRBuilder(made.append_basic_block())
-    with _loop(b, n) as i:
-        value = b.load(_element(b, source, b.mul(i, stride)), typ=FLOAT)
-        b.store(value, _element(b, into, i))
-    b.ret_void()
-    return made
-
-
-def _clear_row(kernel: _Kernel) -> ir.Function:
-    """clear(n, row)"""
-    made = kernel.function("clear", [INDEX, _POINTER])
-    n, row = made.args
-    b = ir.IRBuilder(made.append_basic_block())
-    with _loop(b, n) as i:
-        b.store(number(0), _element(b, row, i))
-    b.ret_void()
-    return made
+    values[:] = phis
 
 
 def _gather(kernel: _Kernel) -> ir.Function:
@@ -429,24 +459,24 @@ def _gather(kernel: _Kernel) -> ir.Function:
     zero, one = ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
     run = b.udiv(lo, inner)  # of neighbours of one channel
     last = b.udiv(b.sub(b.add(lo, n), one), inner)
-    with _loop(b, b.add(b.sub(last, run), one)) as passed:
+    with _loop(b, b.add(b.sub(last, run), one)) as (passed, _):
         number_of = b.add(run, passed)
         begin = b.sub(b.mul(number_of, inner), lo)
         end = b.add(begin, inner)
         begin = b.select(b.icmp_signed("<", begin, zero), zero, begin)
         end = b.select(b.icmp_signed(">", end, n), n, end)
-        place = _element(b, totals, b.urem(number_of, channels), _DOUBLE)
-        entry = b.load(place, typ=_DOUBLE)
+        place = _element(b, totals, b.urem(number_of, channels), DOUBLE)
+        entry = b.load(place, typ=DOUBLE)
         before = b.block
         test, body, after = (b.append_basic_block(name) for name in ("add", "next", "sum"))
         b.branch(test)
         b.position_at_end(test)
-        i, total = b.phi(INDEX), b.phi(_DOUBLE)
+        i, total = b.phi(INDEX), b.phi(DOUBLE)
         i.add_incoming(begin, before)
         total.add_incoming(entry, before)
         b.cbranch(b.icmp_signed("<", i, end), body, after)
         b.position_at_end(body)
-        value = b.fpext(b.load(_element(b, row, i), typ=FLOAT), _DOUBLE)
+        value = b.fpext(b.load(_element(b, row, i), typ=FLOAT), DOUBLE)
         # In any order, else LLVM could add but one at a time.
         added = b.fadd(total, value, flags=("reassoc", "nsz"))
         i.add_incoming(b.add(i, one, flags=("nsw",)), body)

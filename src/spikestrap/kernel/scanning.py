@@ -1,19 +1,21 @@
 """What the operators that run a traced step over time have in common: how torch sees them.
 
 Such an operator gets the number of a structure, and compiles that structure's kernels when it
-first needs them. Being an operator, it is one node to autograd and to torch.compile. A second
-derivative is refused, since that of a surrogate means nothing.
+first needs them. Being an operator, it is one node to torch.compile. Outside of that, where the
+operator's dispatch would take longer than a small layer's work, it is a function to autograd
+with the same forward and backward pass. A second derivative is refused, since that of a
+surrogate means nothing.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .autograd import refuse_second_derivative
 from .derivative import Wanted
@@ -116,7 +118,8 @@ class Scan:
             "int[] want_inputs, int[] want_scalars, int[] want_channels) -> Tensor[]",
         )
         self._back.register_fake(fake_back)
-        self._operator.register_autograd(self._backward, setup_context=_save)
+        self.forward, self._run_back = forward, run_back
+        self._operator.register_autograd(self._backward, setup_context=_note)
         self._back.register_autograd(refuse_second_derivative)
 
     def __call__(
@@ -137,10 +140,16 @@ class Scan:
         lists = (list(inputs), list(state), traced.scalars, traced.channels)
         trains = torch.is_grad_enabled() and any(x.requires_grad for part in lists for x in part)
         stretch = stretch_of(time_steps, states) if trains else time_steps
-        out = self._operator(number, *lists, time_steps, stretch)
+        if _plain(x for part in lists for x in part):
+            lengths = [len(part) for part in lists]
+            flat = (x for part in lists for x in part)
+            out = _Function.apply(self, number, lengths, time_steps, stretch, *flat)
+        else:
+            out = self._operator(number, *lists, time_steps, stretch)
         return out[0], tuple(out[1 : 1 + states])
 
-    def _backward(self, ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    def backward(self, ctx: Any, grads: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
+        """Gradients of inputs, state, scalars and channels; `ctx` as `_note` left it."""
         saved = iter(ctx.saved_tensors)
         *lists, borders = [[next(saved) for _ in range(length)] for length in ctx.lengths]
         z, states = lists[0][0], ctx.lengths[1]
@@ -150,20 +159,59 @@ class Scan:
             of_spikes = z.new_zeros((ctx.time_steps, *z.shape[1:]))
         last = [of_spikes, *(nothing if grad is None else grad for grad in of_states)]
         wanted = list(ctx.wanted)
+        # With a graph to be made of the backward pass, the operator, which refuses the next.
+        plain = _plain((z, *last)) and not torch.is_grad_enabled()
+        run = self._run_back if plain else self._back
         found = iter(
-            self._back(
-                ctx.number, last, *lists, borders, ctx.stretch, wanted[0], wanted[2], wanted[3]
-            )
+            run(ctx.number, last, *lists, borders, ctx.stretch, wanted[0], wanted[2], wanted[3])
         )
         wanted[1] = list(range(states))
         out: list[list[Tensor | None]] = [[None] * len(part) for part in lists]
         for part, indices in zip(out, wanted, strict=True):
             for k in indices:
                 part[k] = next(found)
-        return (None, *out, None, None)
+        return out
+
+    def _backward(self, ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+        return (None, *self.backward(ctx, grads), None, None)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+class _Function(torch.autograd.Function):
+    """The operator of a `Scan` without its dispatch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scan: Scan,
+        number: int,
+        lengths: list[int],
+        time_steps: int,
+        stretch: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        lists = [[next(given) for _ in range(length)] for length in lengths]
+        out = scan.forward(number, *lists, time_steps, stretch)
+        ctx.scan = scan
+        _note(ctx, (number, *lists, time_steps, stretch), out)
+        return tuple(out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        parts = ctx.scan.backward(ctx, grads)
+        return (*[None] * 5, *(grad for part in parts for grad in part))
+
+
+def _plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether all have memory, and nothing traces what is done to them."""
+    return not torch.compiler.is_compiling() and all(type(x) in _KINDS for x in tensors)
+
+
+_KINDS = (Tensor, nn.Parameter)
+
+
+def _note(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """What the backward pass needs."""
     number, *lists, time_steps, stretch = inputs
     ctx.set_materialize_grads(False)
     ctx.number, ctx.time_steps, ctx.stretch = number, time_steps, stretch

@@ -1,4 +1,4 @@
-"""What one operation of a step is in LLVM's terms: float32 arithmetic that it vectorizes.
+"""What one operation of a step is in LLVM's terms: float32 arithmetic on vectors of any length.
 
 Nothing is contracted or reordered, so that results are the reference's to the bit wherever
 torch rounds as IEEE 754 says. `exp` is within 2 units in the last place, and 0 where it is
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-FLOAT, BOOL, INDEX, INT = ir.FloatType(), ir.IntType(1), ir.IntType(64), ir.IntType(32)
+FLOAT, DOUBLE, INDEX, INT = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 BYTE = ir.IntType(8)
 
 Operation = Callable[..., ir.Value]
@@ -22,52 +22,93 @@ _LN2 = math.log(2)
 # ln 2 in two parts, the first with few enough bits that its multiples are exact.
 _LN2_HIGH = 0.693359375
 _ROUND = 1.5 * 2**23  # adding it leaves no place for a fraction
-_FRACTION_BITS = ir.Constant(INT, 23)
+_FRACTION_BITS = 23
 # (exp(r) - 1 - r) / r**2, interpolated at the Chebyshev nodes of |r| <= ln 2 / 2.
 _EXP = (0.4999999794, 0.1666657703, 0.04166724039, 0.008363173075, 0.001388050416)
 
 
-def number(value: float) -> ir.Constant:
-    """A literal, rounded to float32."""
-    return ir.Constant(FLOAT, float(value))
+def vector(kind: ir.Type, lanes: int) -> ir.VectorType:
+    """The type of so many values of a kind."""
+    return ir.VectorType(kind, lanes)
 
 
-_ZERO, _ONE = number(0), number(1)
+def number(value: float, lanes: int, kind: ir.Type = FLOAT) -> ir.Constant:
+    """A literal, rounded to its kind, in each lane."""
+    value = int(value) if isinstance(kind, ir.IntType) else float(value)
+    return ir.Constant(vector(kind, lanes), [value] * lanes)
+
+
+def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    """One value in each lane."""
+    undefined = ir.Constant(vector(value.type, lanes), ir.Undefined)
+    first = b.insert_element(undefined, value, ir.Constant(INT, 0))
+    return b.shuffle_vector(first, undefined, number(0, lanes, INT))
+
+
+def _like(x: ir.Value, value: float, kind: ir.Type = FLOAT) -> ir.Constant:
+    return number(value, x.type.count, kind)
+
+
+def _as(kind: ir.Type, x: ir.Value) -> ir.VectorType:
+    return vector(kind, x.type.count)
+
+
+def _intrinsic(b: ir.IRBuilder, name: str, *values: ir.Value) -> ir.Value:
+    """A function of LLVM's own, which has one for each type."""
+    kind = values[0].type
+    letter = "f64" if kind.element == DOUBLE else "f32"
+    full = f"llvm.{name}.v{kind.count}{letter}"
+    function = b.module.globals.get(full)
+    if function is None:
+        function = ir.Function(b.module, ir.FunctionType(kind, [kind] * len(values)), full)
+    return b.call(function, values)
 
 
 def _fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
     """x y + z, rounded once where the processor has it as one instruction."""
-    kind = ir.FunctionType(FLOAT, [FLOAT] * 3)
-    return b.call(b.module.declare_intrinsic("llvm.fmuladd", [FLOAT], kind), [x, y, z])
+    return _intrinsic(b, "fmuladd", x, y, z)
 
 
 def _exp(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """exp(x): x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial for exp(r)."""
-    highest, lowest = number(89), number(-125 * _LN2)
+    highest, lowest = _like(x, 89), _like(x, -125 * _LN2)
     y = b.select(b.fcmp_ordered(">", x, highest), highest, x)  # NaN stays
     y = b.select(b.fcmp_ordered("<", y, lowest), lowest, y)
-    rounded = _fma(b, y, number(1 / _LN2), number(_ROUND))  # its last bits are n
-    n = b.fsub(rounded, number(_ROUND))
-    r = _fma(b, n, number(-_LN2_HIGH), y)
-    r = _fma(b, n, number(_LN2_HIGH - _LN2), r)
-    *coefficients, p = map(number, _EXP)
+    rounded = _fma(b, y, _like(x, 1 / _LN2), _like(x, _ROUND))  # its last bits are n
+    n = b.fsub(rounded, _like(x, _ROUND))
+    r = _fma(b, n, _like(x, -_LN2_HIGH), y)
+    r = _fma(b, n, _like(x, _LN2_HIGH - _LN2), r)
+    *coefficients, p = (_like(x, coefficient) for coefficient in _EXP)
     for coefficient in reversed(coefficients):
         p = _fma(b, r, p, coefficient)
-    p = b.fadd(_ONE, _fma(b, b.fmul(r, r), p, r))
+    p = b.fadd(_like(x, 1), _fma(b, b.fmul(r, r), p, r))
     # 2**128 is not a float, but 2 * 2**127 may well be times p.
-    offset = 126 - struct.unpack("i", struct.pack("f", _ROUND))[0]
-    exponent = b.shl(b.add(b.bitcast(rounded, INT), ir.Constant(INT, offset)), _FRACTION_BITS)
-    e = b.fmul(b.fadd(p, p), b.bitcast(exponent, FLOAT))
-    return b.select(b.fcmp_ordered("<", x, lowest), _ZERO, e)
+    offset = _like(x, 126 - struct.unpack("i", struct.pack("f", _ROUND))[0], INT)
+    exponent = b.add(b.bitcast(rounded, _as(INT, x)), offset)
+    exponent = b.shl(exponent, _like(x, _FRACTION_BITS, INT))
+    e = b.fmul(b.fadd(p, p), b.bitcast(exponent, x.type))
+    return b.select(b.fcmp_ordered("<", x, lowest), _like(x, 0), e)
 
 
 def _sigmoid(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    return b.fdiv(_ONE, b.fadd(_ONE, _exp(b, b.fneg(x))))
+    return b.fdiv(_like(x, 1), b.fadd(_like(x, 1), _exp(b, b.fneg(x))))
+
+
+def _as_float(b: ir.IRBuilder, condition: ir.Value) -> ir.Value:
+    return b.select(condition, _like(condition, 1), _like(condition, 0))
+
+
+def _above_zero(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return _as_float(b, b.fcmp_ordered(">", x, _like(x, 0)))
 
 
 def _sign(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    above = b.select(b.fcmp_ordered(">", x, _ZERO), _ONE, _ZERO)
-    return b.fsub(above, b.select(b.fcmp_ordered("<", x, _ZERO), _ONE, _ZERO))
+    below = _as_float(b, b.fcmp_ordered("<", x, _like(x, 0)))
+    return b.fsub(_above_zero(b, x), below)
+
+
+def _relu(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return b.select(b.fcmp_ordered("<", x, _like(x, 0)), _like(x, 0), x)
 
 
 def _extreme(comparison: str) -> Operation:
@@ -88,29 +129,44 @@ def _compare(comparison: str) -> Operation:
     return lambda b, x, y: b.fcmp_ordered(comparison, x, y)
 
 
-def _intrinsic(name: str) -> Operation:
-    return lambda b, x: b.call(b.module.declare_intrinsic(f"llvm.{name}", [FLOAT]), [x])
+def _unary(name: str) -> Operation:
+    return lambda b, x: _intrinsic(b, name, x)
 
 
 def _libm(name: str) -> Operation:
     def call(b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
-        function = b.module.globals.get(name)
-        if function is None:
-            function = ir.Function(b.module, ir.FunctionType(FLOAT, [FLOAT] * len(values)), name)
-            function.attributes.add("nounwind")
-        return b.call(function, values)
+        return b.call(_lane_by_lane(b.module, name, values[0].type, len(values)), values)
 
     return call
 
 
+def _lane_by_lane(module: ir.Module, name: str, kind: ir.VectorType, arity: int) -> ir.Function:
+    """A function of the module's that calls libm's for each lane."""
+    own = f"{name}.{kind.count}"
+    if own in module.globals:
+        return module.globals[own]
+    one = module.globals.get(name)
+    if one is None:
+        one = ir.Function(module, ir.FunctionType(FLOAT, [FLOAT] * arity), name)
+        one.attributes.add("nounwind")
+    made = ir.Function(module, ir.FunctionType(kind, [kind] * arity), own)
+    made.linkage = "internal"
+    made.attributes.add("noinline")
+    b = ir.IRBuilder(made.append_basic_block())
+    result = ir.Constant(kind, ir.Undefined)
+    for lane in (ir.Constant(INT, k) for k in range(kind.count)):
+        value = b.call(one, [b.extract_element(values, lane) for values in made.args])
+        result = b.insert_element(result, value, lane)
+    b.ret(result)
+    return made
+
+
 def _chip_decay(b: ir.IRBuilder, x: ir.Value, decay: ir.Value) -> ir.Value:
     """As `neuron.chip` has it: whole numbers, exact in double precision."""
-    double = ir.DoubleType()
-    unity = ir.Constant(double, 4096.0)
-    kept = b.fsub(unity, b.fmul(unity, b.fpext(decay, double)))
-    kept = b.fmul(b.fpext(x, double), kept)
-    truncated = b.call(b.module.declare_intrinsic("llvm.trunc", [double]), [kept])
-    return b.fptrunc(b.fdiv(truncated, unity), FLOAT)
+    unity = _like(x, 4096, DOUBLE)
+    kept = b.fsub(unity, b.fmul(unity, b.fpext(decay, _as(DOUBLE, x))))
+    kept = b.fmul(b.fpext(x, _as(DOUBLE, x)), kept)
+    return b.fptrunc(b.fdiv(_intrinsic(b, "trunc", kept), unity), x.type)
 
 
 # Per op of `expression`: (builder, *values) to the result.
@@ -120,22 +176,22 @@ OPERATIONS: dict[str, Operation] = {
     "mul": lambda b, x, y: b.fmul(x, y),
     "div": lambda b, x, y: b.fdiv(x, y),
     "neg": lambda b, x: b.fneg(x),
-    "abs": _intrinsic("fabs"),
+    "abs": _unary("fabs"),
     "exp": _exp,
     "log": _libm("logf"),
-    "sqrt": _intrinsic("sqrt"),
+    "sqrt": _unary("sqrt"),
     "sin": _libm("sinf"),
     "cos": _libm("cosf"),
     "tanh": _libm("tanhf"),
     "sigmoid": _sigmoid,
-    "floor": _intrinsic("floor"),
-    "ceil": _intrinsic("ceil"),
-    "round": _intrinsic("rint"),
+    "floor": _unary("floor"),
+    "ceil": _unary("ceil"),
+    "round": _unary("rint"),
     "sign": _sign,
     "pow": _libm("powf"),
     "maximum": _extreme(">"),
     "minimum": _extreme("<"),
-    "relu": lambda b, x: b.select(b.fcmp_ordered("<", x, _ZERO), _ZERO, x),
+    "relu": _relu,
     "clamp_min": _bound("<"),
     "clamp_max": _bound(">"),
     "where": lambda b, condition, x, y: b.select(condition, x, y),
@@ -149,8 +205,8 @@ OPERATIONS: dict[str, Operation] = {
     "or": lambda b, x, y: b.or_(x, y),
     "xor": lambda b, x, y: b.xor(x, y),
     "not": lambda b, x: b.not_(x),
-    "float": lambda b, x: b.select(x, _ONE, _ZERO),
-    "spike": lambda b, x: b.select(b.fcmp_ordered(">", x, _ZERO), _ONE, _ZERO),
+    "float": _as_float,
+    "spike": _above_zero,
     "detach": lambda b, x: x,
     "stand_in": lambda b, x, smooth: x,
     "chip_decay": _chip_decay,

@@ -72,8 +72,9 @@ class RandomWarp:
         if not self.elastic:
             return uniform
         # Bumps at coarse points instead of noise at each pixel: some two hundred an image.
-        bumps = 2 * self._bumps(height).shape[1] * self._bumps(width).shape[1]
-        return torch.cat((uniform, torch.randn(n, bumps, generator=generator)), dim=1)
+        down, across = (_bumps(size, self.smoothness) for size in (height, width))
+        heights = torch.randn(n, 2 * down.shape[1] * across.shape[1], generator=generator)
+        return torch.cat((uniform, heights), dim=1)
 
     def apply(self, x: Tensor, draw: Tensor) -> Tensor:
         """Transform x (N, C, H, W) by what was drawn (N, K)."""
@@ -103,21 +104,10 @@ class RandomWarp:
 
     def _bend(self, draw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Displacements along x and y in coordinates of [-1, 1], (2 N, H, W), as two factors."""
-        down, across = self._bumps(height), self._bumps(width)
+        down, across = (_bumps(size, self.smoothness) for size in (height, width))
         strength = self.elastic * torch.tensor((2 / width, 2 / height)).view(2, 1, 1)
         heights = draw.reshape(-1, 2, down.shape[1], across.shape[1]) * strength
         return down @ heights.flatten(0, 1), across.T.expand(2 * len(draw), -1, -1)
-
-    def _bumps(self, size: int) -> Tensor:
-        """Gaussian bumps (size, K), one every sigma, as seen from each pixel.
-
-        Rows have length 1, so that bumps of random height of variance 1 add up to just that.
-        """
-        sigma = self.smoothness
-        centres = torch.arange(-sigma, size + 1.5 * sigma, sigma)
-        pixels = torch.arange(size) + 0.5
-        bumps = torch.exp(-((pixels[:, None] - centres) ** 2) / (2 * sigma**2))
-        return bumps / bumps.norm(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -182,3 +172,15 @@ def _pixels(height: int, width: int) -> Tensor:
     x = (2 * torch.arange(width) + 1) / width - 1
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack((grid_x, grid_y, torch.ones(height, width))).view(3, -1)
+
+
+@lru_cache
+def _bumps(size: int, sigma: float) -> Tensor:
+    """Gaussian bumps (size, K), one every sigma, as seen from each pixel.
+
+    Rows have length 1, so that bumps of random height of variance 1 add up to just that.
+    """
+    centres = torch.arange(-sigma, size + 1.5 * sigma, sigma)
+    pixels = torch.arange(size) + 0.5
+    bumps = torch.exp(-((pixels[:, None] - centres) ** 2) / (2 * sigma**2))
+    return bumps / bumps.norm(dim=1, keepdim=True)
