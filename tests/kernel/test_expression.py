@@ -92,6 +92,14 @@ def test_saves_the_fewest_values():
     assert saving(graph, grads, forward) == []
 
 
+def test_saves_what_is_nearest_to_the_derivative():
+    graph = Graph()
+    total = graph("add", graph("mul", graph("state"), graph("scalar")), graph("input"))
+    out = graph("exp", total)
+    grads = graph.gradients({out: graph("grad_spikes")}, [total])
+    assert saving(graph, grads, len(graph.nodes) - 1) == [out]  # and so it needs no input again
+
+
 def test_saving_may_undo_a_first_choice():
     # s0 feeds a and b, s1 only b: two values cut it, whichever path is found first.
     graph = Graph()

@@ -6,20 +6,23 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from spikestrap.kernel import inference
+from spikestrap.kernel.rows import packed
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 1.0])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 9), (3, 8, 64), (2, 129, 33)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 9), (3, 8, 64), (130, 129, 33)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_rows_are_added_as_a_product_would(share, shape, with_bias):
     rows, inputs, outputs = shape
     spikes = (torch.rand(rows, inputs) < share).to(torch.uint8)
     weight = torch.randint(-64, 64, (inputs, outputs)) / 64  # exact in any order
-    bias = torch.randint(-64, 64, (outputs,)) / 64 if with_bias else None
-    out = np.full((rows, outputs), np.nan, np.float32)
-    inference.add_rows(spikes.numpy(), weight.numpy(), None if bias is None else bias.numpy(), out)
-    expected = spikes.float() @ weight + (0 if bias is None else bias)
-    np.testing.assert_array_equal(out, expected.numpy())
+    bias = torch.randint(-64, 64, (outputs,)) / 64 * with_bias
+    table = packed(weight)
+    start = F.pad(bias, (0, 16 * len(table) - outputs))
+    out = np.full((rows, 16 * len(table)), np.nan, np.float32)
+    inference.add_rows(spikes.numpy(), table.numpy(), start.numpy(), out)
+    expected = spikes.float() @ weight + bias
+    np.testing.assert_array_equal(out[:, :outputs], expected.numpy())
 
 
 @given(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from ..kernel import automatic, compiled, fused_wanted
-from ..kernel.reference import State
 from ..kernel.trace import Trace
 from ..neuron import Neuron
 from ..neuron.parameter import check_channels
 
 Fire = Callable[[Tensor, int], Tensor]
+
+_DENSE = 3  # axes of (T, N, C)
+_SHAPES = 64  # that are kept prepared: of parts of batches, a network has few
 
 
 def firing(neuron: Neuron) -> Fire:
@@ -36,29 +38,38 @@ class Fused:
     """
 
     def __init__(self, neuron: Neuron, traced: Trace) -> None:
-        self.neuron, self.traced = neuron, traced
+        self.neuron = neuron
+        self._prepared = lru_cache(_SHAPES)(partial(_prepare, neuron, traced))
 
     def __call__(self, z: Tensor, time_steps: int) -> Tensor:
         """Spikes (T, N, ...), bytes; of a complex z floats."""
         if z.is_complex():
             return _as_it_is(self.neuron, z, time_steps)
-        rows, state = self._rows(z)
-        spikes = compiled.infer(self.traced, rows, state, time_steps)
-        return _as_before(spikes, z)
+        spikes = self._prepared(z.shape, time_steps, False)(_rows(z))
+        return spikes if z.ndim == _DENSE else _as_before(spikes, z)
 
     def totals(self, z: Tensor, time_steps: int) -> Tensor:
         """How often each neuron fired, float32 (N, ...)."""
         if z.is_complex():
             return self(z, time_steps).sum(0)
-        rows, state = self._rows(z)
-        totals = compiled.infer(self.traced, rows, state, time_steps, counted=True)
-        return _as_before(totals.unsqueeze(0), z).squeeze(0)
+        totals = self._prepared(z.shape, time_steps, True)(_rows(z))
+        return totals if z.ndim == _DENSE else _as_before(totals.unsqueeze(0), z).squeeze(0)
 
-    def _rows(self, z: Tensor) -> tuple[Tensor, State]:
-        """z as (T, samples and places, C), and the first state of so many."""
-        check_channels(self.neuron, z[0])
-        rows = z.movedim(2, -1).flatten(1, -2).contiguous()
-        return rows, self.neuron.init_state(rows[0])
+
+def _prepare(
+    neuron: Neuron, traced: Trace, shape: torch.Size, time_steps: int, counted: bool
+) -> compiled.Inference:
+    """For z of that shape, (T, N, ...)."""
+    z = torch.zeros(()).expand(shape)
+    check_channels(neuron, z[0])
+    rows = _rows(z)
+    state = neuron.init_state(rows[0])
+    return compiled.Inference(traced, rows, state, time_steps, counted=counted)
+
+
+def _rows(z: Tensor) -> Tensor:
+    """z as (T, samples and places, C)."""
+    return (z if z.ndim == _DENSE else z.movedim(2, -1).flatten(1, -2)).contiguous()
 
 
 def _as_it_is(neuron: Neuron, z: Tensor, time_steps: int) -> Tensor:

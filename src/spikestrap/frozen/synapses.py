@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..kernel.inference import add_rows
+from ..kernel.rows import COLUMNS, packed
 from ..norm import Norm, fold
 from ..quantize import Quantizer
 from ..synapse import Synapse, check_features
@@ -59,17 +60,19 @@ class Dense:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
-        self.rows = np.ascontiguousarray(weight.numpy().T)
-        self.constant = None if bias is None else bias.numpy()
+        table = packed(weight.t())
+        self.rows, self.constant = table.numpy(), np.zeros(len(table) * COLUMNS, np.float32)
+        if bias is not None:
+            self.constant[: len(bias)] = bias.numpy()
 
     def __call__(self, x: Tensor) -> Tensor:
         check_features(x, 1, self.weight.shape[1])
         if x.dtype is torch.uint8 and self.weight.shape[0] >= SHORTEST_ROW:
             spikes = x.contiguous().numpy().reshape(-1, x.shape[-1])
             if np.count_nonzero(spikes.view(np.bool_)) <= SPARSE * spikes.size:
-                z = torch.empty((*x.shape[:-1], self.weight.shape[0]))
+                z = torch.empty((*x.shape[:-1], len(self.constant)))
                 add_rows(spikes, self.rows, self.constant, z.numpy().reshape(len(spikes), -1))
-                return z
+                return z[..., : len(self.weight)].contiguous()
         return F.linear(x.float(), self.weight, self.bias)
 
 

@@ -45,32 +45,41 @@ def run(
     return _operator(traced, inputs, state, time_steps, stretch_of)
 
 
-def infer(
-    traced: Trace, z: Tensor, state: State, time_steps: int, *, counted: bool = False
-) -> Tensor:
-    """The spikes of `run` alone, as bytes (T, N, ...); or, counted, how often each neuron fired,
-    float32 (N, ...). On the calling thread alone, without a gradient; z and state as there.
+class Inference:
+    """A traced step over time without a gradient, on the calling thread alone.
+
+    Called on inputs like z (T, N, ...) it gives the spikes of `run` as bytes (T, N, ...); or,
+    counted, how often each neuron fired, float32 (N, ...). What does not depend on the values of
+    z is prepared once, which for a small layer takes longer than to run it.
 
     >>> from .trace import trace
     >>> fire = lambda z, state: ((z + state[0] > 1).float(), (z + state[0],))
     >>> z, state = torch.full((1, 1, 1), 0.5), (torch.zeros(1, 1),)
-    >>> infer(trace(fire, z[0], state), z, state, 4).flatten()
+    >>> traced = trace(fire, z[0], state)
+    >>> Inference(traced, z, state, 4)(z).flatten()
     tensor([0, 0, 1, 1], dtype=torch.uint8)
-    >>> infer(trace(fire, z[0], state), z, state, 4, counted=True).item()
+    >>> Inference(traced, z, state, 4, counted=True)(z).item()
     2.0
     """
-    kernel = _inference_kernel(number_of(traced.structure), counted)
-    call = _Call(kernel, z, traced.scalars, traced.channels, time_steps, alone=True)
-    call.steps("x0", z, held=z.shape[0] == 1)
-    for k, start in enumerate(state):
-        call.values(f"s{k}", start)
-    if counted:
-        out = torch.empty(z.shape[1:], dtype=torch.float32)
-    else:
-        out = torch.empty((time_steps, *z.shape[1:]), dtype=torch.uint8)
-    call.array("counts" if counted else "spikes", out)
-    call.run(0, time_steps)
-    return out
+
+    def __init__(
+        self, traced: Trace, z: Tensor, state: State, time_steps: int, *, counted: bool = False
+    ) -> None:
+        kernel = _inference_kernel(number_of(traced.structure), counted)
+        self._call = _Call(kernel, z, traced.scalars, traced.channels, time_steps, alone=True)
+        self._call.steps("x0", z, held=z.shape[0] == 1)
+        for k, start in enumerate(state):
+            self._call.values(f"s{k}", start)
+        self._out = "counts" if counted else "spikes"
+        self._dtype = torch.float32 if counted else torch.uint8
+        self._shape = z.shape[1:] if counted else (time_steps, *z.shape[1:])
+        self._call.prepare(time_steps, "x0")
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """z contiguous, of the shape and dtype that it was prepared for."""
+        out = torch.empty(self._shape, dtype=self._dtype)
+        self._call.run_on({"x0": z.data_ptr(), self._out: out.data_ptr()})
+        return out
 
 
 def stretch_of(time_steps: int, states: int) -> int:
@@ -273,6 +282,19 @@ class _Call:
         threads.share_out(
             self._kernel.address, self._blocks, self._numbers, self._workspaces, self._totals
         )
+
+    def prepare(self, time_steps: int, *changing: str) -> None:
+        """For `run_on` alone, which gets these arrays, so that they need not be kept."""
+        self._set("time_steps", time_steps)
+        for name in changing:
+            del self._alive[name]
+
+    def run_on(self, addresses: dict[str, int]) -> None:
+        """Over all steps at once, with these arrays; several threads may at the same time."""
+        numbers = self._numbers.copy()
+        for name, address in addresses.items():
+            numbers[self._kernel.places[name]] = address
+        threads.run(self._kernel.address, self._blocks, numbers)
 
     def totals(self) -> np.ndarray:
         """What all threads added up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from .expression import Graph
@@ -39,6 +40,7 @@ def derivative(graph: Graph, structure: Structure, wanted: Wanted) -> list[int]:
 def saving(graph: Graph, grads: list[int], forward_nodes: int) -> list[int]:
     """The fewest values of a step from which its derivative can be computed, besides inputs
     and parameters, which are at hand: a minimum cut between the states and the derivative.
+    Of several the one nearest to the derivative, which leaves least to compute and read again.
 
     forward_nodes: how many of the graph's nodes are the step's own.
     """
@@ -70,22 +72,33 @@ def saving(graph: Graph, grads: list[int], forward_nodes: int) -> list[int]:
             onward = []
         return onward + [a for a, b in flows if b == point]
 
-    def reach() -> dict[tuple[int, bool], tuple[int, bool] | None]:
+    def behind(point: tuple[int, bool]) -> list[tuple[int, bool]]:
+        i, used = point
+        back = [(i, False)] if used else [(j, True) for j in by_state & {*graph.arguments(i)}]
+        if used and savable(i) and ((i, False), point) in flows:
+            back = []
+        return back + [b for a, b in flows if a == point]
+
+    def reach(
+        starts: Iterable[tuple[int, bool]],
+        onward: Callable[[tuple[int, bool]], list[tuple[int, bool]]],
+    ) -> dict[tuple[int, bool], tuple[int, bool] | None]:
         came: dict[tuple[int, bool], tuple[int, bool] | None] = {}
         points: list[tuple[tuple[int, bool], tuple[int, bool] | None]]
-        points = [(source, None) for source in sources]
+        points = [(start, None) for start in starts]
         while points:
             point, before = points.pop()
             if point not in came:
                 came[point] = before
-                points += [(following, point) for following in ahead(point)]
+                points += [(following, point) for following in onward(point)]
         return came
 
     while True:
-        came = reach()
+        came = reach(sources, ahead)
         end = next((point for point in sorted(ends) if point in came), None)
         if end is None:
-            return [i for i in sorted(by_state) if (i, False) in came and (i, True) not in came]
+            near = reach(ends, behind)
+            return [i for i in sorted(by_state) if (i, True) in near and (i, False) not in near]
         point = end
         while (before := came[point]) is not None:
             if (point, before) in flows:

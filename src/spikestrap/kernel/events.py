@@ -21,14 +21,15 @@ from torch.nn import functional as F
 from . import threads
 from .backend import readable_by_kernels
 from .pointers import pointer
-from .rows import add
+from .rows import COLUMNS, list_floats, packed, sum_rows
 
 # Below so many rows and columns, a dense product is too quick to beat.
 _FEWEST_ROWS, _FEWEST_COLUMNS = 64, 32
-# Rows that the gradient of a weight takes at a time, so that they stay in cache.
-_CHUNK = 256
+# Rows whose spikes are taken at a time, so that they stay in cache; and those of the gradient of
+# a weight.
+_ROWS, _CHUNK = 64, 256
 # Columns a thread takes at the least.
-_COLUMNS = 64
+_BLOCK = 64
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,12 +73,16 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, starts: np.ndarray
     ) -> Tensor:
-        which = np.empty(starts[-1] + 1, np.int32)  # one more, to be written past the last
-        z = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32)
-        columns = weight.detach().t().contiguous()
-        none = torch.zeros(weight.shape[0], dtype=torch.float32) if bias is None else bias.detach()
-        arrays = (rows, starts, which, columns, none.contiguous(), z)
-        _run(_add_rows, len(rows), arrays, (rows.shape[1], weight.shape[0]))
+        which = np.empty(starts[-1], np.int32)
+        table, size = packed(weight.detach().t()), weight.shape[0]
+        whole = len(table) * COLUMNS
+        start = torch.zeros(whole, dtype=torch.float32)
+        if bias is not None:
+            start[:size] = bias.detach()
+        z = torch.empty((*x.shape[:-1], whole), dtype=torch.float32)
+        arrays = (rows, starts, which, table, start, z)
+        _run(_add_rows, len(rows), arrays, (rows.shape[1], len(table)))
+        z = z[..., :size].contiguous()
         ctx.save_for_backward(weight)
         ctx.starts, ctx.which, ctx.shape = starts, which, x.shape
         return z
@@ -93,7 +98,7 @@ class _Linear(torch.autograd.Function):
         grad_weight = None
         if of_weight:
             columns = torch.empty(weight.shape[::-1], dtype=torch.float32)
-            blocks = -(-weight.shape[0] // _COLUMNS)
+            blocks = -(-weight.shape[0] // _BLOCK)
             arrays = (ctx.starts, ctx.which, grad, columns)
             _run(_add_outer, blocks, arrays, (len(grad), *columns.shape))
             grad_weight = columns.t()
@@ -147,24 +152,20 @@ def _count(first, end, arguments, workspace, totals):
 @_kernel
 def _add_rows(first, end, arguments, workspace, totals):
     """z[r]: the bias, and the weight's column of each spike in row r; which: these, listed."""
-    width, size = arguments[6], arguments[7]
+    width, parts = arguments[6], arguments[7]
     rows = numba.carray(pointer(arguments[0], types.float32), (end, width))
     starts = numba.carray(pointer(arguments[1], types.int64), end + 1)
-    which = numba.carray(pointer(arguments[2], types.int32), starts[end] + 1)
-    columns = numba.carray(pointer(arguments[3], types.float32), (width, size))
-    bias = numba.carray(pointer(arguments[4], types.float32), size)
-    z = numba.carray(pointer(arguments[5], types.float32), (end, size))
-    found = np.empty(width + 1, np.int32)
+    which = numba.carray(pointer(arguments[2], types.int32), starts[end])
+    table, bias, z = arguments[3], arguments[4], arguments[5]
     for r in range(first, end):
-        row, begin = rows[r], starts[r]
-        count = 0
-        for k in range(width):  # without a branch, which would be mispredicted
-            found[count] = k
-            count += row[k] != np.float32(0)
-        for n in range(count):
-            which[begin + n] = found[n]
-        z[r] = bias
-        add(z[r], columns, which, begin, begin + count, 0, size)
+        list_floats(rows[r], which, starts[r])
+    line = 4 * COLUMNS
+    for low in range(first, end, _ROWS):
+        for p in range(parts):
+            for r in range(low, min(low + _ROWS, end)):
+                into = z + (r * parts + p) * line
+                part = table + p * width * line
+                sum_rows(into, bias + p * line, part, arguments[2], starts[r], starts[r + 1])
 
 
 @_kernel
@@ -174,14 +175,16 @@ def _add_outer(first, end, arguments, workspace, totals):
     """
     steps, width, size = arguments[4], arguments[5], arguments[6]
     starts = numba.carray(pointer(arguments[0], types.int64), steps + 1)
-    which = numba.carray(pointer(arguments[1], types.int32), starts[steps] + 1)
-    low, high = first * _COLUMNS, min(end * _COLUMNS, size)
+    which = numba.carray(pointer(arguments[1], types.int32), starts[steps])
+    low, high = first * _BLOCK, min(end * _BLOCK, size)
     grad = numba.carray(pointer(arguments[2], types.float32), (steps, size))
     out = numba.carray(pointer(arguments[3], types.float32), (width, size))
     # A chunk's spikes, sorted by k.
     begins = np.empty(width + 1, np.int64)
     places = np.empty(width, np.int64)
     sorted_rows = np.empty(_CHUNK * width, np.int32)
+    part = np.zeros((_CHUNK, COLUMNS), np.float32)
+    total = np.empty(COLUMNS, np.float32)
     for k in range(width):
         out[k][low:high] = np.float32(0)
     for start in range(0, steps, _CHUNK):
@@ -195,7 +198,18 @@ def _add_outer(first, end, arguments, workspace, totals):
         for r in range(start, stop):
             for n in range(starts[r], starts[r + 1]):
                 k = which[n]
-                sorted_rows[places[k]] = r
+                sorted_rows[places[k]] = r - start
                 places[k] += 1
-        for k in range(width):
-            add(out[k][low:high], grad, sorted_rows, begins[k], begins[k + 1], low, high)
+        for column in range(low, high, COLUMNS):
+            count = min(COLUMNS, high - column)
+            for r in range(start, stop):
+                for i in range(count):
+                    part[r - start, i] = grad[r, column + i]
+            for k in range(width):
+                for i in range(count):
+                    total[i] = out[k, column + i]
+                into = total.ctypes.data
+                table, rows = part.ctypes.data, sorted_rows.ctypes.data
+                sum_rows(into, into, table, rows, begins[k], begins[k + 1])
+                for i in range(count):
+                    out[k, column + i] = total[i]

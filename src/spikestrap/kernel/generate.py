@@ -18,13 +18,13 @@ reads a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import NamedTuple
 
 from llvmlite import ir
 
+from .building import element, loop
 from .derivative import Wanted, derivative, saving
 from .expression import Graph
 from .trace import Structure
@@ -125,7 +125,7 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
     of_spikes = graph("grad_spikes")
     for group in kernel.groups((*again, *grads), len(wanted.scalars), len(wanted.channels)):
         with group.over_time(group.states()) as (t, values):
-            results = group.compute(again, group.state_nodes(values), t)
+            results = group.compute(again, group.state_nodes(values), t, exact)
             for j in range(len(saved)):
                 group.save(results[j], t, j, len(saved), len(of_parameters))
             values[:] = results[len(saved) :]
@@ -177,15 +177,15 @@ class _Kernel:
         needed = self.graph.needed(targets)
         first, end = self._function.args[:2]
         width, neurons = self.argument("width"), self.argument("neurons")
-        with _loop(self.b, self.b.sub(end, first)) as (passed, _):
+        with loop(self.b, self.b.sub(end, first)) as (passed, _):
             self.lo = self.b.mul(self.b.add(first, passed), width)
             left = self.b.sub(neurons, self.lo)
             self.n = self.b.select(self.b.icmp_signed("<", left, width), left, width)
             whole = self.b.udiv(self.n, self.index(GROUP))
             rest = self.b.urem(self.n, self.index(GROUP))
-            with _loop(self.b, whole) as (i, _):
+            with loop(self.b, whole) as (i, _):
                 yield _Group(self, self.b.mul(i, self.index(GROUP)), _LANES, _VECTORS, needed)
-            with _loop(self.b, rest) as (i, _):
+            with loop(self.b, rest) as (i, _):
                 place = self.b.add(self.b.mul(whole, self.index(GROUP)), i)
                 yield _Group(self, place, 1, 1, needed)
             self._total(scalars, channels)
@@ -232,13 +232,13 @@ class _Kernel:
         if (k, lanes) not in self._scalars:
             b = self._entry
             scalars = b.inttoptr(self.argument("scalars"), _POINTER)
-            value = b.load(_element(b, scalars, k), typ=FLOAT)
+            value = b.load(element(b, scalars, k), typ=FLOAT)
             self._scalars[k, lanes] = splat(b, value, lanes)
         return self._scalars[k, lanes]
 
     def workspace(self, start: ir.Value) -> ir.Value:
         """It, from a float on."""
-        return _element(self.b, self._function.args[3], start)
+        return element(self.b, self._function.args[3], start)
 
     def _total(self, scalars: int, channels: int) -> None:
         """Adds what the groups kept to the totals: the first `scalars` of it whole, of the others
@@ -251,7 +251,7 @@ class _Kernel:
                 inner, size = self.argument("inner"), self.argument("channels")
                 before = self.b.mul(self.index(j - scalars), size)
                 place = self.b.add(self.index(scalars), before)
-            totals = _element(self.b, self._function.args[4], place, DOUBLE)
+            totals = element(self.b, self._function.args[4], place, DOUBLE)
             row = self.workspace(self.b.mul(self.index(j), self.argument("width")))
             self.b.call(gather, [self.n, self.lo, inner, size, row, totals])
 
@@ -359,8 +359,8 @@ class _Group:
     def _places(
         self, array: ir.Value, at: ir.Value | None = None, kind: ir.Type = FLOAT
     ) -> list[ir.Value]:
-        start = array if at is None else _element(self.b, array, at, kind)
-        return [_element(self.b, start, self.lanes * v, kind) for v in range(self.vectors)]
+        start = array if at is None else element(self.b, array, at, kind)
+        return [element(self.b, start, self.lanes * v, kind) for v in range(self.vectors)]
 
     @contextmanager
     def over_time(
@@ -372,7 +372,7 @@ class _Group:
         after the last one when the loop has ended.
         """
         steps = self.kernel.argument("time_steps")
-        with _loop(self.b, steps, carried) as (passed, values):
+        with loop(self.b, steps, carried) as (passed, values):
             last = self.b.sub(steps, self.kernel.index(1))
             yield self.b.sub(last, passed) if backward else passed, values
 
@@ -412,43 +412,6 @@ def _rough_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.fdiv(x, y, flags=("arcp",))
 
 
-def _element(
-    b: ir.IRBuilder, array: ir.Value, index: ir.Value | int, kind: ir.Type = FLOAT
-) -> ir.Value:
-    if isinstance(index, int):
-        index = ir.Constant(INDEX, index)
-    return b.gep(array, [index], inbounds=True, source_etype=kind)
-
-
-@contextmanager
-def _loop(
-    b: ir.IRBuilder, count: ir.Value, carried: Sequence[Group] = ()
-) -> Iterator[tuple[ir.Value, list[Group]]]:
-    """For an index from 0 up to count; the builder is behind the loop afterwards.
-
-    Also gives what values that are `carried` along are at that index. The body replaces them in
-    the list; when the loop has ended, the list has what they are after it.
-    """
-    before = b.block
-    test, body, after = (b.append_basic_block(name) for name in ("test", "body", "after"))
-    b.branch(test)
-    b.position_at_end(test)
-    i = b.phi(INDEX)
-    phis = [[b.phi(value.type) for value in group] for group in carried]
-    b.cbranch(b.icmp_signed("<", i, count), body, after)
-    b.position_at_end(body)
-    values = list(phis)
-    yield i, values
-    following = [b.add(i, ir.Constant(INDEX, 1), flags=("nsw",)), *chain(*values)]
-    starts = [ir.Constant(INDEX, 0), *chain(*carried)]
-    for phi, start, value in zip([i, *chain(*phis)], starts, following, strict=True):
-        phi.add_incoming(start, before)
-        phi.add_incoming(value, b.block)
-    b.branch(test)
-    b.position_at_end(after)
-    values[:] = phis
-
-
 def _gather(kernel: _Kernel) -> ir.Function:
     """gather(n, lo, inner, channels, row, totals): neuron i is of channel
     ((lo + i) // inner) % channels; neighbours are added up before they go to their total.
@@ -459,13 +422,13 @@ def _gather(kernel: _Kernel) -> ir.Function:
     zero, one = ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
     run = b.udiv(lo, inner)  # of neighbours of one channel
     last = b.udiv(b.sub(b.add(lo, n), one), inner)
-    with _loop(b, b.add(b.sub(last, run), one)) as (passed, _):
+    with loop(b, b.add(b.sub(last, run), one)) as (passed, _):
         number_of = b.add(run, passed)
         begin = b.sub(b.mul(number_of, inner), lo)
         end = b.add(begin, inner)
         begin = b.select(b.icmp_signed("<", begin, zero), zero, begin)
         end = b.select(b.icmp_signed(">", end, n), n, end)
-        place = _element(b, totals, b.urem(number_of, channels), DOUBLE)
+        place = element(b, totals, b.urem(number_of, channels), DOUBLE)
         entry = b.load(place, typ=DOUBLE)
         before = b.block
         test, body, after = (b.append_basic_block(name) for name in ("add", "next", "sum"))
@@ -476,7 +439,7 @@ def _gather(kernel: _Kernel) -> ir.Function:
         total.add_incoming(entry, before)
         b.cbranch(b.icmp_signed("<", i, end), body, after)
         b.position_at_end(body)
-        value = b.fpext(b.load(_element(b, row, i), typ=FLOAT), DOUBLE)
+        value = b.fpext(b.load(element(b, row, i), typ=FLOAT), DOUBLE)
         # In any order, else LLVM could add but one at a time.
         added = b.fadd(total, value, flags=("reassoc", "nsz"))
         i.add_incoming(b.add(i, one, flags=("nsw",)), body)

@@ -9,29 +9,34 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from .rows import add
+from .rows import COLUMNS, list_bytes, sum_rows
+
+# How many rows' spikes are listed at once: lists and results stay in cache.
+_ROWS = 64
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
 
 
 @_jit
 def add_rows(spikes, weight, bias, out):
-    """Writes spikes @ weight + bias to out (R, O): each spike adds its row of weight (K, O).
+    """Writes spikes @ weight + bias to out (R, 16 P): each spike adds its row of weight.
 
-    spikes: bytes (R, K). bias: (O,) or None.
+    spikes: bytes (R, K). weight: as `rows.packed` has it, (P, K, 16). bias: (16 P,).
     """
-    which = np.empty(spikes.shape[1] + 1, np.int64)
-    for r in range(spikes.shape[0]):
-        count = 0
-        for k in range(spikes.shape[1]):  # without a branch, which would be mispredicted
-            which[count] = k
-            count += spikes[r, k]
-        total = out[r]
-        if bias is None:
-            total[:] = np.float32(0)
-        else:
-            total[:] = bias
-        add(total, weight, which, 0, count, 0, total.size)
+    parts, inputs, _ = weight.shape
+    which = np.empty(_ROWS * inputs, np.int32)
+    begins = np.empty(_ROWS + 1, np.int64)
+    for first in range(0, spikes.shape[0], _ROWS):
+        count = min(_ROWS, spikes.shape[0] - first)
+        begins[0] = 0
+        for r in range(count):
+            begins[r + 1] = list_bytes(spikes[first + r], which, begins[r])
+        for p in range(parts):
+            low = p * COLUMNS
+            table, start = weight[p].ctypes.data, bias[low:].ctypes.data
+            for r in range(count):
+                into = out[first + r, low:].ctypes.data
+                sum_rows(into, start, table, which.ctypes.data, begins[r], begins[r + 1])
 
 
 @_jit

@@ -7,6 +7,8 @@ go on spinning for a while after a loop. One small loop serves all kernels, by a
 from __future__ import annotations
 
 import ctypes
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -37,10 +39,20 @@ def share_out(
     if threads > 1:
         _share_out(address, threads, len(totals), blocks, *places, *strides)
         return
-    kernel = _KERNEL(address)
+    kernel = _kernel(address)
     for row in range(len(totals)):
         first, end = blocks * row // len(totals), blocks * (row + 1) // len(totals)
         kernel(first, end, *places[:2], places[2] + row * strides[1])
+
+
+def run(address: int, blocks: int, arguments: np.ndarray) -> None:
+    """The same on the calling thread, of a kernel that has neither workspace nor totals."""
+    _kernel(address)(0, blocks, arguments.ctypes.data, 0, 0)
+
+
+@functools.cache
+def _kernel(address: int) -> Callable[..., None]:
+    return _KERNEL(address)
 
 
 @intrinsic
