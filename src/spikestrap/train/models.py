@@ -25,6 +25,10 @@ NEURON: dict[str, Any] = {
     "v_init": 0.5,
 }
 
+# The same for inputs under batch norm: their variance is 1, so that at a threshold of 1 a sixth of
+# them is cut off, at 2 hardly any. With T = 2 the steps between the rates are then too wide.
+HIGH_NEURON: dict[str, Any] = {**NEURON, "threshold": 2.0, "v_init": 1.0}
+
 # What Loihi has: reset to zero and a membrane that starts at 0. The parameters are lava-dl's.
 CHIP_NEURON: dict[str, Any] = {
     "threshold": 1.25,
@@ -95,6 +99,7 @@ def vgg(
     stages: Sequence[Sequence[int]],
     hidden: int | None = None,
     norm: str = "mean_only",
+    neuron: dict[str, Any] = NEURON,
 ) -> Builder:
     """Stages of 3 x 3 convolutions of those widths, average pooling by 2 after each; a readout.
 
@@ -103,7 +108,7 @@ def vgg(
     start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
     None for none.
     """
-    neuron = {**NEURON, "norm": norm}
+    neuron = {**neuron, "norm": norm}
     synapse: dict[str, Any] = {}
     if norm == "mean_only":
         synapse = {"weight_norm": True, "weight_scale": 6**0.5}

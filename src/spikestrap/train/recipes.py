@@ -10,7 +10,7 @@ from ..errors import SpikestrapError
 from ..network import Network
 from .augment import RandomCrop, RandomWarp
 from .data import TEMPORAL
-from .models import CHIP_NEURON, Builder, cnn, mlp, resnet, vgg
+from .models import CHIP_NEURON, HIGH_NEURON, Builder, cnn, mlp, resnet, vgg
 from .options import Options, whole_number
 
 MAX_TIME_STEPS = 1024  # beyond it memory, not accuracy, is what grows
@@ -200,9 +200,9 @@ _RECIPES = (
         "a small VGG on CIFAR-10, for a CPU",
         data="cifar10",
         time_steps=4,
-        # The last epoch as an SNN takes as long as several: it closes the gap that curves leave.
-        options=replace(_CIFAR, epochs=10, snn_epochs=1, validate_every=2),
-        build=vgg((3, 32, 32), ((32,), (64,), (128,)), norm="batch"),
+        # The last epochs as an SNN take as long as several: they close the gap that curves leave.
+        options=replace(_CIFAR, epochs=12, snn_epochs=2, validate_every=2),
+        build=vgg((3, 32, 32), ((32,), (64,), (128,)), norm="batch", neuron=HIGH_NEURON),
     ),
     Recipe(
         "cifar10-resnet18",
