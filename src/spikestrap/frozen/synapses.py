@@ -22,9 +22,9 @@ from ..timeaxis import over_time
 
 Weigh = Callable[[Tensor], Tensor]
 
-# Up to this share of spikes adding rows beat a dense product where it was tried, with 512 rows of
+# Up to this share of spikes, and some more, adding rows beat a dense product of 512 rows of
 # 512. A constant, so that what is computed does not depend on how busy the machine is.
-SPARSE = 0.25
+SPARSE = 0.5
 # For shorter rows, as of a readout, it has not been tried.
 SHORTEST_ROW = 32
 
