@@ -4,6 +4,7 @@ import torch
 from spikestrap.kernel import compiled
 from spikestrap.kernel.reference import scan
 from spikestrap.kernel.trace import trace
+from spikestrap.neuron import LIF
 
 GAIN = torch.tensor([0.5, 1.0, 2.0])
 
@@ -75,6 +76,23 @@ def test_stretches_give_what_one_piece_gives(monkeypatch, stretch):
     plain = gradients(lambda inputs, state: scan(leaky, inputs, state, time_steps), time_steps)
     for ours, expected in zip((*parts[0], *parts[1]), (*plain[0], *plain[1]), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("neurons", [16, 64, 80, 81, 1000])
+@pytest.mark.parametrize("stretch", [4, 23])
+def test_results_may_go_past_the_caches(monkeypatch, neurons, stretch):
+    lif = LIF(threshold=0.5, voltage_decay=0.1)
+    monkeypatch.setattr(compiled, "stretch_of", lambda *sizes: stretch)
+    z, grad = torch.rand(23, 1, neurons, requires_grad=True), torch.rand(23, 1, neurons)
+
+    def results():
+        spikes, state = lif(z, return_state=True)
+        return spikes, *state, *torch.autograd.grad((spikes * grad).sum() + state[0].sum(), z)
+
+    cached = results()
+    monkeypatch.setattr(compiled, "_CACHED_BYTES", 0)
+    for ours, expected in zip(results(), cached, strict=True):
+        assert torch.equal(ours, expected)
 
 
 @pytest.mark.parametrize("states", [0, 1, 2, 4, 7])

@@ -132,7 +132,8 @@ def _backward(
 ) -> list[Tensor]:
     z, time_steps = inputs[0], grads[0].shape[0]
     grad_inputs = empty_gradients(wanted, inputs)
-    kernel = _backward_kernel(number, wanted, all(map(_streamed, grad_inputs)))
+    streamed = bool(grad_inputs) and all(map(_streamed, grad_inputs))
+    kernel = _backward_kernel(number, wanted, streamed)
     size = max(math.prod(z.shape[2:3]), 1)
     totals = len(wanted.scalars) + len(wanted.channels) * size
     after, grad_state = grads[1:], []
