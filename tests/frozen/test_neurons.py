@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from tests.neuron.cases import GRADED, ZOO, draw_parameters, make
@@ -26,6 +28,48 @@ def test_spikes_are_the_neurons_own(kind, channels):
         assert spikes.dtype is torch.uint8
         assert spikes.float().equal(expected)
         assert totals.equal(expected.sum(0))
+
+
+class Clock(Neuron):
+    """Fires every other step, whatever comes in."""
+
+    def init_state(self, z):
+        return (torch.zeros_like(z),)
+
+    def step(self, z, state):
+        v = state[0] + 0.5
+        spikes = (v >= 1).to(z.dtype)
+        return spikes, (v - spikes,)
+
+
+class Head(Clock):
+    """Starts from its input."""
+
+    def init_state(self, z):
+        return (z.clone(),)
+
+
+def test_a_step_that_does_not_read_its_input():
+    z = torch.rand(4, 2, 3)
+    fused = firing(Clock())
+    assert isinstance(fused, Fused)
+    assert fused(z, 4).float().equal(Clock()(z))
+
+
+def test_a_first_state_that_rests_on_values_is_left_alone():
+    z = torch.rand(4, 2, 3)
+    assert not isinstance(firing(Head()), Fused)
+    assert firing(Head())(z, 4).float().equal(Head()(z))
+
+
+def test_threads_may_share_a_neuron():
+    neuron = LIF(threshold=1.0, voltage_decay=0.1)
+    fused = firing(neuron)
+    inputs = [torch.rand(5, 3, width) for width in (1, 7, 64, 65, 300)] * 20
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda z: fused(z, 5), inputs))
+    for z, spikes in zip(inputs, found, strict=True):
+        assert spikes.float().equal(neuron(z))
 
 
 def test_the_chips_integers():

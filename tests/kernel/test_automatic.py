@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tests.kernel.test_cuba import check
 from tests.neuron.cases import draw_input, seeds
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from spikestrap import SpikestrapError, SpikestrapWarning
 from spikestrap.kernel import explain, use_backend
-from spikestrap.neuron import Firing, Neuron
+from spikestrap.neuron import LIF, Firing, Neuron
 from spikestrap.neuron.parameter import ANY, DECAY, THRESHOLD, per_channel, register, value_of
 
 SHAPES = [(1, 3), (4, 7), (5, 3, 1), (6, 4, 3), (3, 2, 3, 4, 5), (2, 3, 3, 31, 50), (300, 2, 3)]
@@ -368,6 +369,48 @@ def test_without_gradients():
         spikes = neuron(z)
     assert not spikes.requires_grad
     assert torch.equal(neuron(z), spikes)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda run, z: make_fx(run)(z),
+        lambda run, z: torch.jit.trace(run, (z,), check_trace=False),
+        lambda run, z: torch.func.functionalize(run),
+    ],
+    ids=["make_fx", "jit", "functionalize"],
+)
+def test_what_traces_or_transforms_sees_the_kernel(how):
+    neuron = LIF(threshold=0.5, voltage_decay=0.1)
+    neuron(torch.rand(4, 2, 3))
+    other = torch.rand(4, 2, 3)
+    assert how(lambda z: neuron(z), torch.rand(4, 2, 3))(other).equal(neuron(other))
+
+
+def test_tensors_whose_values_are_not_in_memory():
+    neuron = LIF(threshold=0.5, voltage_decay=0.1)
+    z = torch.rand(4, 2, 3)
+    negated = torch._neg_view(-z).requires_grad_()
+    spikes = neuron(negated)
+    assert spikes.equal(neuron(z))
+    (grad,) = torch.autograd.grad(spikes, negated, torch._neg_view(-torch.ones_like(z)))
+    leaf = z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(neuron(leaf), leaf, torch.ones_like(z))
+    assert grad.equal(expected)
+    (nothing,) = torch.autograd.grad(neuron(leaf), leaf, torch._efficientzerotensor(z.shape))
+    assert not nothing.any()
+
+
+def test_gradients_of_the_first_state_alone():
+    neuron = LIF(threshold=0.5, voltage_decay=0.1)
+    z, grad = torch.rand(4, 2, 70), torch.rand(4, 2, 70)
+    found = []
+    for backend in ("fused", "reference"):
+        v = torch.full((2, 70), 0.1, requires_grad=True)
+        with use_backend(backend):
+            found.append(torch.autograd.grad(neuron(z, (v,)), v, grad)[0])
+    torch.testing.assert_close(*found)
 
 
 def test_double_backward_is_refused():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from spikestrap.kernel import compiled
+from spikestrap.kernel.generate import GROUP
 from spikestrap.kernel.reference import scan
 from spikestrap.kernel.trace import trace
 from spikestrap.neuron import LIF
@@ -97,12 +98,12 @@ def test_results_may_go_past_the_caches(monkeypatch, neurons, stretch):
 
 @pytest.mark.parametrize("states", [0, 1, 2, 4, 7])
 @pytest.mark.parametrize("time_steps", [1, 16, 100, 4096])
-def test_stretches_are_even_and_keep_a_blocks_trace_small(time_steps, states):
+def test_stretches_are_even_and_keep_a_groups_trace_in_cache(time_steps, states):
     stretch = compiled.stretch_of(time_steps, states)
     count = -(-time_steps // stretch)
     assert 1 <= stretch <= time_steps
     assert count * stretch - time_steps < count
-    assert stretch * states * 256 <= 65536
+    assert 4 * GROUP * stretch * states <= 2**16  # bytes
 
 
 def test_a_long_sequence_keeps_few_states(monkeypatch):

@@ -60,7 +60,7 @@ def _prepare(
     neuron: Neuron, traced: Trace, shape: torch.Size, time_steps: int, counted: bool
 ) -> compiled.Inference:
     """For z of that shape, (T, N, ...)."""
-    z = torch.zeros(()).expand(shape)
+    z = torch.zeros((), dtype=torch.float32, device="cpu").expand(shape)
     check_channels(neuron, z[0])
     rows = _rows(z)
     state = neuron.init_state(rows[0])
@@ -89,7 +89,9 @@ def _traced(neuron: Neuron) -> Trace | None:
     if not alone or not fused_wanted(z, type(neuron).__name__):
         return None
     with torch.no_grad():
-        if neuron.extra(z, 1):
+        states = neuron.init_state(z[0]), neuron.init_state(z[0] + 1)
+        # A first state is prepared once for a shape, so that it may rest on nothing else.
+        if neuron.extra(z, 1) or not all(map(torch.equal, *states)):
             return None
         found = automatic.usable(neuron, (z,), neuron.init_state(z[0]))
     return found if isinstance(found, Trace) and found.structure.is_binary else None

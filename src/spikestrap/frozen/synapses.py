@@ -67,7 +67,7 @@ class Dense:
 
     def __call__(self, x: Tensor) -> Tensor:
         check_features(x, 1, self.weight.shape[1])
-        if x.dtype is torch.uint8 and self.weight.shape[0] >= SHORTEST_ROW:
+        if x.dtype is torch.uint8 and self.weight.shape[0] >= SHORTEST_ROW and x.numel():
             spikes = x.contiguous().numpy().reshape(-1, x.shape[-1])
             if np.count_nonzero(spikes.view(np.bool_)) <= SPARSE * spikes.size:
                 z = torch.empty((*x.shape[:-1], len(self.constant)))

@@ -77,7 +77,7 @@ class Inference:
 
     def __call__(self, z: Tensor) -> Tensor:
         """z contiguous, of the shape and dtype that it was prepared for."""
-        out = torch.empty(self._shape, dtype=self._dtype)
+        out = torch.empty(self._shape, dtype=self._dtype, device="cpu")
         self._call.run_on({"x0": z.data_ptr(), self._out: out.data_ptr()})
         return out
 
@@ -193,7 +193,10 @@ def _backward_kernel(number: int, wanted: Wanted, streamed: bool) -> _Kernel:
 
 
 def _streamed(result: Tensor) -> bool:
-    """Whether to write steps (T, N, ...) past the caches, which takes whole lines of them."""
+    """Whether to write steps (T, N, ...) past the caches, which takes whole lines of them.
+
+    Then states go there as well: torch's memory starts with a line, and so do all their rows.
+    """
     neurons = math.prod(result.shape[1:])
     whole = neurons % 16 == 0 and result.data_ptr() % 64 == 0
     return whole and 4 * result.numel() > _CACHED_BYTES
@@ -239,10 +242,14 @@ class _Call:
         threads = max(min(numba.get_num_threads(), self._blocks), 1) if worth_it else 1
         floats = kernel.rows * width + steps * kernel.saved * GROUP
         # By torch, whose memory starts with a line of the cache; as do a block's neurons.
-        self._workspaces = torch.empty(threads, -(-floats // 16) * 16, dtype=torch.float32).numpy()
+        lines = torch.empty(threads, -(-floats // 16) * 16, dtype=torch.float32, device="cpu")
+        self._workspaces = lines.numpy()
         self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
         values = [p.detach().reshape(1) for p in scalars]
-        self.array("scalars", torch.cat(values) if values else torch.empty(0, dtype=torch.float32))
+        self.array(
+            "scalars",
+            torch.cat(values) if values else torch.empty(0, dtype=torch.float32, device="cpu"),
+        )
         for k, line in enumerate(channels):
             if f"channel{k}" in kernel.places:
                 one = line.detach().reshape(-1, 1).expand(-1, near).reshape(-1)
@@ -264,7 +271,7 @@ class _Call:
         single = tensor.numel() > 0 and not any(tensor.stride())
         if single:
             value = tensor[(0,) * tensor.ndim].item()
-            tensor = torch.full((GROUP,), value, dtype=torch.float32)
+            tensor = torch.full((GROUP,), value, dtype=torch.float32, device="cpu")
         self.array(name, tensor)
         self._set(f"stride_{name}", 0 if single else 1)
 
@@ -294,7 +301,8 @@ class _Call:
         """Over all steps at once, with these arrays; several threads may at the same time."""
         numbers = self._numbers.copy()
         for name, address in addresses.items():
-            numbers[self._kernel.places[name]] = address
+            if name in self._kernel.places:  # a step need not read its input
+                numbers[self._kernel.places[name]] = address
         threads.run(self._kernel.address, self._blocks, numbers)
 
     def totals(self) -> np.ndarray:

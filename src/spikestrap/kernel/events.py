@@ -2,7 +2,8 @@
 
 A layer whose neurons fire in a tenth of the steps does a tenth of a dense product's additions,
 forward and for the gradient of its weight; that of its input is dense. A row's sum is taken in
-the order of its spikes, whatever else is in the batch and however many threads share it out.
+an order that its spikes alone decide, whatever else is in the batch and however many threads
+share it out.
 """
 
 from __future__ import annotations

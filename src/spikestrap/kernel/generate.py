@@ -398,8 +398,6 @@ class _Group:
             if op == "input":
                 stride = self.kernel.argument(f"stride_x{int(value)}")
                 values[i] = self.load(f"x{int(value)}", self.in_row(t, stride))
-            elif op == "number":
-                values[i] = self.constant(value)
             else:
                 rough = op == "div" and exact is not None and i not in exact
                 operation = _rough_quotient if rough else OPERATIONS[op]

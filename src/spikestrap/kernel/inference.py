@@ -21,7 +21,8 @@ _jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False
 def add_rows(spikes, weight, bias, out):
     """Writes spikes @ weight + bias to out (R, 16 P): each spike adds its row of weight.
 
-    spikes: bytes (R, K). weight: as `rows.packed` has it, (P, K, 16). bias: (16 P,).
+    spikes: bytes (R, K). weight: as `rows.packed` has it, (P, K, 16). bias: (16 P,). All are
+    C-contiguous.
     """
     parts, inputs, _ = weight.shape
     which = np.empty(_ROWS * inputs, np.int32)

@@ -71,7 +71,7 @@ def _lowest(typing: Any, bits: Any) -> Any:
 def _lister(mask: Any, size: int) -> Any:
     @numba.njit(error_model="numpy")
     def list_spikes(row, which, n):
-        """Writes which of a row are not 0 to which[n:]; behind the last of them."""
+        """Writes which of a row, contiguous, are not 0 to which[n:]; gives the n behind them."""
         whole = row.size // _BITS * _BITS
         for first in range(0, whole, _BITS):
             bits = mask(row.ctypes.data + size * first)

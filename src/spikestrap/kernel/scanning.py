@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
+from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: ignore[attr-defined]
 
 from .autograd import refuse_second_derivative
 from .derivative import Wanted
@@ -203,11 +205,18 @@ class _Function(torch.autograd.Function):
 
 
 def _plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether all have memory, and nothing traces what is done to them."""
-    return not torch.compiler.is_compiling() and all(type(x) in _KINDS for x in tensors)
-
-
-_KINDS = (Tensor, nn.Parameter)
+    """Whether all have their values in memory, and nothing traces or transforms what is done to
+    them: the operator's dispatch sees to all else.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or _len_torch_dispatch_stack()
+        or peek_interpreter_stack() is not None
+    ) and all(
+        type(x) in (Tensor, nn.Parameter) and not x.is_neg() and not x._is_zerotensor()
+        for x in tensors
+    )
 
 
 def _note(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
