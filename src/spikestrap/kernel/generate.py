@@ -310,10 +310,10 @@ class _Group:
         return self._load(self.kernel.array(name), self.start if at is None else at)
 
     def _load(self, array: ir.Value, at: ir.Value | None = None) -> Group:
-        kind = vector(FLOAT, self.lanes)
-        return [
-            self.b.load(place, align=_FLOAT_BYTES, typ=kind) for place in self._places(array, at)
-        ]
+        return [self._load_vector(place) for place in self._places(array, at)]
+
+    def _load_vector(self, place: ir.Value) -> ir.Value:
+        return self.b.load(place, align=_FLOAT_BYTES, typ=vector(FLOAT, self.lanes))
 
     def store(
         self, name: str, values: Group, t: ir.Value | None = None, streamed: bool = False
@@ -390,20 +390,29 @@ class _Group:
         where it is a parameter's.
         """
         graph, targets = self.kernel.graph, list(targets)
-        values = self._fixed | given
-        for i in graph.needed(targets, values):
-            if i in values:
-                continue
+        given = self._fixed | given
+        needed = [i for i in graph.needed(targets, given) if i not in given]
+        places = {}
+        for i in needed:
             op, _, value = graph.nodes[i]
             if op == "input":
                 stride = self.kernel.argument(f"stride_x{int(value)}")
-                values[i] = self.load(f"x{int(value)}", self.in_row(t, stride))
-            else:
+                array = self.kernel.array(f"x{int(value)}")
+                places[i] = self._places(array, self.in_row(t, stride))
+        # One vector after the other, so that what lies between need not all be in registers.
+        results = []
+        for v in range(self.vectors):
+            values = {i: group[v] for i, group in given.items()}
+            for i in needed:
+                if i in places:
+                    values[i] = self._load_vector(places[i][v])
+                    continue
+                op = graph.nodes[i].op
                 rough = op == "div" and exact is not None and i not in exact
                 operation = _rough_quotient if rough else OPERATIONS[op]
-                arguments = zip(*(values[k] for k in graph.arguments(i)), strict=True)
-                values[i] = [operation(self.b, *lanes) for lanes in arguments]
-        return [values[i] for i in targets]
+                values[i] = operation(self.b, *(values[k] for k in graph.arguments(i)))
+            results.append([values[i] for i in targets])
+        return [list(group) for group in zip(*results, strict=True)]
 
 
 def _rough_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
