@@ -89,9 +89,9 @@ def _traced(neuron: Neuron) -> Trace | None:
     if not alone or not fused_wanted(z, type(neuron).__name__):
         return None
     with torch.no_grad():
-        states = neuron.init_state(z[0]), neuron.init_state(z[0] + 1)
+        state = neuron.init_state(z[0])
         # A first state is prepared once for a shape, so that it may rest on nothing else.
-        if neuron.extra(z, 1) or not all(map(torch.equal, *states)):
+        if neuron.extra(z, 1) or not all(map(torch.equal, state, neuron.init_state(z[0] + 1))):
             return None
-        found = automatic.usable(neuron, (z,), neuron.init_state(z[0]))
+        found = automatic.usable(neuron, (z,), state)
     return found if isinstance(found, Trace) and found.structure.is_binary else None

@@ -245,11 +245,8 @@ class _Call:
         lines = torch.empty(threads, -(-floats // 16) * 16, dtype=torch.float32, device="cpu")
         self._workspaces = lines.numpy()
         self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
-        values = [p.detach().reshape(1) for p in scalars]
-        self.array(
-            "scalars",
-            torch.cat(values) if values else torch.empty(0, dtype=torch.float32, device="cpu"),
-        )
+        if scalars:
+            self.array("scalars", torch.cat([p.detach().reshape(1) for p in scalars]))
         for k, line in enumerate(channels):
             if f"channel{k}" in kernel.places:
                 one = line.detach().reshape(-1, 1).expand(-1, near).reshape(-1)

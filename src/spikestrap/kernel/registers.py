@@ -15,15 +15,14 @@ from numba import types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
+from .vector import BYTE, FLOAT, INT, number, splat, vector
+
 LANES, ENTRIES = 16, 64
 # Permutations of 32 floats; LLVM has no portable name for them.
 _PERMUTE = "llvm.x86.avx512.vpermi2var.ps.512"
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_INTS = ir.VectorType(ir.IntType(32), LANES)
-_BYTES = ir.VectorType(ir.IntType(8), LANES)
-_ZEROS, _WHOLE_ZEROS = ir.Constant(_FLOATS, None), ir.Constant(_INTS, None)
-_ONE = ir.Constant(ir.IntType(32), 1)
-_HALF = ir.Constant(_FLOATS, [ir.Constant(ir.FloatType(), 0.5)] * LANES)
+_FLOATS, _INTS, _BYTES = (vector(kind, LANES) for kind in (FLOAT, INT, BYTE))
+_ZEROS, _WHOLE_ZEROS, _HALF = number(0, LANES), number(0, LANES, INT), number(0.5, LANES)
+_ONE = ir.Constant(INT, 1)
 
 
 @functools.cache
@@ -47,8 +46,8 @@ def interpolate(
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         z, origin, width, cells, values, steps, levels, rates, segments = args
-        count = b.trunc(cells, ir.IntType(32))
-        end = _splat(b, b.sitofp(count, ir.FloatType()))
+        count = b.trunc(cells, INT)
+        end = _splat(b, b.sitofp(count, FLOAT))
         place = b.fsub(_load(b, z, _FLOATS), _splat(b, origin))
         place = b.fdiv(place, _splat(b, width))
         # NaN falls to the lower end.
@@ -84,7 +83,7 @@ def scale(
         segment = b.zext(_load(b, segments, _BYTES), _INTS)
         slope = _look_up(b, slopes, b.sub(segment, _splat(b, _ONE)))
         first = b.icmp_signed("==", segment, _WHOLE_ZEROS)
-        last = b.icmp_signed(">", segment, _splat(b, b.trunc(cells, ir.IntType(32))))
+        last = b.icmp_signed(">", segment, _splat(b, b.trunc(cells, INT)))
         slope = b.select(last, _splat(b, behind), slope)
         slope = b.select(first, _splat(b, before), slope)
         _store(b, b.fmul(_load(b, x, _FLOATS), slope), out)
@@ -102,7 +101,7 @@ def _look_up(b: ir.IRBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
     ]
     low = _call(b, _PERMUTE, quarters[0], index, quarters[1])
     high = _call(b, _PERMUTE, quarters[2], index, quarters[3])
-    bit = b.and_(index, _splat(b, ir.Constant(ir.IntType(32), 2 * LANES)))
+    bit = b.and_(index, _splat(b, ir.Constant(INT, 2 * LANES)))
     return b.select(b.icmp_signed("==", bit, _WHOLE_ZEROS), low, high)
 
 
@@ -121,8 +120,4 @@ def _store(b: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
 
 
 def _splat(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """A vector of one value."""
-    kind = ir.VectorType(value.type, LANES)
-    first = ir.Constant(ir.IntType(32), 0)
-    one = b.insert_element(ir.Constant(kind, ir.Undefined), value, first)
-    return b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), _WHOLE_ZEROS)
+    return splat(b, value, LANES)
