@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
 from . import compiled, cuda
+from .memory import in_memory
 
 BACKENDS = ("auto", "reference", "fused")
 _FUSED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -69,14 +70,13 @@ def forced_to_reference() -> bool:
 
 
 def readable_by_kernels(x: Tensor) -> bool:
-    """Whether loops on a CPU may read x from its memory: float32, outside a graph that torch
-    compiles, and with no backend in force that wants none of them.
+    """Whether loops on a CPU may read x from its memory: float32, and with no backend in force
+    that wants none of them.
     """
     return (
         x.dtype is torch.float32
         and x.device.type == "cpu"
-        and type(x) in (Tensor, nn.Parameter)  # and no stand-in without memory, as in a trace
-        and not torch.compiler.is_compiling()
+        and in_memory(x)
         and not forced_to_reference()
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import curve_loops
 from .autograd import refuse_second_derivative
+from .memory import in_memory
 
 
 def curve(
@@ -25,10 +26,10 @@ def curve(
     or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels.
     """
     parts = (z, origin, width, values, slopes, levels)
-    if z.device.type == "cpu" and torch.compiler.is_compiling():
+    if z.device.type == "cpu" and not in_memory(*parts[:5]):
         rates, _ = _curve(*parts)
     else:
-        # Outside a compiled graph the operator's dispatch would cost as much as its work.
+        # Where it need not be seen, the operator's dispatch would cost as much as its work.
         rates = _Curve.apply(*parts)
     return rates
 
@@ -74,7 +75,8 @@ class _Curve(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         segment, slopes = ctx.saved_tensors
         # With a graph to be made of the backward pass, the operator, which refuses the next.
-        run = _curve_backward if torch.is_grad_enabled() else _run_backward
+        quick = in_memory(*grads[:1]) and not torch.is_grad_enabled()
+        run = _run_backward if quick else _curve_backward
         return run(grads[0], segment, slopes), None, None, None, None, None
 
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._C._functorch import peek_interpreter_stack
-from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: ignore[attr-defined]
+from torch import Tensor
 
 from .autograd import refuse_second_derivative
 from .derivative import Wanted
+from .memory import in_memory
 from .reference import State
 from .trace import Structure, Trace
 
@@ -142,9 +141,9 @@ class Scan:
         lists = (list(inputs), list(state), traced.scalars, traced.channels)
         trains = torch.is_grad_enabled() and any(x.requires_grad for part in lists for x in part)
         stretch = stretch_of(time_steps, states) if trains else time_steps
-        if _plain(x for part in lists for x in part):
+        flat = [x for part in lists for x in part]
+        if in_memory(*flat):
             lengths = [len(part) for part in lists]
-            flat = (x for part in lists for x in part)
             out = _Function.apply(self, number, lengths, time_steps, stretch, *flat)
         else:
             out = self._operator(number, *lists, time_steps, stretch)
@@ -162,8 +161,8 @@ class Scan:
         last = [of_spikes, *(nothing if grad is None else grad for grad in of_states)]
         wanted = list(ctx.wanted)
         # With a graph to be made of the backward pass, the operator, which refuses the next.
-        plain = _plain((z, *last)) and not torch.is_grad_enabled()
-        run = self._run_back if plain else self._back
+        quick = in_memory(z, *last) and not torch.is_grad_enabled()
+        run = self._run_back if quick else self._back
         found = iter(
             run(ctx.number, last, *lists, borders, ctx.stretch, wanted[0], wanted[2], wanted[3])
         )
@@ -202,21 +201,6 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         parts = ctx.scan.backward(ctx, grads)
         return (*[None] * 5, *(grad for part in parts for grad in part))
-
-
-def _plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether all have their values in memory, and nothing traces or transforms what is done to
-    them: the operator's dispatch sees to all else.
-    """
-    return not (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or _len_torch_dispatch_stack()
-        or peek_interpreter_stack() is not None
-    ) and all(
-        type(x) in (Tensor, nn.Parameter) and not x.is_neg() and not x._is_zerotensor()
-        for x in tensors
-    )
 
 
 def _note(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
