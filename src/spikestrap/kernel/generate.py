@@ -35,6 +35,9 @@ _LANES, _VECTORS = 16, 4
 GROUP = _LANES * _VECTORS
 _POINTER = ir.PointerType()
 _FLOAT_BYTES = 4
+# For reading, to the second cache, data. Rows of large arrays may all fall upon a few places of
+# the first one and drive each other out.
+_PREFETCH, _TO_READ = "llvm.prefetch.p0", [ir.Constant(INT, value) for value in (0, 2, 1)]
 
 # One value of each neuron of a group, by vectors.
 Group = list[ir.Value]
@@ -125,6 +128,7 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
     of_spikes = graph("grad_spikes")
     for group in kernel.groups((*again, *grads), len(wanted.scalars), len(wanted.channels)):
         with group.over_time(group.states()) as (t, values):
+            group.fetch("grad_spikes", group.in_row(group.mirrored(t)))
             results = group.compute(again, group.state_nodes(values), t, exact)
             for j in range(len(saved)):
                 group.save(results[j], t, j, len(saved), len(of_parameters))
@@ -133,6 +137,8 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
         carried += [group.load(f"grad_x{k}") for k in wanted.held]
         carried += [group.constant(0) for _ in of_parameters]
         with group.over_time(carried, backward=True) as (t, values):
+            for k in group.inputs:
+                group.fetch(f"x{k}", group.in_input(k, group.mirrored(t)), groups_on=1)
             given = dict(zip(seeds, values, strict=False))
             given[of_spikes] = group.load("grad_spikes", group.in_row(t))
             for j, node in enumerate(saved):
@@ -211,6 +217,12 @@ class _Kernel:
                 argument.add_attribute("noalias")
         return made
 
+    def prefetch(self) -> ir.Function:
+        """LLVM's function of that name."""
+        made = self.module.globals.get(_PREFETCH)
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER, INT, INT, INT])
+        return made or ir.Function(self.module, kind, _PREFETCH)
+
     def index(self, value: int) -> ir.Constant:
         return ir.Constant(INDEX, value)
 
@@ -270,6 +282,7 @@ class _Group:
         self.start = self.b.add(kernel.lo, place)
         nodes = kernel.graph.nodes
         self._state_nodes = {int(nodes[i].value): i for i in needed if nodes[i].op == "state"}
+        self.inputs = [int(nodes[i].value) for i in needed if nodes[i].op == "input"]
         # What is the same at all steps.
         self._fixed: dict[int, Group] = {}
         for i in needed:
@@ -297,6 +310,14 @@ class _Group:
         stride = self.kernel.argument("neurons") if stride is None else stride
         return self.b.add(self.start, self.b.mul(t, stride))
 
+    def in_input(self, k: int, t: ir.Value) -> ir.Value:
+        """Where step t of input k has the group."""
+        return self.in_row(t, self.kernel.argument(f"stride_x{k}"))
+
+    def mirrored(self, t: ir.Value) -> ir.Value:
+        """The step that is as far from the last one as t is from the first."""
+        return self.b.sub(self.b.sub(self.kernel.argument("time_steps"), self.kernel.index(1)), t)
+
     def states(self) -> list[Group]:
         """All states before the first step."""
         return [self.load(f"s{k}", self.at(f"s{k}")) for k in range(self.kernel._states)]
@@ -308,6 +329,16 @@ class _Group:
     def load(self, name: str, at: ir.Value | None = None) -> Group:
         """The group's part of an array of floats, from an index on."""
         return self._load(self.kernel.array(name), self.start if at is None else at)
+
+    def fetch(self, name: str, at: ir.Value, groups_on: int = 0) -> None:
+        """Has an array's part of the group, or of a later one, come to the cache meanwhile: rows
+        that lie far apart are no stream that a processor would foresee.
+        """
+        if self.lanes == 1:
+            return
+        at = self.b.add(at, self.kernel.index(groups_on * GROUP))
+        for place in self._places(self.kernel.array(name), at):
+            self.b.call(self.kernel.prefetch(), [place, *_TO_READ])
 
     def _load(self, array: ir.Value, at: ir.Value | None = None) -> Group:
         return [self._load_vector(place) for place in self._places(array, at)]
@@ -371,10 +402,8 @@ class _Group:
         The body puts what they are after the step in the list, and finds in it what they are
         after the last one when the loop has ended.
         """
-        steps = self.kernel.argument("time_steps")
-        with loop(self.b, steps, carried) as (passed, values):
-            last = self.b.sub(steps, self.kernel.index(1))
-            yield self.b.sub(last, passed) if backward else passed, values
+        with loop(self.b, self.kernel.argument("time_steps"), carried) as (passed, values):
+            yield self.mirrored(passed) if backward else passed, values
 
     def compute(
         self,
@@ -396,9 +425,8 @@ class _Group:
         for i in needed:
             op, _, value = graph.nodes[i]
             if op == "input":
-                stride = self.kernel.argument(f"stride_x{int(value)}")
-                array = self.kernel.array(f"x{int(value)}")
-                places[i] = self._places(array, self.in_row(t, stride))
+                k = int(value)
+                places[i] = self._places(self.kernel.array(f"x{k}"), self.in_input(k, t))
         # One vector after the other, so that what lies between need not all be in registers.
         results = []
         for v in range(self.vectors):
