@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import threading
+from array import array
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -16,7 +19,7 @@ from .derivative import Wanted
 from .generate import GROUP, Source, backward_source, forward_source, inference_source
 from .reference import State
 from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
-from .trace import Trace
+from .trace import Trace, packed
 
 # Steps that the backward pass goes back over at once, at most, over the number of states.
 _STRETCH = 256
@@ -27,6 +30,8 @@ _WIDEST, _FEW_BLOCKS, _LITTLE_WORK = 4096, 16, 32768
 _CACHED_BYTES = 2**24
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
+_PLANS = 1024  # that are kept: of shapes, a training has few
+_FLOAT_BYTES = 4
 _lock = threading.Lock()
 
 
@@ -73,7 +78,7 @@ class Inference:
         self._out = "counts" if counted else "spikes"
         self._dtype = torch.float32 if counted else torch.uint8
         self._shape = z.shape[1:] if counted else (time_steps, *z.shape[1:])
-        self._call.prepare(time_steps, "x0")
+        self._call.prepare(time_steps, z)
 
     def __call__(self, z: Tensor) -> Tensor:
         """z contiguous, of the shape and dtype that it was prepared for."""
@@ -152,6 +157,8 @@ def _backward(
             call.array(f"grad_s{k}", grad_state[k])
         call.run(first, min(first + stretch, time_steps))
         after = grad_state
+    if not totals:
+        return [*grad_inputs, *grad_state]
     sums = call.totals()
     grad_scalars = [torch.full_like(scalars[k], sums[j]) for j, k in enumerate(wanted.scalars)]
     lines = torch.from_numpy(sums[len(wanted.scalars) :]).view(len(wanted.channels), size)
@@ -199,7 +206,7 @@ def _streamed(result: Tensor) -> bool:
     """
     neurons = math.prod(result.shape[1:])
     whole = neurons % 16 == 0 and result.data_ptr() % 64 == 0
-    return whole and 4 * result.numel() > _CACHED_BYTES
+    return whole and _FLOAT_BYTES * result.numel() > _CACHED_BYTES
 
 
 def _width(neurons: int) -> int:
@@ -208,6 +215,42 @@ def _width(neurons: int) -> int:
     """
     even = -(-neurons // (GROUP * _FEW_BLOCKS)) * GROUP
     return min(_WIDEST, max(GROUP, even))
+
+
+class _Plan(NamedTuple):
+    """What a kernel's calls on equal shapes have in common.
+
+    numbers: its arguments, of which the sizes are in place, and one more, since LLVM's kernel may
+    take none. rows: of totals. floats: of a thread's workspace.
+    """
+
+    numbers: np.ndarray
+    neurons: int
+    width: int
+    blocks: int
+    threads: int
+    rows: int
+    floats: int
+
+
+@functools.lru_cache(_PLANS)
+def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, threads: int) -> _Plan:
+    """For z of that shape; the other arguments as for `_Call`, threads at most."""
+    neurons, size, near = math.prod(shape[1:]), math.prod(shape[2:3]), math.prod(shape[3:])
+    near = max(near, 1)
+    width = _width(neurons)
+    sizes = {"neurons": neurons, "width": width, "inner": near}
+    sizes |= {"channels": size, "period": size * near}
+    numbers = np.zeros(len(kernel.places) + 1, np.int64)
+    for name, place in kernel.places.items():
+        numbers[place] = sizes.get(name, 0)
+    blocks = -(-neurons // width)
+    worth_it = steps * neurons >= _LITTLE_WORK
+    threads = max(min(threads, blocks), 1) if worth_it else 1
+    floats = kernel.rows * width + steps * kernel.saved * GROUP
+    rows = min(blocks, _TOTALS) if totals else threads
+    # Whole lines of the cache, as is what a block of neurons takes.
+    return _Plan(numbers, neurons, width, blocks, threads, rows, -(-floats // 16) * 16)
 
 
 class _Call:
@@ -227,72 +270,68 @@ class _Call:
         alone: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._numbers = np.zeros(len(kernel.places) + 1, np.int64)
-        self._alive: dict[str, Tensor] = {}
-        self._by_steps: dict[str, int] = {}
-        neurons, near, size = math.prod(z.shape[1:]), inner(z), math.prod(z.shape[2:3])
-        width = _width(neurons)
-        for name, value in (
-            *(("neurons", neurons), ("width", width), ("inner", near)),
-            *(("channels", size), ("period", size * near)),
-        ):
-            self._set(name, value)
-        self._blocks = -(-neurons // width)
-        worth_it = steps * neurons >= _LITTLE_WORK and not alone
-        threads = max(min(numba.get_num_threads(), self._blocks), 1) if worth_it else 1
-        floats = kernel.rows * width + steps * kernel.saved * GROUP
-        # By torch, whose memory starts with a line of the cache; as do a block's neurons.
-        lines = torch.empty(threads, -(-floats // 16) * 16, dtype=torch.float32, device="cpu")
-        self._workspaces = lines.numpy()
-        self._totals = np.zeros((min(self._blocks, _TOTALS) if totals else threads, totals))
+        threads = 1 if alone else numba.get_num_threads()
+        self._plan = plan = _plan(kernel, z.shape, steps, totals > 0, threads)
+        self._numbers = plan.numbers.copy()
+        self._alive: list[object] = []
+        self._by_steps: list[tuple[str, int, int]] = []
+        # By torch, whose memory starts with a line of the cache.
+        size = (plan.threads, plan.floats)
+        self._workspaces = torch.empty(size, dtype=torch.float32, device="cpu").numpy()
+        self._totals = np.zeros((plan.rows, totals))
         if scalars:
-            self.array("scalars", torch.cat([p.detach().reshape(1) for p in scalars]))
+            self.array("scalars", scalars[0] if len(scalars) == 1 else packed(scalars))
+        near = inner(z)
         for k, line in enumerate(channels):
             if f"channel{k}" in kernel.places:
                 one = line.detach().reshape(-1, 1).expand(-1, near).reshape(-1)
-                self.array(f"channel{k}", one.repeat(1 + -(-width // max(len(one), 1))))
+                self.array(f"channel{k}", one.repeat(1 + -(-plan.width // max(len(one), 1))))
 
     def _set(self, name: str, value: int) -> None:
         place = self._kernel.places.get(name)
         if place is not None:
             self._numbers[place] = value
 
-    def array(self, name: str, tensor: Tensor) -> None:
-        """A tensor that is read or written, contiguous if it is written."""
-        self._alive[name] = tensor = tensor.detach().contiguous()
-        self._set(name, tensor.data_ptr())
+    def array(self, name: str, tensor: Tensor) -> int:
+        """A tensor that is read or written, contiguous if it is written; its address."""
+        if not tensor.is_contiguous():
+            tensor = tensor.detach().contiguous()
+        self._alive.append(tensor)
+        address = tensor.data_ptr()
+        self._set(name, address)
+        return address
 
     def values(self, name: str, tensor: Tensor) -> None:
         """A tensor of one value a neuron, which may be one for all in memory."""
-        tensor = tensor.detach()
-        single = tensor.numel() > 0 and not any(tensor.stride())
-        if single:
-            value = tensor[(0,) * tensor.ndim].item()
-            tensor = torch.full((GROUP,), value, dtype=torch.float32, device="cpu")
-        self.array(name, tensor)
+        single = not any(tensor.stride()) and tensor.numel() > 0
         self._set(f"stride_{name}", 0 if single else 1)
+        if single:
+            equal = array("f", ctypes.string_at(tensor.data_ptr(), _FLOAT_BYTES) * GROUP)
+            self._alive.append(equal)
+            self._set(name, equal.buffer_info()[0])
+        else:
+            self.array(name, tensor)
 
     def steps(self, name: str, tensor: Tensor, held: bool = False) -> None:
         """A tensor of steps (T, N, ...), which `run` takes a stretch of, unless it is held."""
-        self.array(name, tensor)
-        stride = 0 if held else math.prod(tensor.shape[1:])
+        address = self.array(name, tensor)
+        stride = 0 if held else self._plan.neurons
         self._set(f"stride_{name}", stride)
-        self._by_steps[name] = stride
+        self._by_steps.append((name, address, _FLOAT_BYTES * stride))
 
     def run(self, first: int, end: int) -> None:
         """From step first up to end."""
         self._set("time_steps", end - first)
-        for name, stride in self._by_steps.items():
-            self._set(name, self._alive[name].data_ptr() + 4 * first * stride)
+        for name, address, stride in self._by_steps:
+            self._set(name, address + first * stride)
         threads.share_out(
-            self._kernel.address, self._blocks, self._numbers, self._workspaces, self._totals
+            self._kernel.address, self._plan.blocks, self._numbers, self._workspaces, self._totals
         )
 
-    def prepare(self, time_steps: int, *changing: str) -> None:
-        """For `run_on` alone, which gets these arrays, so that they need not be kept."""
+    def prepare(self, time_steps: int, z: Tensor) -> None:
+        """For `run_on` alone, which gets another z, so that this one need not be kept."""
         self._set("time_steps", time_steps)
-        for name in changing:
-            del self._alive[name]
+        self._alive = [kept for kept in self._alive if kept is not z]
 
     def run_on(self, addresses: dict[str, int]) -> None:
         """Over all steps at once, with these arrays; several threads may at the same time."""
@@ -300,7 +339,7 @@ class _Call:
         for name, address in addresses.items():
             if name in self._kernel.places:  # a step need not read its input
                 numbers[self._kernel.places[name]] = address
-        threads.run(self._kernel.address, self._blocks, numbers)
+        threads.run(self._kernel.address, self._plan.blocks, numbers)
 
     def totals(self) -> np.ndarray:
         """What all threads added up."""

@@ -143,6 +143,10 @@ class Scan:
         stretch = stretch_of(time_steps, states) if trains else time_steps
         flat = [x for part in lists for x in part]
         if in_memory(*flat):
+            if traced.scalars and not any(x.requires_grad for x in traced.scalars):
+                # One tensor for autograd to keep instead of several.
+                lists = (*lists[:2], [traced.packed], traced.channels)
+                flat = [x for part in lists for x in part]
             lengths = [len(part) for part in lists]
             out = _Function.apply(self, number, lengths, time_steps, stretch, *flat)
         else:

@@ -10,7 +10,7 @@ for one forward pass; `replay` says which may be kept.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,16 @@ class Trace:
     structure: Structure
     scalars: list[Tensor]
     channels: list[Tensor]
+
+    @functools.cached_property
+    def packed(self) -> Tensor:
+        """All scalars in one tensor, without a gradient, as they are when it is first asked for."""
+        return packed(self.scalars)
+
+
+def packed(scalars: Sequence[Tensor]) -> Tensor:
+    """Tensors of one element in one (n,), without a gradient."""
+    return torch.cat([p.detach().reshape(-1) for p in scalars])
 
 
 def trace(step: Step, z: Tensor, state: State, extra: tuple[Tensor, ...] = ()) -> Trace:
