@@ -28,7 +28,18 @@ from .building import element, loop
 from .derivative import Wanted, derivative, saving
 from .expression import Graph
 from .trace import Structure
-from .vector import BYTE, DOUBLE, FLOAT, INDEX, INT, OPERATIONS, number, splat, vector
+from .vector import (
+    BYTE,
+    DOUBLE,
+    FLOAT,
+    INDEX,
+    INT,
+    OPERATIONS,
+    ROUGH_OPERATIONS,
+    number,
+    splat,
+    vector,
+)
 
 # Values of a vector, and vectors that go through time together: four hide each other's latency.
 _LANES, _VECTORS = 16, 4
@@ -414,9 +425,7 @@ class _Group:
     ) -> list[Group]:
         """Nodes at step t, from those that are given.
 
-        exact: nodes that must be rounded as the reference rounds them; None for all. Elsewhere a
-        quotient may be the product with an inverse, which is then computed once for all neurons
-        where it is a parameter's.
+        exact: nodes that must be rounded as the reference rounds them; None for all.
         """
         graph, targets = self.kernel.graph, list(targets)
         given = self._fixed | given
@@ -436,15 +445,12 @@ class _Group:
                     values[i] = self._load_vector(places[i][v])
                     continue
                 op = graph.nodes[i].op
-                rough = op == "div" and exact is not None and i not in exact
-                operation = _rough_quotient if rough else OPERATIONS[op]
+                operation = OPERATIONS[op]
+                if exact is not None and i not in exact:
+                    operation = ROUGH_OPERATIONS.get(op, operation)
                 values[i] = operation(self.b, *(values[k] for k in graph.arguments(i)))
             results.append([values[i] for i in targets])
         return [list(group) for group in zip(*results, strict=True)]
-
-
-def _rough_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.fdiv(x, y, flags=("arcp",))
 
 
 def _gather(kernel: _Kernel) -> ir.Function:
