@@ -139,7 +139,7 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
     of_spikes = graph("grad_spikes")
     for group in kernel.groups((*again, *grads), len(wanted.scalars), len(wanted.channels)):
         with group.over_time(group.states()) as (t, values):
-            group.fetch("grad_spikes", group.in_row(group.mirrored(t)))
+            group.fetch("grad_spikes", group.in_row(group.mirrored(t)), groups_on=1)
             results = group.compute(again, group.state_nodes(values), t, exact)
             for j in range(len(saved)):
                 group.save(results[j], t, j, len(saved), len(of_parameters))
@@ -149,7 +149,7 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
         carried += [group.constant(0) for _ in of_parameters]
         with group.over_time(carried, backward=True) as (t, values):
             for k in group.inputs:
-                group.fetch(f"x{k}", group.in_input(k, group.mirrored(t)), groups_on=1)
+                group.fetch(f"x{k}", group.in_input(k, group.mirrored(t)), groups_on=2)
             given = dict(zip(seeds, values, strict=False))
             given[of_spikes] = group.load("grad_spikes", group.in_row(t))
             for j, node in enumerate(saved):
@@ -341,9 +341,9 @@ class _Group:
         """The group's part of an array of floats, from an index on."""
         return self._load(self.kernel.array(name), self.start if at is None else at)
 
-    def fetch(self, name: str, at: ir.Value, groups_on: int = 0) -> None:
-        """Has an array's part of the group, or of a later one, come to the cache meanwhile: rows
-        that lie far apart are no stream that a processor would foresee.
+    def fetch(self, name: str, at: ir.Value, groups_on: int) -> None:
+        """Has an array's part of a later group come to the cache meanwhile: rows that lie far
+        apart are no stream that a processor would foresee.
         """
         if self.lanes == 1:
             return
