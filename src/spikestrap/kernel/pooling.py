@@ -6,6 +6,7 @@ with zeros first. For other windows it is not to be beaten like this.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .backend import readable_by_kernels
+from .pairs import WINDOWS, average, spread
+from .pointers import floats
 from .threads import parallel_jit
 
 _jit = numba.njit(error_model="numpy", boundscheck=False)
@@ -57,8 +60,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, divisor: int) -> Tensor:
         ctx.size, ctx.divisor = x.shape[2:], divisor
-        out = torch.empty((*x.shape[:2], *(size // 2 for size in ctx.size)), dtype=torch.float32)
-        _gather(_images(x), _images(out), np.float32(divisor))
+        size = (*x.shape[:2], *(size // 2 for size in ctx.size))
+        out = torch.empty(size, dtype=torch.float32, device="cpu")
+        _run(_gather, x, out, ctx.size, divisor)
         return out
 
     @staticmethod
@@ -72,8 +76,8 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, size: tuple[int, int], divisor: int) -> Tensor:
         ctx.divisor = divisor
-        out = torch.empty((*grad.shape[:2], *size), dtype=torch.float32)
-        _spread(_images(grad), _images(out), np.float32(divisor))
+        out = torch.empty((*grad.shape[:2], *size), dtype=torch.float32, device="cpu")
+        _run(_spread, grad.contiguous(), out, size, divisor)
         return out
 
     @staticmethod
@@ -81,43 +85,44 @@ class _Spread(torch.autograd.Function):
         return _Gather.apply(grads[0].contiguous(), ctx.divisor), None, None
 
 
-def _images(x: Tensor) -> np.ndarray:
-    """(M, H, W)"""
-    images: np.ndarray = x.detach().contiguous().view(-1, *x.shape[2:]).numpy()
-    return images
+def _run(loops: Any, x: Tensor, out: Tensor, size: tuple[int, int], divisor: int) -> None:
+    """Over images (N, C, H, W) in memory, H and W being the size."""
+    images = math.prod(out.shape[:2])
+    loops(x.data_ptr(), out.data_ptr(), images, *size, np.float32(divisor))
+
+
+# The loops hand addresses on and nothing else, see `curve_loops`.
 
 
 @parallel_jit
-def _gather(x, out, divisor):
-    for m in prange(out.shape[0]):
-        for i in range(out.shape[1]):
-            _gather_row(x[m, 2 * i], x[m, 2 * i + 1], out[m, i], divisor)
-
-
-@_jit
-def _gather_row(upper, lower, out, divisor):
-    for j in range(out.size):
-        # In torch's order.
-        total = upper[2 * j] + upper[2 * j + 1]
-        total += lower[2 * j]
-        total += lower[2 * j + 1]
-        out[j] = total / divisor
-
-
-@parallel_jit
-def _spread(grad, out, divisor):
-    rows = grad.shape[1]
-    for m in prange(out.shape[0]):
+def _gather(x, out, images, height, width, divisor):
+    rows, columns = height // 2, width // 2
+    for m in prange(images):
         for i in range(rows):
-            _spread_row(grad[m, i], out[m, 2 * i], divisor)
-            out[m, 2 * i + 1] = out[m, 2 * i]
-        out[m, 2 * rows :] = np.float32(0)
+            upper = x + 4 * (m * height + 2 * i) * width
+            into = out + 4 * (m * rows + i) * columns
+            for j in range(0, columns, WINDOWS):
+                left = upper + 8 * j
+                average(left, left + 4 * width, into + 4 * j, min(WINDOWS, columns - j), divisor)
+
+
+@parallel_jit
+def _spread(grad, out, images, height, width, divisor):
+    rows, columns = height // 2, width // 2
+    for m in prange(images):
+        for i in range(rows):
+            upper = out + 4 * (m * height + 2 * i) * width
+            lower, row = upper + 4 * width, grad + 4 * (m * rows + i) * columns
+            for j in range(0, columns, WINDOWS):
+                count = min(WINDOWS, columns - j)
+                spread(row + 4 * j, upper + 8 * j, lower + 8 * j, count, divisor)
+            if width % 2:
+                _clear(upper + 8 * columns, 1)
+                _clear(lower + 8 * columns, 1)
+        if height % 2:
+            _clear(out + 4 * (m * height + 2 * rows) * width, width)
 
 
 @_jit
-def _spread_row(grad, out, divisor):
-    for j in range(grad.size):
-        value = grad[j] / divisor
-        out[2 * j] = value
-        out[2 * j + 1] = value
-    out[2 * grad.size :] = np.float32(0)
+def _clear(row, count):
+    floats(row, count)[:] = np.float32(0)
