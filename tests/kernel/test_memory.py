@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from spikestrap import neuron
 from spikestrap.kernel import events, pooling
 from spikestrap.kernel.curve import curve
 
@@ -13,6 +14,8 @@ TABLE = (
     torch.linspace(0, 1, 5).view(1, 5),
     torch.ones(1, 6),
 )
+WEIGHT = torch.ones(40, 33)
+LIF = neuron.LIF(threshold=1.0, voltage_decay=0.1, learnable=("threshold",))
 
 
 def spikes(shape):
@@ -25,7 +28,7 @@ CASES = {
         lambda z: pooling.pool(z, (2, 2), (2, 2), (0, 0), 4),
         lambda: torch.rand(2, 3, 4, 4),
     ),
-    "linear": (lambda z: events.linear(z, torch.ones(40, 33), None), lambda: spikes((4, 32, 33))),
+    "linear": (lambda z: events.linear(z, WEIGHT, None), lambda: spikes((4, 32, 33))),
 }
 
 
@@ -41,3 +44,15 @@ def test_negated_tensors(name):
     run, draw = CASES[name]
     x = draw()
     torch.testing.assert_close(run(torch._neg_view(-x)), run(x))
+
+
+@pytest.mark.parametrize("name", [*CASES, "neuron"])
+def test_another_default_device(name):
+    run, draw = CASES.get(name, (LIF, lambda: torch.rand(4, 2, 3)))
+    x = draw().requires_grad_()
+    expected = run(x)
+    grad = torch.autograd.grad(expected.sum(), x)[0]
+    with torch.device("meta"):
+        found = run(x)
+        assert torch.equal(torch.autograd.grad(found.sum(), x)[0], grad)
+    assert torch.equal(found, expected)

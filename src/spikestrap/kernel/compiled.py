@@ -150,7 +150,7 @@ def _backward(
         call.steps(f"grad_x{k}", grad, held=k in wanted.held)
     for first in reversed(range(0, time_steps, stretch)):
         start = [border[first // stretch - 1] for border in borders] if first else state
-        grad_state = [torch.empty(s.shape, dtype=z.dtype) for s in state]
+        grad_state = [torch.empty(s.shape, dtype=z.dtype, device="cpu") for s in state]
         for k in range(len(state)):
             call.values(f"s{k}", start[k])
             call.values(f"grad_last{k}", after[k])

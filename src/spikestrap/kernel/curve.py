@@ -84,8 +84,8 @@ def _run(
     z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
-    rates = torch.empty(z.shape, dtype=torch.float32)
-    segment = torch.empty(z.shape, dtype=torch.uint8)
+    rates = torch.empty(z.shape, dtype=torch.float32, device="cpu")
+    segment = torch.empty(z.shape, dtype=torch.uint8, device="cpu")
     curve_loops.forward(z, origin, width, values, levels, rates, segment)
     return rates, segment
 
@@ -93,7 +93,7 @@ def _run(
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
-    grad_z = torch.empty(grad.shape, dtype=torch.float32)
+    grad_z = torch.empty(grad.shape, dtype=torch.float32, device="cpu")
     curve_loops.backward(grad, segment, slopes, grad_z)
     return grad_z
 

@@ -38,7 +38,7 @@ def forward(
     curves, points = values.shape
     places = [x.data_ptr() for x in (z, origin, width, values, rates, segment)]
     if _in_registers(curves, points - 1):
-        workspace = torch.zeros(2 * ENTRIES + 3 * LANES, dtype=torch.float32)
+        workspace = torch.zeros(2 * ENTRIES + 3 * LANES, dtype=torch.float32, device="cpu")
         _forward_in_registers(*places, workspace.data_ptr(), z.numel(), points - 1, levels)
     else:
         _forward(*places, z.numel(), curves, points, levels, _inner(z))
@@ -53,7 +53,7 @@ def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> N
     curves, segments = slopes.shape
     places = [x.data_ptr() for x in (grad, segment, slopes, grad_z)]
     if _in_registers(curves, segments - 2):
-        workspace = torch.zeros(ENTRIES, dtype=torch.float32)
+        workspace = torch.zeros(ENTRIES, dtype=torch.float32, device="cpu")
         _backward_in_registers(*places, workspace.data_ptr(), grad.numel(), segments - 2)
     else:
         _backward(*places, grad.numel(), curves, segments, _inner(grad))

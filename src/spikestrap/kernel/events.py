@@ -77,10 +77,10 @@ class _Linear(torch.autograd.Function):
         which = np.empty(starts[-1], np.int32)
         table, size = packed(weight.detach().t()), weight.shape[0]
         whole = len(table) * COLUMNS
-        start = torch.zeros(whole, dtype=torch.float32)
+        start = torch.zeros(whole, dtype=torch.float32, device="cpu")
         if bias is not None:
             start[:size] = bias.detach()
-        z = torch.empty((*x.shape[:-1], whole), dtype=torch.float32)
+        z = torch.empty((*x.shape[:-1], whole), dtype=torch.float32, device="cpu")
         arrays = (rows, starts, which, table, start, z)
         _run(_add_rows, len(rows), arrays, (rows.shape[1], len(table)))
         z = z[..., :size].contiguous()
@@ -98,7 +98,7 @@ class _Linear(torch.autograd.Function):
         grad_bias = grad.sum(0) if of_bias else None
         grad_weight = None
         if of_weight:
-            columns = torch.empty(weight.shape[::-1], dtype=torch.float32)
+            columns = torch.empty(weight.shape[::-1], dtype=torch.float32, device="cpu")
             blocks = -(-weight.shape[0] // _BLOCK)
             arrays = (ctx.starts, ctx.which, grad, columns)
             _run(_add_outer, blocks, arrays, (len(grad), *columns.shape))
