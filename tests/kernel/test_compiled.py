@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from spikestrap.kernel import compiled
 from spikestrap.kernel.generate import GROUP
@@ -117,3 +118,40 @@ def test_a_long_sequence_keeps_few_states(monkeypatch):
         held = torch.zeros(1, 2, 3)
         compiled.run(trace(step, z[0], state, (held[0],)), (z, held), state, 4096)
     assert sum(kept) <= 1.01 * z.nelement()
+
+
+def test_a_calls_memory_does_not_grow_with_its_stretches(monkeypatch):
+    calls = []
+    run = compiled._Call.run
+    monkeypatch.setattr(
+        compiled._Call, "run", lambda call, *steps: calls.append(call) or run(call, *steps)
+    )
+    monkeypatch.setattr(compiled, "stretch_of", lambda *sizes: 2)
+    z = torch.rand(40, 2, 3, requires_grad=True)
+    LIF(threshold=1.0, voltage_decay=0.1)(z).sum().backward()
+    assert len(calls) > 20
+    assert max(len(call._alive) for call in calls) < 10
+
+
+def test_inference_keeps_the_parameter_that_it_was_prepared_with():
+    threshold = torch.tensor(1.0)
+
+    def fire(z, state):
+        return (z > threshold).to(z.dtype), state
+
+    z = torch.full((4, 1, 1), 2.0)
+    inference = compiled.Inference(trace(fire, z[0], ()), z, (), 4, counted=True)
+    assert inference(z).item() == 4
+    threshold.fill_(3)
+    assert inference(z).item() == 4
+
+
+def test_forward_differentiation_is_refused():
+    neuron = LIF(threshold=1.0, voltage_decay=0.1)
+    z = torch.rand(4, 2, 3)
+    with forward_ad.dual_level():
+        neuron.threshold = forward_ad.make_dual(neuron.threshold, torch.ones(()))
+        with pytest.raises(NotImplementedError, match="jvp"):
+            compiled.run(
+                trace(neuron.step, z[0], neuron.init_state(z[0])), (z,), neuron.init_state(z[0]), 4
+            )

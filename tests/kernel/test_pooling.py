@@ -46,6 +46,27 @@ def test_torchs_to_the_bit(own, shape, divisor):
         assert torch.equal(expected.nan_to_num(7), found.nan_to_num(7))
 
 
+def test_gradients_that_are_not_in_memory():
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    zeros, minus = torch._efficientzerotensor((2, 3, 2, 2)), torch._neg_view(torch.ones(2, 3, 2, 2))
+    for grad, expected in ((zeros, 0), (minus, -0.25)):
+        (found,) = torch.autograd.grad(ours(x, 4), x, grad)
+        assert torch.equal(found, torch.full(x.shape, float(expected)))
+
+
+def test_without_masked_vectors(monkeypatch):
+    monkeypatch.setattr(pooling, "available", lambda: False)
+    for shape in SHAPES:
+        x = torch.randn(shape, requires_grad=True)
+        for function in (torchs, ours):
+            out = function(x, 3)
+            grad = torch.autograd.grad(out, x, torch.ones_like(out) / 3)[0]
+            if function is torchs:
+                expected = out, grad
+        assert torch.equal(out, expected[0])
+        assert torch.equal(grad, expected[1])
+
+
 @pytest.mark.parametrize(
     "x",
     [

@@ -12,12 +12,16 @@ from .vector import FLOAT, INDEX
 
 
 def element(
-    b: ir.IRBuilder, array: ir.Value, index: ir.Value | int, kind: ir.Type = FLOAT
+    b: ir.IRBuilder,
+    array: ir.Value,
+    index: ir.Value | int,
+    kind: ir.Type = FLOAT,
+    inbounds: bool = True,
 ) -> ir.Value:
-    """The address of an element of an array."""
+    """The address of an element of an array; inbounds: LLVM may rely on it that there is one."""
     if isinstance(index, int):
         index = ir.Constant(INDEX, index)
-    return b.gep(array, [index], inbounds=True, source_etype=kind)
+    return b.gep(array, [index], inbounds=inbounds, source_etype=kind)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import array as arrays
 import ctypes
 import functools
 import math
 import threading
-from array import array
 from typing import NamedTuple
 
 import numba
@@ -19,7 +19,7 @@ from .derivative import Wanted
 from .generate import GROUP, Source, backward_source, forward_source, inference_source
 from .reference import State
 from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
-from .trace import Trace, packed
+from .trace import Trace, in_one
 
 # Steps that the backward pass goes back over at once, at most, over the number of states.
 _STRETCH = 256
@@ -71,14 +71,16 @@ class Inference:
         self, traced: Trace, z: Tensor, state: State, time_steps: int, *, counted: bool = False
     ) -> None:
         kernel = _inference_kernel(number_of(traced.structure), counted)
-        self._call = _Call(kernel, z, traced.scalars, traced.channels, time_steps, alone=True)
+        # Copied: what becomes of the neuron's parameters afterwards does not count.
+        scalars = [traced.packed] if traced.scalars else []
+        self._call = _Call(kernel, z, scalars, traced.channels, time_steps, alone=True)
         self._call.steps("x0", z, held=z.shape[0] == 1)
         for k, start in enumerate(state):
             self._call.values(f"s{k}", start)
         self._out = "counts" if counted else "spikes"
         self._dtype = torch.float32 if counted else torch.uint8
         self._shape = z.shape[1:] if counted else (time_steps, *z.shape[1:])
-        self._call.prepare(time_steps, z)
+        self._call.prepare(time_steps, "x0")
 
     def __call__(self, z: Tensor) -> Tensor:
         """z contiguous, of the shape and dtype that it was prepared for."""
@@ -234,19 +236,20 @@ class _Plan(NamedTuple):
 
 
 @functools.lru_cache(_PLANS)
-def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, threads: int) -> _Plan:
-    """For z of that shape; the other arguments as for `_Call`, threads at most."""
-    neurons, size, near = math.prod(shape[1:]), math.prod(shape[2:3]), math.prod(shape[3:])
+def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, most: int) -> _Plan:
+    """For z of that shape; most: threads. The other arguments are those of `_Call`."""
+    neurons, channels, near = math.prod(shape[1:]), math.prod(shape[2:3]), math.prod(shape[3:])
     near = max(near, 1)
     width = _width(neurons)
     sizes = {"neurons": neurons, "width": width, "inner": near}
-    sizes |= {"channels": size, "period": size * near}
+    sizes |= {"channels": channels, "period": channels * near}
     numbers = np.zeros(len(kernel.places) + 1, np.int64)
     for name, place in kernel.places.items():
         numbers[place] = sizes.get(name, 0)
+    numbers.flags.writeable = False
     blocks = -(-neurons // width)
     worth_it = steps * neurons >= _LITTLE_WORK
-    threads = max(min(threads, blocks), 1) if worth_it else 1
+    threads = max(min(most, blocks), 1) if worth_it else 1
     floats = kernel.rows * width + steps * kernel.saved * GROUP
     rows = min(blocks, _TOTALS) if totals else threads
     # Whole lines of the cache, as is what a block of neurons takes.
@@ -256,7 +259,8 @@ def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, threads:
 class _Call:
     """A kernel's arguments by their names, of which it need not take all; and its workspace.
 
-    steps: the most that `run` is asked for. alone: on the calling thread only.
+    scalars: of one element each, or one tensor of all. steps: the most that `run` is asked for.
+    alone: on the calling thread only.
     """
 
     def __init__(
@@ -270,17 +274,17 @@ class _Call:
         alone: bool = False,
     ) -> None:
         self._kernel = kernel
-        threads = 1 if alone else numba.get_num_threads()
-        self._plan = plan = _plan(kernel, z.shape, steps, totals > 0, threads)
+        most = 1 if alone else numba.get_num_threads()
+        self._plan = plan = _plan(kernel, z.shape, steps, totals > 0, most)
         self._numbers = plan.numbers.copy()
-        self._alive: list[object] = []
-        self._by_steps: list[tuple[str, int, int]] = []
+        self._alive: dict[str, object] = {}
+        self._by_steps: dict[str, tuple[int, int]] = {}
         # By torch, whose memory starts with a line of the cache.
-        size = (plan.threads, plan.floats)
-        self._workspaces = torch.empty(size, dtype=torch.float32, device="cpu").numpy()
+        lines = torch.empty(plan.threads, plan.floats, dtype=torch.float32, device="cpu")
+        self._workspaces = lines.numpy()
         self._totals = np.zeros((plan.rows, totals))
         if scalars:
-            self.array("scalars", scalars[0] if len(scalars) == 1 else packed(scalars))
+            self.array("scalars", scalars[0] if len(scalars) == 1 else in_one(scalars))
         near = inner(z)
         for k, line in enumerate(channels):
             if f"channel{k}" in kernel.places:
@@ -296,7 +300,7 @@ class _Call:
         """A tensor that is read or written, contiguous if it is written; its address."""
         if not tensor.is_contiguous():
             tensor = tensor.detach().contiguous()
-        self._alive.append(tensor)
+        self._alive[name] = tensor
         address = tensor.data_ptr()
         self._set(name, address)
         return address
@@ -306,8 +310,9 @@ class _Call:
         single = not any(tensor.stride()) and tensor.numel() > 0
         self._set(f"stride_{name}", 0 if single else 1)
         if single:
-            equal = array("f", ctypes.string_at(tensor.data_ptr(), _FLOAT_BYTES) * GROUP)
-            self._alive.append(equal)
+            # torch.full would take several times as long.
+            equal = arrays.array("f", ctypes.string_at(tensor.data_ptr(), _FLOAT_BYTES) * GROUP)
+            self._alive[name] = equal
             self._set(name, equal.buffer_info()[0])
         else:
             self.array(name, tensor)
@@ -317,21 +322,22 @@ class _Call:
         address = self.array(name, tensor)
         stride = 0 if held else self._plan.neurons
         self._set(f"stride_{name}", stride)
-        self._by_steps.append((name, address, _FLOAT_BYTES * stride))
+        self._by_steps[name] = address, _FLOAT_BYTES * stride
 
     def run(self, first: int, end: int) -> None:
         """From step first up to end."""
         self._set("time_steps", end - first)
-        for name, address, stride in self._by_steps:
+        for name, (address, stride) in self._by_steps.items():
             self._set(name, address + first * stride)
         threads.share_out(
             self._kernel.address, self._plan.blocks, self._numbers, self._workspaces, self._totals
         )
 
-    def prepare(self, time_steps: int, z: Tensor) -> None:
-        """For `run_on` alone, which gets another z, so that this one need not be kept."""
+    def prepare(self, time_steps: int, *changing: str) -> None:
+        """For `run_on` alone, which gets these arrays, so that they need not be kept."""
         self._set("time_steps", time_steps)
-        self._alive = [kept for kept in self._alive if kept is not z]
+        for name in changing:
+            del self._alive[name]
 
     def run_on(self, addresses: dict[str, int]) -> None:
         """Over all steps at once, with these arrays; several threads may at the same time."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from .derivative import Wanted
 from .reference import State
 from .scanning import Scan, empty_gradients, empty_results, inner, structure_of
-from .trace import Trace, packed
+from .trace import Trace, in_one
 from .triton_source import Source, backward_source, forward_source
 
 # Neurons a program, and the warps that share them.
@@ -155,7 +155,7 @@ class _Call:
         for k, start in enumerate(state):
             self.values(f"s{k}", start)
         if scalars:
-            self._values["scalars"] = packed(scalars)
+            self._values["scalars"] = in_one(scalars)
         self.arrays("channels", [line.detach().reshape(-1) for line in channels])
 
     def arrays(self, name: str, tensors: list[Tensor], numbers: tuple[int, ...] = ()) -> None:

@@ -46,8 +46,8 @@ _LANES, _VECTORS = 16, 4
 GROUP = _LANES * _VECTORS
 _POINTER = ir.PointerType()
 _FLOAT_BYTES = 4
-# For reading, to the second cache, data. Rows of large arrays may all fall upon a few places of
-# the first one and drive each other out.
+# What LLVM's prefetch takes: for reading (0), to the second cache (2), data (1). In the first one
+# rows of large arrays may all fall upon a few places, and drive each other out.
 _PREFETCH, _TO_READ = "llvm.prefetch.p0", [ir.Constant(INT, value) for value in (0, 2, 1)]
 
 # One value of each neuron of a group, by vectors.
@@ -139,6 +139,8 @@ def backward_source(structure: Structure, wanted: Wanted, streamed: bool = False
     of_spikes = graph("grad_spikes")
     for group in kernel.groups((*again, *grads), len(wanted.scalars), len(wanted.channels)):
         with group.over_time(group.states()) as (t, values):
+            # Gradients of the next group, and further down inputs of the one behind it, each in
+            # the order in which they will be read.
             group.fetch("grad_spikes", group.in_row(group.mirrored(t)), groups_on=1)
             results = group.compute(again, group.state_nodes(values), t, exact)
             for j in range(len(saved)):
@@ -348,7 +350,10 @@ class _Group:
         if self.lanes == 1:
             return
         at = self.b.add(at, self.kernel.index(groups_on * GROUP))
-        for place in self._places(self.kernel.array(name), at):
+        for v in range(self.vectors):
+            index = self.b.add(at, self.kernel.index(self.lanes * v))
+            # Behind the last group there is nothing.
+            place = element(self.b, self.kernel.array(name), index, inbounds=False)
             self.b.call(self.kernel.prefetch(), [place, *_TO_READ])
 
     def _load(self, array: ir.Value, at: ir.Value | None = None) -> Group:

@@ -1,7 +1,8 @@
-"""Windows of 2 x 2 in two rows of an image, 16 side by side: their means, and their copies.
+"""Windows of 2 x 2 in two rows of an image, up to 16 side by side: their means, their copies.
 
 Rows of images are often shorter than a register: a mask says how many windows there are. The
-functions are for numba's kernels; they take addresses of float32 rows.
+functions are for numba's kernels; they take addresses of float32 rows. numba keeps compiled loops
+until their own file changes: what is edited here takes effect once `pooling` is touched.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .registers import has
 from .vector import FLOAT, INDEX, INT, number, splat, vector
 
 WINDOWS = 16
 _FLOAT_BYTES = 4
 _EVEN, _ODD = ([2 * k + odd for k in range(WINDOWS)] for odd in (0, 1))
 _TWICE = [k // 2 for k in range(2 * WINDOWS)]
+
+
+def available() -> bool:
+    """Whether a masked vector is one instruction; without, LLVM makes a branch for each float."""
+    return has("avx")
 
 
 @intrinsic
@@ -31,11 +38,11 @@ def average(typing: Any, upper: Any, lower: Any, out: Any, count: Any, divisor: 
         columns = b.mul(count, ir.Constant(INDEX, 2))
         left, right, left_below, right_below = (
             _shuffled(b, row, places)
-            for row in (_load(b, address, columns, 2 * WINDOWS) for address in (upper, lower))
+            for row in (_load_first(b, address, columns, 2 * WINDOWS) for address in (upper, lower))
             for places in (_EVEN, _ODD)
         )
         total = b.fadd(b.fadd(b.fadd(left, right), left_below), right_below)
-        _store(b, b.fdiv(total, splat(b, divisor, WINDOWS)), out, count)
+        _store_first(b, b.fdiv(total, splat(b, divisor, WINDOWS)), out, count)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4, types.float32), generate
@@ -47,10 +54,10 @@ def spread(typing: Any, x: Any, upper: Any, lower: Any, count: Any, divisor: Any
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         x, upper, lower, count, divisor = args
-        value = b.fdiv(_load(b, x, count, WINDOWS), splat(b, divisor, WINDOWS))
+        value = b.fdiv(_load_first(b, x, count, WINDOWS), splat(b, divisor, WINDOWS))
         columns = b.mul(count, ir.Constant(INDEX, 2))
         for address in (upper, lower):
-            _store(b, _shuffled(b, value, _TWICE), address, columns)
+            _store_first(b, _shuffled(b, value, _TWICE), address, columns)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4, types.float32), generate
@@ -66,7 +73,7 @@ def _mask(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     return b.icmp_signed("<", place, splat(b, b.trunc(count, INT), lanes))
 
 
-def _load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, lanes: int) -> ir.Value:
+def _load_first(b: ir.IRBuilder, address: ir.Value, count: ir.Value, lanes: int) -> ir.Value:
     """So many floats, then zeros."""
     kind, pointer = vector(FLOAT, lanes), ir.PointerType()
     mask = _mask(b, count, lanes)
@@ -77,7 +84,7 @@ def _load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, lanes: int) -> ir
     return b.call(function, [place, ir.Constant(INT, _FLOAT_BYTES), mask, number(0, lanes)])
 
 
-def _store(b: ir.IRBuilder, value: ir.Value, address: ir.Value, count: ir.Value) -> None:
+def _store_first(b: ir.IRBuilder, value: ir.Value, address: ir.Value, count: ir.Value) -> None:
     """The first `count` of them."""
     lanes, pointer = value.type.count, ir.PointerType()
     mask = _mask(b, count, lanes)

@@ -1,6 +1,6 @@
 """Pooling of windows of 2 x 2, side by side: the sum of each, over a divisor.
 
-torch's own takes five times as long, forward and backward, where it fills all of the gradient
+torch's own takes several times as long, forward and backward, where it fills all of the gradient
 with zeros first. For other windows it is not to be beaten like this.
 """
 
@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .backend import readable_by_kernels
-from .pairs import WINDOWS, average, spread
+from .memory import in_memory
+from .pairs import WINDOWS, available, average, spread
 from .pointers import floats
 from .threads import parallel_jit
 
+_BYTES = 4  # of a float
 _jit = numba.njit(error_model="numpy", boundscheck=False)
 
 
@@ -60,10 +62,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, divisor: int) -> Tensor:
         ctx.size, ctx.divisor = x.shape[2:], divisor
-        size = (*x.shape[:2], *(size // 2 for size in ctx.size))
-        out = torch.empty(size, dtype=torch.float32, device="cpu")
-        _run(_gather, x, out, ctx.size, divisor)
-        return out
+        height, width = ctx.size
+        shape = (*x.shape[:2], height // 2, width // 2)
+        return _run(_gather, x, shape, ctx.size, divisor)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -76,51 +77,84 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, size: tuple[int, int], divisor: int) -> Tensor:
         ctx.divisor = divisor
-        out = torch.empty((*grad.shape[:2], *size), dtype=torch.float32, device="cpu")
-        _run(_spread, grad.contiguous(), out, size, divisor)
-        return out
+        return _run(_spread, grad, (*grad.shape[:2], *size), size, divisor)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return _Gather.apply(grads[0].contiguous(), ctx.divisor), None, None
+        return _Gather.apply(grads[0], ctx.divisor), None, None
 
 
-def _run(loops: Any, x: Tensor, out: Tensor, size: tuple[int, int], divisor: int) -> None:
-    """Over images (N, C, H, W) in memory, H and W being the size."""
-    images = math.prod(out.shape[:2])
-    loops(x.data_ptr(), out.data_ptr(), images, *size, np.float32(divisor))
+def _run(
+    loops: Any, x: Tensor, shape: tuple[int, ...], size: tuple[int, int], divisor: int
+) -> Tensor:
+    """What the loops make of x, of that shape; size: height and width of the larger images."""
+    x = x.contiguous()
+    x = x if in_memory(x) else x.clone()  # a gradient may be a negated tensor, or zeros in name
+    out = torch.empty(shape, dtype=torch.float32, device="cpu")
+    images = math.prod(shape[:2])
+    loops(x.data_ptr(), out.data_ptr(), images, *size, np.float32(divisor), available())
+    return out
 
 
 # The loops hand addresses on and nothing else, see `curve_loops`.
 
 
 @parallel_jit
-def _gather(x, out, images, height, width, divisor):
+def _gather(x, out, images, height, width, divisor, masked):
     rows, columns = height // 2, width // 2
     for m in prange(images):
         for i in range(rows):
-            upper = x + 4 * (m * height + 2 * i) * width
-            into = out + 4 * (m * rows + i) * columns
-            for j in range(0, columns, WINDOWS):
-                left = upper + 8 * j
-                average(left, left + 4 * width, into + 4 * j, min(WINDOWS, columns - j), divisor)
+            upper = x + _BYTES * (m * height + 2 * i) * width
+            lower = upper + _BYTES * width
+            into = out + _BYTES * (m * rows + i) * columns
+            if masked:
+                for j in range(0, columns, WINDOWS):
+                    left, count = 2 * _BYTES * j, min(WINDOWS, columns - j)
+                    average(upper + left, lower + left, into + _BYTES * j, count, divisor)
+            else:
+                _average_row(upper, lower, into, columns, divisor)
+
+
+@_jit
+def _average_row(upper, lower, out, count, divisor):
+    above, below, into = floats(upper, 2 * count), floats(lower, 2 * count), floats(out, count)
+    for j in range(count):
+        # In torch's order.
+        total = above[2 * j] + above[2 * j + 1]
+        total += below[2 * j]
+        total += below[2 * j + 1]
+        into[j] = total / divisor
 
 
 @parallel_jit
-def _spread(grad, out, images, height, width, divisor):
+def _spread(grad, out, images, height, width, divisor, masked):
     rows, columns = height // 2, width // 2
     for m in prange(images):
         for i in range(rows):
-            upper = out + 4 * (m * height + 2 * i) * width
-            lower, row = upper + 4 * width, grad + 4 * (m * rows + i) * columns
-            for j in range(0, columns, WINDOWS):
-                count = min(WINDOWS, columns - j)
-                spread(row + 4 * j, upper + 8 * j, lower + 8 * j, count, divisor)
+            row = grad + _BYTES * (m * rows + i) * columns
+            upper = out + _BYTES * (m * height + 2 * i) * width
+            lower = upper + _BYTES * width
+            if masked:
+                for j in range(0, columns, WINDOWS):
+                    left, count = 2 * _BYTES * j, min(WINDOWS, columns - j)
+                    spread(row + _BYTES * j, upper + left, lower + left, count, divisor)
+            else:
+                _spread_row(row, upper, lower, columns, divisor)
             if width % 2:
-                _clear(upper + 8 * columns, 1)
-                _clear(lower + 8 * columns, 1)
+                _clear(upper + 2 * _BYTES * columns, 1)
+                _clear(lower + 2 * _BYTES * columns, 1)
         if height % 2:
-            _clear(out + 4 * (m * height + 2 * rows) * width, width)
+            _clear(out + _BYTES * (m * height + 2 * rows) * width, width)
+
+
+@_jit
+def _spread_row(row, upper, lower, count, divisor):
+    values, above, below = floats(row, count), floats(upper, 2 * count), floats(lower, 2 * count)
+    for j in range(count):
+        value = values[j] / divisor
+        above[2 * j] = value
+        above[2 * j + 1] = value
+    below[:] = above
 
 
 @_jit

@@ -25,12 +25,19 @@ _ZEROS, _WHOLE_ZEROS, _HALF = number(0, LANES), number(0, LANES, INT), number(0.
 _ONE = ir.Constant(INT, 1)
 
 
-@functools.cache
 def available() -> bool:
-    """Whether this processor can, and numba compiles for it: its settings may say otherwise."""
+    """Whether this processor can, and numba compiles for it."""
+    return has("avx512f")
+
+
+@functools.cache
+def has(feature: str) -> bool:
+    """Whether numba compiles for a processor with that feature: its settings may say otherwise
+    than the processor.
+    """
     chosen = numba.config.CPU_FEATURES
     features = get_host_cpu_features() if chosen is None else chosen
-    return "+avx512f" in features.split(",")
+    return f"+{feature}" in features.split(",")
 
 
 @intrinsic

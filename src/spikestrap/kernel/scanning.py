@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .autograd import refuse_second_derivative
 from .derivative import Wanted
@@ -24,7 +25,7 @@ from .reference import State
 from .trace import Structure, Trace
 
 # (number, inputs, state, scalars, channels, time_steps, stretch) to results, as
-# `empty_results` makes them.
+# `empty_results` makes them. Scalars are of one element each, or one tensor of all.
 Forward = Callable[..., list[Tensor]]
 # (number, wanted, grads, inputs, state, scalars, channels, borders, stretch) to gradients of
 # the wanted inputs, of all states, of the wanted scalars and channels.
@@ -143,8 +144,9 @@ class Scan:
         stretch = stretch_of(time_steps, states) if trains else time_steps
         flat = [x for part in lists for x in part]
         if in_memory(*flat):
-            if traced.scalars and not any(x.requires_grad for x in traced.scalars):
-                # One tensor for autograd to keep instead of several.
+            # One tensor for autograd to keep instead of several, where it has no part in them.
+            constant = not any(x.requires_grad for x in traced.scalars)
+            if traced.scalars and constant and forward_ad._current_level < 0:
                 lists = (*lists[:2], [traced.packed], traced.channels)
                 flat = [x for part in lists for x in part]
             lengths = [len(part) for part in lists]

@@ -72,10 +72,10 @@ class Trace:
     @functools.cached_property
     def packed(self) -> Tensor:
         """All scalars in one tensor, without a gradient, as they are when it is first asked for."""
-        return packed(self.scalars)
+        return in_one(self.scalars)
 
 
-def packed(scalars: Sequence[Tensor]) -> Tensor:
+def in_one(scalars: Sequence[Tensor]) -> Tensor:
     """Tensors of one element in one (n,), without a gradient."""
     return torch.cat([p.detach().reshape(-1) for p in scalars])
 
