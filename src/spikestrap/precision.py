@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,18 @@ def whole(x: Tensor) -> Tensor:
     (torch.float32, torch.float64)
     """
     return x.float() if x.dtype in HALVES else x
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Autocast off within it; nothing to do where it is not on, as in most calls.
+
+    >>> with torch.autocast("cpu"), without_autocast("cpu"):
+    ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+    torch.float32
+    """
+    if torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def unhalved(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

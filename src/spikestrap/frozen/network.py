@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 from ..network import Network, check_finite, enter
+from ..precision import without_autocast
 from ..timeaxis import compact, has_time, is_held, refuse_lengths, time_mean
 from .stages import stages_of
 from .workers import each
@@ -71,7 +72,7 @@ class Frozen:
         refuse_lengths("Frozen: a frozen network")
         x = enter(x.detach(), self.time_steps)
         run = partial(self._run, time_steps=len(x))
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast("cpu"):
             return torch.cat(each(run, x.split(self._part(x), 1)))
 
     def _part(self, x: Tensor) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
-from ..precision import whole
+from ..precision import whole, without_autocast
 from . import backend, dynamo
 from .backend import check_not_forced, fused_wanted
 from .expression import Graph
@@ -66,7 +66,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
     except SpikestrapError as error:
         return Explanation("reference", str(error))
     devices = [z.device] if z.is_cuda else []
-    with torch.autocast(z.device.type, enabled=False), torch.random.fork_rng(devices):
+    with without_autocast(z.device.type), torch.random.fork_rng(devices):
         inputs = (z, *neuron.extra(whole(z), z.shape[0]), *imag)
         found = usable(neuron, inputs, neuron.init_state(whole(z[0])))
     if isinstance(found, str):

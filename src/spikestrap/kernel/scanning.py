@@ -149,8 +149,8 @@ class Scan:
             if traced.scalars and constant and forward_ad._current_level < 0:
                 lists = (*lists[:2], [traced.packed], traced.channels)
                 flat = [x for part in lists for x in part]
-            lengths = [len(part) for part in lists]
-            out = _Function.apply(self, number, lengths, time_steps, stretch, *flat)
+            call = self, number, [len(part) for part in lists], time_steps, stretch
+            out = _Function.apply(call, *flat)
         else:
             out = self._operator(number, *lists, time_steps, stretch)
         return out[0], tuple(out[1 : 1 + states])
@@ -188,14 +188,9 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        scan: Scan,
-        number: int,
-        lengths: list[int],
-        time_steps: int,
-        stretch: int,
-        *tensors: Tensor,
+        ctx: Any, call: tuple[Scan, int, list[int], int, int], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
+        scan, number, lengths, time_steps, stretch = call
         given = iter(tensors)
         lists = [[next(given) for _ in range(length)] for length in lengths]
         out = scan.forward(number, *lists, time_steps, stretch)
@@ -206,7 +201,7 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         parts = ctx.scan.backward(ctx, grads)
-        return (*[None] * 5, *(grad for part in parts for grad in part))
+        return (None, *(grad for part in parts for grad in part))
 
 
 def _note(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

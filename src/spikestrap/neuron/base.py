@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..kernel import automatic, backend, dynamo
 from ..kernel.reference import State
-from ..precision import unhalved, whole
+from ..precision import unhalved, whole, without_autocast
 from .parameter import Bounds
 
 
@@ -97,7 +97,7 @@ class Neuron(nn.Module, ABC):
         if imag or not backend.takes_triton(z):
             z, *imag = map(whole, (z, *imag))
         # Autocast would have the reference's arithmetic fall back to half precision.
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device.type):
             fresh = self.init_state(whole(z[0]))
             state = fresh if state is None else self._check_state(state, fresh)
             # A float32 copy of all of z only for those who may look at it.
