@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -87,6 +88,13 @@ def turn(run: Callable[[], object]) -> float:
     finally:
         gc.enable()
     return statistics.median(calls)
+
+
+def rotating(tensor: Tensor) -> Iterator[Tensor]:
+    """Three equal tensors in turns, without end: who reads one at each call finds it in memory,
+    and not in a cache. Two cores that share no cache may keep halves of a tensor of 32 MB.
+    """
+    return itertools.cycle([tensor, tensor.clone(), tensor.clone()])
 
 
 def ratio(numerator: list[float], denominator: list[float], factor: float = 1.0) -> list[float]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import torch
-from common import arguments, check_spikes, in_turns, ratio, report
+from common import arguments, check_spikes, in_turns, ratio, report, rotating
 from neurons import NEURONS
 from torch import Tensor
 
@@ -93,13 +93,15 @@ def main() -> None:
     grad = torch.randn(shape, generator=generator)
     activity = {name: check(name, z, grad) for name in MADE}
 
+    zs, grads = rotating(z), rotating(grad)
+
     def contender(name: str, backend: str) -> Callable[[], object]:
-        return lambda: forward_backward(MADE[name], backend, z, grad)
+        return lambda: forward_backward(MADE[name], backend, next(zs), next(grads))
 
     contenders = {f"{name} compiled": contender(name, "fused") for name in MADE}
     contenders |= {f"{name} reference": contender(name, "reference") for name in MADE}
-    copy = torch.empty_like(z)
-    contenders["copy"] = lambda: copy.copy_(z)
+    copies = rotating(torch.zeros_like(z))
+    contenders["copy"] = lambda: next(copies).copy_(next(zs))
 
     seconds = in_turns(contenders, options.rounds)
     ratios = {}
