@@ -31,7 +31,7 @@ _CACHED_BYTES = 2**24
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
 _PLANS = 1024  # that are kept: of shapes, a training has few
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _PAGE = 4, 4096
 _lock = threading.Lock()
 
 
@@ -252,8 +252,10 @@ def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, most: in
     threads = max(min(most, blocks), 1) if worth_it else 1
     floats = kernel.rows * width + steps * kernel.saved * GROUP
     rows = min(blocks, _TOTALS) if totals else threads
-    # Whole lines of the cache, as is what a block of neurons takes.
-    return _Plan(numbers, neurons, width, blocks, threads, rows, -(-floats // 16) * 16)
+    # Whole lines of the cache, as is what a block of neurons takes. And a page apart: a thread's
+    # cache reads on behind the thread's own, and would take lines away from the next one.
+    floats = -(-floats // 16) * 16 + _PAGE // _FLOAT_BYTES
+    return _Plan(numbers, neurons, width, blocks, threads, rows, floats)
 
 
 class _Call:
