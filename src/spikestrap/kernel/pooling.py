@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .backend import readable_by_kernels
 from .memory import in_memory
+from .pages import by_large_pages
 from .pairs import WINDOWS, available, average, spread
 from .pointers import floats
 from .threads import parallel_jit
@@ -90,7 +91,7 @@ def _run(
     """What the loops make of x, of that shape; size: height and width of the larger images."""
     x = x.contiguous()
     x = x if in_memory(x) else x.clone()  # a gradient may be a negated tensor, or zeros in name
-    out = torch.empty(shape, dtype=torch.float32, device="cpu")
+    out = by_large_pages(torch.empty(shape, dtype=torch.float32, device="cpu"))
     images = math.prod(shape[:2])
     loops(x.data_ptr(), out.data_ptr(), images, *size, np.float32(divisor), available())
     return out
