@@ -32,7 +32,8 @@ LIF: dict[str, Any] = {
     "tau_grad": 1 / ALPHA,
 }
 
-_CALLS = 3
+# Calls of a turn that are timed, and their seconds, at the least; seconds of calls before.
+_CALLS, _TIMED, _WARM = 3, 0.02, 0.02
 
 
 def arguments(description: str | None) -> argparse.Namespace:
@@ -58,8 +59,7 @@ def arguments(description: str | None) -> argparse.Namespace:
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each contender in each round.
 
-    In a round all take their turn, so that a machine that slows down slows all of them. A
-    turn is one call to warm the caches up, then the median of a few.
+    In a round all take their turn, so that a machine that slows down slows all of them.
     """
     for run in contenders.values():  # compiles, and fills the allocator's pools
         run()
@@ -75,13 +75,19 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
 
 
 def turn(run: Callable[[], object]) -> float:
-    """Seconds of a call: one to warm the caches up, then the median of a few."""
+    """Seconds of a call: the median of a few, behind others that warm the caches up and outlast
+    the threads of who came before, which go on spinning for some milliseconds.
+    """
     gc.collect()
     gc.disable()
     try:
-        run()
-        calls = []
-        for _ in range(_CALLS):
+        warm = time.perf_counter() + _WARM
+        while True:
+            run()
+            if time.perf_counter() > warm:
+                break
+        calls: list[float] = []
+        while len(calls) < _CALLS or sum(calls) < _TIMED:
             start = time.perf_counter()
             run()
             calls.append(time.perf_counter() - start)
