@@ -74,20 +74,23 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     return seconds
 
 
-def turn(run: Callable[[], object]) -> float:
+def turn(run: Callable[[], object], warm: float = _WARM, timed: float = _TIMED) -> float:
     """Seconds of a call: the median of a few, behind others that warm the caches up and outlast
     the threads of who came before, which go on spinning for some milliseconds.
+
+    warm, timed: seconds that both take at the least. With 0 it is one call and then three, the same
+    in processes that have to call alike.
     """
     gc.collect()
     gc.disable()
     try:
-        warm = time.perf_counter() + _WARM
+        end = time.perf_counter() + warm
         while True:
             run()
-            if time.perf_counter() > warm:
+            if time.perf_counter() >= end:
                 break
         calls: list[float] = []
-        while len(calls) < _CALLS or sum(calls) < _TIMED:
+        while len(calls) < _CALLS or sum(calls) < timed:
             start = time.perf_counter()
             run()
             calls.append(time.perf_counter() - start)
