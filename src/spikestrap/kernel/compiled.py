@@ -21,6 +21,7 @@ from .pages import by_large_pages
 from .reference import State
 from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
 from .trace import Trace, in_one
+from .vector import FLOAT_BYTES
 
 # Steps that the backward pass goes back over at once, at most, over the number of states.
 _STRETCH = 256
@@ -32,7 +33,7 @@ _CACHED_BYTES = 2**24
 # Parts of a sum over neurons: as many whatever the threads, so that its rounding is the same.
 _TOTALS = 64
 _PLANS = 1024  # that are kept: of shapes, a training has few
-_FLOAT_BYTES, _PAGE = 4, 4096
+_PAGE = 4096
 _lock = threading.Lock()
 
 
@@ -209,7 +210,7 @@ def _streamed(result: Tensor) -> bool:
     """
     neurons = math.prod(result.shape[1:])
     whole = neurons % 16 == 0 and result.data_ptr() % 64 == 0
-    return whole and _FLOAT_BYTES * result.numel() > _CACHED_BYTES
+    return whole and FLOAT_BYTES * result.numel() > _CACHED_BYTES
 
 
 def _width(neurons: int) -> int:
@@ -255,7 +256,7 @@ def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, most: in
     rows = min(blocks, _TOTALS) if totals else threads
     # Whole lines of the cache, as is what a block of neurons takes. And a page apart: a thread's
     # cache reads on behind the thread's own, and would take lines away from the next one.
-    floats = -(-floats // 16) * 16 + _PAGE // _FLOAT_BYTES
+    floats = -(-floats // 16) * 16 + _PAGE // FLOAT_BYTES
     return _Plan(numbers, neurons, width, blocks, threads, rows, floats)
 
 
@@ -313,8 +314,8 @@ class _Call:
         single = not any(tensor.stride()) and tensor.numel() > 0
         self._set(f"stride_{name}", 0 if single else 1)
         if single:
-            # torch.full would take several times as long.
-            equal = arrays.array("f", ctypes.string_at(tensor.data_ptr(), _FLOAT_BYTES) * GROUP)
+            # To the bit, and quicker than torch.full.
+            equal = arrays.array("f", ctypes.string_at(tensor.data_ptr(), FLOAT_BYTES) * GROUP)
             self._alive[name] = equal
             self._set(name, equal.buffer_info()[0])
         else:
@@ -325,7 +326,7 @@ class _Call:
         address = self.array(name, tensor)
         stride = 0 if held else self._plan.neurons
         self._set(f"stride_{name}", stride)
-        self._by_steps[name] = address, _FLOAT_BYTES * stride
+        self._by_steps[name] = address, FLOAT_BYTES * stride
 
     def run(self, first: int, end: int) -> None:
         """From step first up to end."""

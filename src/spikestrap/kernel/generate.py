@@ -32,10 +32,12 @@ from .vector import (
     BYTE,
     DOUBLE,
     FLOAT,
+    FLOAT_BYTES,
     INDEX,
     INT,
     OPERATIONS,
     ROUGH_OPERATIONS,
+    call,
     number,
     splat,
     vector,
@@ -45,10 +47,9 @@ from .vector import (
 _LANES, _VECTORS = 16, 4
 GROUP = _LANES * _VECTORS
 _POINTER = ir.PointerType()
-_FLOAT_BYTES = 4
 # What LLVM's prefetch takes: for reading (0), to the second cache (2), data (1). In the first one
 # rows of large arrays may all fall upon a few places, and drive each other out.
-_PREFETCH, _TO_READ = "llvm.prefetch.p0", [ir.Constant(INT, value) for value in (0, 2, 1)]
+_TO_READ = [ir.Constant(INT, value) for value in (0, 2, 1)]
 
 # One value of each neuron of a group, by vectors.
 Group = list[ir.Value]
@@ -230,12 +231,6 @@ class _Kernel:
                 argument.add_attribute("noalias")
         return made
 
-    def prefetch(self) -> ir.Function:
-        """LLVM's function of that name."""
-        made = self.module.globals.get(_PREFETCH)
-        kind = ir.FunctionType(ir.VoidType(), [_POINTER, INT, INT, INT])
-        return made or ir.Function(self.module, kind, _PREFETCH)
-
     def index(self, value: int) -> ir.Constant:
         return ir.Constant(INDEX, value)
 
@@ -354,13 +349,13 @@ class _Group:
             index = self.b.add(at, self.kernel.index(self.lanes * v))
             # Behind the last group there is nothing.
             place = element(self.b, self.kernel.array(name), index, inbounds=False)
-            self.b.call(self.kernel.prefetch(), [place, *_TO_READ])
+            call(self.b, "llvm.prefetch.p0", ir.VoidType(), place, *_TO_READ)
 
     def _load(self, array: ir.Value, at: ir.Value | None = None) -> Group:
         return [self._load_vector(place) for place in self._places(array, at)]
 
     def _load_vector(self, place: ir.Value) -> ir.Value:
-        return self.b.load(place, align=_FLOAT_BYTES, typ=vector(FLOAT, self.lanes))
+        return self.b.load(place, align=FLOAT_BYTES, typ=vector(FLOAT, self.lanes))
 
     def store(
         self, name: str, values: Group, t: ir.Value | None = None, streamed: bool = False
@@ -369,7 +364,7 @@ class _Group:
         at = self.start if t is None else self.in_row(t)
         streamed = streamed and self.lanes > 1
         for place, value in zip(self._places(self.kernel.array(name), at), values, strict=True):
-            stored = self.b.store(value, place, align=64 if streamed else _FLOAT_BYTES)
+            stored = self.b.store(value, place, align=64 if streamed else FLOAT_BYTES)
             if streamed:
                 on = self.kernel.module.add_metadata([ir.Constant(INT, 1)])
                 stored.set_metadata("nontemporal", on)
@@ -385,13 +380,13 @@ class _Group:
         start = self.b.mul(self.kernel.index(row), self.kernel.argument("width"))
         array = self.kernel.workspace(self.b.add(start, self.place))
         for place, value in zip(self._places(array), values, strict=True):
-            self.b.store(value, place, align=_FLOAT_BYTES)
+            self.b.store(value, place, align=FLOAT_BYTES)
 
     def save(self, values: Group, t: ir.Value, j: int, count: int, rows: int) -> None:
         """Keeps the value j of `count` of step t, in the workspace behind `rows` rows."""
         array = self._kept(t, j, count, rows)
         for place, value in zip(self._places(array), values, strict=True):
-            self.b.store(value, place, align=_FLOAT_BYTES)
+            self.b.store(value, place, align=FLOAT_BYTES)
 
     def saved(self, t: ir.Value, j: int, count: int, rows: int) -> Group:
         """What `save` kept."""

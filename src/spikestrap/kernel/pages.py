@@ -1,7 +1,7 @@
 """Room for large results by large pages, as numpy asks for its arrays.
 
 Memory that is new to a process is cleared by the system page by page when it is first written. By
-pages of 4 KiB that takes several times as long as a kernel; by those of 2 MiB, half as long.
+pages of 4 KiB that can take longer than the kernel that writes it; by those of 2 MiB, less.
 """
 
 from __future__ import annotations

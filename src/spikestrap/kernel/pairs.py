@@ -14,10 +14,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from .registers import has
-from .vector import FLOAT, INDEX, INT, number, splat, vector
+from .vector import FLOAT, FLOAT_BYTES, INDEX, INT, call, number, splat, vector
 
 WINDOWS = 16
-_FLOAT_BYTES = 4
+_ALIGNED = ir.Constant(INT, FLOAT_BYTES)
 _EVEN, _ODD = ([2 * k + odd for k in range(WINDOWS)] for odd in (0, 1))
 _TWICE = [k // 2 for k in range(2 * WINDOWS)]
 
@@ -75,25 +75,14 @@ def _mask(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
 
 def _load_first(b: ir.IRBuilder, address: ir.Value, count: ir.Value, lanes: int) -> ir.Value:
     """So many floats, then zeros."""
-    kind, pointer = vector(FLOAT, lanes), ir.PointerType()
-    mask = _mask(b, count, lanes)
-    function = _function(
-        b, f"llvm.masked.load.v{lanes}f32.p0", kind, [pointer, INT, mask.type, kind]
-    )
-    place = b.inttoptr(address, pointer)
-    return b.call(function, [place, ir.Constant(INT, _FLOAT_BYTES), mask, number(0, lanes)])
+    name, kind = f"llvm.masked.load.v{lanes}f32.p0", vector(FLOAT, lanes)
+    place = b.inttoptr(address, ir.PointerType())
+    return call(b, name, kind, place, _ALIGNED, _mask(b, count, lanes), number(0, lanes))
 
 
 def _store_first(b: ir.IRBuilder, value: ir.Value, address: ir.Value, count: ir.Value) -> None:
     """The first `count` of them."""
-    lanes, pointer = value.type.count, ir.PointerType()
-    mask = _mask(b, count, lanes)
-    kinds = [value.type, pointer, INT, mask.type]
-    function = _function(b, f"llvm.masked.store.v{lanes}f32.p0", ir.VoidType(), kinds)
-    place = b.inttoptr(address, pointer)
-    b.call(function, [value, place, ir.Constant(INT, _FLOAT_BYTES), mask])
-
-
-def _function(b: ir.IRBuilder, name: str, result: ir.Type, kinds: list[ir.Type]) -> ir.Value:
-    made = b.module.globals.get(name)
-    return made or ir.Function(b.module, ir.FunctionType(result, kinds), name)
+    lanes = value.type.count
+    place = b.inttoptr(address, ir.PointerType())
+    name = f"llvm.masked.store.v{lanes}f32.p0"
+    call(b, name, ir.VoidType(), value, place, _ALIGNED, _mask(b, count, lanes))

@@ -1,7 +1,6 @@
 """Pooling of windows of 2 x 2, side by side: the sum of each, over a divisor.
 
-torch's own takes several times as long, forward and backward, where it fills all of the gradient
-with zeros first. For other windows it is not to be beaten like this.
+torch's own takes a window at a time, and fills all of the gradient with zeros before it adds.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from .pages import by_large_pages
 from .pairs import WINDOWS, available, average, spread
 from .pointers import floats
 from .threads import parallel_jit
+from .vector import FLOAT_BYTES
 
-_BYTES = 4  # of a float
 _jit = numba.njit(error_model="numpy", boundscheck=False)
 
 
@@ -105,13 +104,13 @@ def _gather(x, out, images, height, width, divisor, masked):
     rows, columns = height // 2, width // 2
     for m in prange(images):
         for i in range(rows):
-            upper = x + _BYTES * (m * height + 2 * i) * width
-            lower = upper + _BYTES * width
-            into = out + _BYTES * (m * rows + i) * columns
+            upper = x + FLOAT_BYTES * (m * height + 2 * i) * width
+            lower = upper + FLOAT_BYTES * width
+            into = out + FLOAT_BYTES * (m * rows + i) * columns
             if masked:
                 for j in range(0, columns, WINDOWS):
-                    left, count = 2 * _BYTES * j, min(WINDOWS, columns - j)
-                    average(upper + left, lower + left, into + _BYTES * j, count, divisor)
+                    left, count = 2 * FLOAT_BYTES * j, min(WINDOWS, columns - j)
+                    average(upper + left, lower + left, into + FLOAT_BYTES * j, count, divisor)
             else:
                 _average_row(upper, lower, into, columns, divisor)
 
@@ -132,20 +131,20 @@ def _spread(grad, out, images, height, width, divisor, masked):
     rows, columns = height // 2, width // 2
     for m in prange(images):
         for i in range(rows):
-            row = grad + _BYTES * (m * rows + i) * columns
-            upper = out + _BYTES * (m * height + 2 * i) * width
-            lower = upper + _BYTES * width
+            row = grad + FLOAT_BYTES * (m * rows + i) * columns
+            upper = out + FLOAT_BYTES * (m * height + 2 * i) * width
+            lower = upper + FLOAT_BYTES * width
             if masked:
                 for j in range(0, columns, WINDOWS):
-                    left, count = 2 * _BYTES * j, min(WINDOWS, columns - j)
-                    spread(row + _BYTES * j, upper + left, lower + left, count, divisor)
+                    left, count = 2 * FLOAT_BYTES * j, min(WINDOWS, columns - j)
+                    spread(row + FLOAT_BYTES * j, upper + left, lower + left, count, divisor)
             else:
                 _spread_row(row, upper, lower, columns, divisor)
             if width % 2:
-                _clear(upper + 2 * _BYTES * columns, 1)
-                _clear(lower + 2 * _BYTES * columns, 1)
+                _clear(upper + 2 * FLOAT_BYTES * columns, 1)
+                _clear(lower + 2 * FLOAT_BYTES * columns, 1)
         if height % 2:
-            _clear(out + _BYTES * (m * height + 2 * rows) * width, width)
+            _clear(out + FLOAT_BYTES * (m * height + 2 * rows) * width, width)
 
 
 @_jit

@@ -15,7 +15,7 @@ from numba import types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-from .vector import BYTE, FLOAT, INT, number, splat, vector
+from .vector import BYTE, FLOAT, INT, call, number, splat, vector
 
 LANES, ENTRIES = 16, 64
 # Permutations of 32 floats; LLVM has no portable name for them.
@@ -114,8 +114,7 @@ def _look_up(b: ir.IRBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
 
 def _call(b: ir.IRBuilder, name: str, *values: ir.Value) -> ir.Value:
     """An intrinsic that gives 16 floats."""
-    kind = ir.FunctionType(_FLOATS, [value.type for value in values])
-    return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), values)
+    return call(b, name, _FLOATS, *values)
 
 
 def _load(b: ir.IRBuilder, address: ir.Value, kind: ir.VectorType) -> ir.Value:

@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .building import element, loop
-from .vector import BYTE, FLOAT, INDEX, INT, number, vector
+from .vector import BYTE, FLOAT, FLOAT_BYTES, INDEX, INT, number, vector
 
 COLUMNS = 16
 _AT_ONCE = 4  # rows, so that one addition need not wait for the other
-_FLOAT_BYTES = 4
 _BITS = 64
 
 
@@ -108,9 +107,9 @@ def sum_rows(
         def row(n: ir.Value) -> ir.Value:
             place = b.sext(b.load(element(b, which, n, INT), typ=INT), INDEX)
             floats = b.mul(place, ir.Constant(INDEX, COLUMNS))
-            return b.load(element(b, table, floats), align=_FLOAT_BYTES, typ=kind)
+            return b.load(element(b, table, floats), align=FLOAT_BYTES, typ=kind)
 
-        first = b.load(start, align=_FLOAT_BYTES, typ=kind)
+        first = b.load(start, align=FLOAT_BYTES, typ=kind)
         count, step = b.sub(end, begin), ir.Constant(INDEX, _AT_ONCE)
         rounds = b.sdiv(count, step)
         sums = [first, *[number(0, COLUMNS)] * (_AT_ONCE - 1)]
@@ -122,7 +121,7 @@ def sum_rows(
         with loop(b, b.sub(end, done), [totals[0][:1]]) as (i, last):
             last[0] = [b.fadd(last[0][0], row(b.add(done, i)))]
         a, (_, c, d, e) = last[0][0], totals[0]
-        b.store(b.fadd(b.fadd(a, c), b.fadd(d, e)), into, align=_FLOAT_BYTES)
+        b.store(b.fadd(b.fadd(a, c), b.fadd(d, e)), into, align=FLOAT_BYTES)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), generate

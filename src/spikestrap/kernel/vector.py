@@ -15,6 +15,7 @@ from llvmlite import ir
 
 FLOAT, DOUBLE, INDEX, INT = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 BYTE = ir.IntType(8)
+FLOAT_BYTES = 4
 
 Operation = Callable[..., ir.Value]
 _LN2 = math.log(2)
@@ -54,15 +55,20 @@ def _as(kind: ir.Type, x: ir.Value) -> ir.VectorType:
     return vector(kind, x.type.count)
 
 
+def call(b: ir.IRBuilder, name: str, result: ir.Type, *values: ir.Value) -> ir.Value:
+    """Calls a function that is not the module's own, such as one of LLVM's; declared once."""
+    function = b.module.globals.get(name)
+    if function is None:
+        kind = ir.FunctionType(result, [value.type for value in values])
+        function = ir.Function(b.module, kind, name)
+    return b.call(function, values)
+
+
 def _intrinsic(b: ir.IRBuilder, name: str, *values: ir.Value) -> ir.Value:
     """A function of LLVM's own, which has one for each type."""
     kind = values[0].type
     letter = "f64" if kind.element == DOUBLE else "f32"
-    full = f"llvm.{name}.v{kind.count}{letter}"
-    function = b.module.globals.get(full)
-    if function is None:
-        function = ir.Function(b.module, ir.FunctionType(kind, [kind] * len(values)), full)
-    return b.call(function, values)
+    return call(b, f"llvm.{name}.v{kind.count}{letter}", kind, *values)
 
 
 def _fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
