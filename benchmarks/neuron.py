@@ -132,15 +132,14 @@ def main() -> None:
     activity = check(layers, inputs, grad)
 
     grads = rotating(grad)
-    shared = rotating(z)
+    zs = dict.fromkeys(layers, rotating(z)) | {"norse": rotating(inputs["norse"])}
 
     def contender(name: str) -> Callable[[], object]:
-        zs = rotating(inputs[name]) if name == "norse" else shared
-        return lambda: forward_backward(layers[name], next(zs), next(grads))
+        return lambda: forward_backward(layers[name], next(zs[name]), next(grads))
 
     contenders = {name: contender(name) for name in layers}
     copies = rotating(torch.zeros_like(z))
-    contenders["copy"] = lambda: next(copies).copy_(next(shared))
+    contenders["copy"] = lambda: next(copies).copy_(next(zs["spikestrap"]))
 
     seconds = in_turns(contenders, options.rounds)
     ours = seconds["spikestrap"]
