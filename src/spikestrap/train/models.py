@@ -25,10 +25,6 @@ NEURON: dict[str, Any] = {
     "v_init": 0.5,
 }
 
-# The same for inputs under batch norm: their variance is 1, so that at a threshold of 1 a sixth of
-# them is cut off, at 2 hardly any. With T = 2 the steps between the rates are then too wide.
-HIGH_NEURON: dict[str, Any] = {**NEURON, "threshold": 2.0, "v_init": 1.0}
-
 # What Loihi has: reset to zero and a membrane that starts at 0. The parameters are lava-dl's.
 CHIP_NEURON: dict[str, Any] = {
     "threshold": 1.25,
@@ -36,6 +32,19 @@ CHIP_NEURON: dict[str, Any] = {
     "voltage_decay": 0.03,
     "reset": "zero",
 }
+
+
+def batch_norm_neuron(time_steps: int | None) -> dict[str, Any]:
+    """`NEURON` with the threshold for inputs under batch norm, whose variance is 1; norm included.
+
+    A threshold of 1 cuts off a sixth of them, one of 2 hardly any; but the steps between the
+    rates, threshold / T, get no wider than 1/2.
+
+    >>> [batch_norm_neuron(T)["threshold"] for T in (1, 2, 4, 16)]
+    [0.5, 1.0, 2.0, 2.0]
+    """
+    threshold = 2.0 if time_steps is None else min(2.0, time_steps / 2)
+    return {**NEURON, "threshold": threshold, "v_init": threshold / 2, "norm": "batch"}
 
 
 def mlp(
@@ -99,7 +108,6 @@ def vgg(
     stages: Sequence[Sequence[int]],
     hidden: int | None = None,
     norm: str = "mean_only",
-    neuron: dict[str, Any] = NEURON,
 ) -> Builder:
     """Stages of 3 x 3 convolutions of those widths, average pooling by 2 after each; a readout.
 
@@ -108,12 +116,13 @@ def vgg(
     start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
     None for none.
     """
-    neuron = {**neuron, "norm": norm}
-    synapse: dict[str, Any] = {}
-    if norm == "mean_only":
-        synapse = {"weight_norm": True, "weight_scale": 6**0.5}
+    weight_norm: dict[str, Any] = {"weight_norm": True, "weight_scale": 6**0.5}
 
     def build(time_steps: int | None, precision: str) -> Network:
+        if norm == "batch":
+            neuron, synapse = batch_norm_neuron(time_steps), {}
+        else:
+            neuron, synapse = {**NEURON, "norm": norm}, weight_norm
         channels, height, width = shape
         blocks: list[nn.Module] = []
         for stage in stages:
@@ -139,9 +148,9 @@ def resnet(shape: tuple[int, int, int], widths: Sequence[int], depth: int = 2) -
     ResNet-18 for small images (He et al., CVPR 2016): widths 64, 128, 256, 512, where each but
     the first halves height and width. shape: (C, H, W) of an image.
     """
-    neuron = {**NEURON, "norm": "batch"}
 
     def build(time_steps: int | None, precision: str) -> Network:
+        neuron = batch_norm_neuron(time_steps)
         channels, height, _ = shape
         blocks: list[nn.Module] = [block.cuba.Conv(neuron, channels, widths[0], 3, padding=1)]
         channels = widths[0]
