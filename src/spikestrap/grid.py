@@ -41,9 +41,15 @@ class Grid:
 
 
 class _Round(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, grid: Grid) -> Tensor:
+    def forward(x: Tensor, grid: Grid) -> Tensor:
         return ((x / grid.step).round() * grid.step).clamp(grid.low, grid.high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing: the gradient passes."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

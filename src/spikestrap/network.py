@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from .errors import SpikestrapError, at
+from .kernel.memory import transformed
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
@@ -195,7 +196,8 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
 def check_finite(x: Tensor) -> None:
     """Raises where an input (T, N, ...) on the CPU holds NaN or inf."""
     # On an accelerator the check would wait for it; there NaN shows in the loss.
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not _finite(compact(x)):
+    seen = x.device.type == "cpu" and not (torch.compiler.is_compiling() or transformed())
+    if seen and not _finite(compact(x)):
         raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
 
 

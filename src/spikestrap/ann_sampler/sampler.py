@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import processes
 from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from ..kernel.curve import curve
+from ..kernel.memory import transformed
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .histogram import ROWS, histogram, num_bins
@@ -129,7 +130,9 @@ class AnnSampler(nn.Module):
 
     def _follow(self) -> None:
         """Recalls where a buffer was written from outside: a broadcast, an averaged copy."""
-        if not torch.compiler.is_compiling() and self._seen != self._versions():
+        if torch.compiler.is_compiling() or transformed():
+            return
+        if self._seen != self._versions():
             self._recall()
 
     def _versions(self) -> list[int]:
@@ -155,6 +158,11 @@ class AnnSampler(nn.Module):
             raise SpikestrapError(
                 f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
                 f"got {tuple(a.shape)}"
+            )
+        if transformed():
+            raise SpikestrapError(
+                "AnnSampler: expected samples outside torch.func's transforms, which keep no "
+                "statistics: run Mode.SAMPLE and Mode.FIT before them"
             )
         rate, mean = time_mean(a.float()), time_mean(z.float())
         end = longest()

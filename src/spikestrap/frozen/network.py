@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
+from ..kernel.memory import transformed
 from ..network import Network, check_finite, enter
 from ..precision import without_autocast
 from ..timeaxis import compact, has_time, is_held, refuse_lengths, time_mean
@@ -68,6 +69,10 @@ class Frozen:
         if x.dtype is not torch.float32 or x.device.type != "cpu":
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
+            )
+        if transformed():
+            raise SpikestrapError(
+                "Frozen: expected to run outside torch.func's transforms; the network itself can"
             )
         refuse_lengths("Frozen: a frozen network")
         x = enter(x.detach(), self.time_steps)

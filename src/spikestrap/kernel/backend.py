@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import SpikestrapError, SpikestrapWarning
 from . import compiled, cuda
-from .memory import in_memory
+from .memory import in_memory, transformed
 
 BACKENDS = ("auto", "reference", "fused")
 _FUSED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -51,7 +51,7 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
     if forced_to_reference():
         return False
     device = z.device.type
-    usable = device in ("cpu", "cuda") and z.dtype in _FUSED_DTYPES
+    usable = device in ("cpu", "cuda") and z.dtype in _FUSED_DTYPES and not transformed()
     if usable and takes_triton(z) and not _HAS_TRITON:
         usable = False
         if _backend != "fused" and not torch.compiler.is_compiling():
@@ -59,7 +59,8 @@ def fused_wanted(z: Tensor, neuron: str) -> bool:
     if _backend == "fused" and not usable:
         raise SpikestrapError(
             f"{neuron}: no fused kernel for {z.dtype} on {device}; expected float32 or half "
-            "precision on cpu, or on cuda where Triton is installed"
+            "precision on cpu, or on cuda where Triton is installed, and outside torch.func's "
+            "transforms"
         )
     return usable
 

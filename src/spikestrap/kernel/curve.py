@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import curve_loops
 from .autograd import refuse_second_derivative
-from .memory import in_memory
+from .memory import in_memory, transformed
 from .pages import by_large_pages
 
 
@@ -27,7 +27,9 @@ def curve(
     or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels.
     """
     parts = (z, origin, width, values, slopes, levels)
-    if z.device.type == "cpu" and not in_memory(*parts[:5]):
+    if transformed():
+        rates, _ = _PlainCurve.apply(*parts)
+    elif z.device.type == "cpu" and not in_memory(*parts[:5]):
         rates, _ = _curve(*parts)
     else:
         # Where it need not be seen, the operator's dispatch would cost as much as its work.
@@ -79,6 +81,32 @@ class _Curve(torch.autograd.Function):
         quick = in_memory(*grads[:1]) and not torch.is_grad_enabled()
         run = _run_backward if quick else _curve_backward
         return run(grads[0], segment, slopes), None, None, None, None, None
+
+
+class _PlainCurve(torch.autograd.Function):
+    """The reference as torch.func's transforms take it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, origin: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        width, values, _, levels = args
+        return curve_reference(z, origin, width, values, levels)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        segment, slopes = output[1], inputs[4]
+        ctx.mark_non_differentiable(segment)
+        ctx.save_for_backward(segment, slopes)
+        ctx.save_for_forward(segment, slopes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * slope_reference(*ctx.saved_tensors), None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return tangents[0] * slope_reference(*ctx.saved_tensors), None
 
 
 def _run(

@@ -98,11 +98,16 @@ class ChipCUBA(Neuron):
 class _Decay(torch.autograd.Function):
     """x (1 - decay), rounded toward zero to whole 1/4096; the gradient is that without rounding."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, decay: Tensor) -> Tensor:
-        ctx.save_for_backward(x, decay)
+    def forward(x: Tensor, decay: Tensor) -> Tensor:
         kept = x.double() * (4096 - 4096 * decay.double())  # whole numbers: exact in float64
         return (kept.trunc() / 4096).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -112,9 +117,15 @@ class _Decay(torch.autograd.Function):
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         return function(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing: the gradient passes."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -91,9 +91,15 @@ def check_learnable(module: nn.Module, learnable: Collection[str], known: Collec
 class _Clamp(torch.autograd.Function):
     """Clamps with a straight-through gradient, so that a parameter can come back inside."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(x: Tensor, low: float, high: float) -> Tensor:
         return x.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing: the gradient passes."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

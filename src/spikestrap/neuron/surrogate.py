@@ -74,11 +74,16 @@ def get_surrogate(name: str) -> Surrogate:
 
 
 class _Spike(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, over: Tensor, tau: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
-        ctx.save_for_backward(over, tau)
-        ctx.surrogate, ctx.scale = surrogate, scale
+    def forward(over: Tensor, tau: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
         return (over > 0).to(over.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        over, tau, ctx.surrogate, ctx.scale = inputs
+        ctx.save_for_backward(over, tau)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
