@@ -17,8 +17,8 @@ from torch import Tensor
 from . import native, threads
 from .derivative import Wanted
 from .generate import GROUP, Source, backward_source, forward_source, inference_source
-from .pages import by_large_pages
 from .reference import State
+from .room import room_for
 from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
 from .trace import Trace, in_one
 from .vector import FLOAT_BYTES
@@ -109,7 +109,7 @@ def _forward(
     stretch: int,
 ) -> list[Tensor]:
     z = inputs[0]
-    out = [by_large_pages(x) for x in empty_results(z, len(state), time_steps, stretch)]
+    out = empty_results(room_for, z.shape[1:], len(state), time_steps, stretch)
     spikes, lasts, borders = out[0], out[1 : 1 + len(state)], out[1 + len(state) :]
     kernel = _forward_kernel(number, _streamed(spikes))
     call = _Call(kernel, z, scalars, channels, min(stretch, time_steps))
@@ -140,7 +140,7 @@ def _backward(
     stretch: int,
 ) -> list[Tensor]:
     z, time_steps = inputs[0], grads[0].shape[0]
-    grad_inputs = [by_large_pages(x) for x in empty_gradients(wanted, inputs)]
+    grad_inputs = empty_gradients(room_for, wanted, inputs)
     streamed = bool(grad_inputs) and all(map(_streamed, grad_inputs))
     kernel = _backward_kernel(number, wanted, streamed)
     size = max(math.prod(z.shape[2:3]), 1)

@@ -49,7 +49,8 @@ def _forward(
     time_steps: int,
     stretch: int,
 ) -> list[Tensor]:
-    out = empty_results(inputs[0], len(state), time_steps, stretch)
+    z = inputs[0]
+    out = empty_results(z.new_empty, z.shape[1:], len(state), time_steps, stretch)
     spikes, lasts, borders = out[0], out[1 : 1 + len(state)], out[1 + len(state) :]
     call = _Call(_forward_kernel(number), inputs, state, scalars, channels, time_steps, stretch)
     call.arrays("last", lasts)
@@ -72,7 +73,7 @@ def _backward(
     z, time_steps = inputs[0], grads[0].shape[0]
     kernel = _backward_kernel(number, wanted)
     call = _Call(kernel, inputs, state, scalars, channels, time_steps, stretch)
-    grad_inputs = empty_gradients(wanted, inputs)
+    grad_inputs = empty_gradients(z.new_empty, wanted, inputs)
     grad_state = [z.new_empty(z.shape[1:], dtype=torch.float32) for _ in state]
     by_program = [z.new_empty(call.programs, dtype=torch.float32) for _ in wanted.scalars]
     by_neuron = [z.new_empty(z.shape[1:], dtype=torch.float32) for _ in wanted.channels]

@@ -15,7 +15,7 @@ from torch import Tensor
 from . import curve_loops
 from .autograd import refuse_second_derivative
 from .memory import in_memory, transformed
-from .pages import by_large_pages
+from .room import room_for
 
 
 def curve(
@@ -113,8 +113,8 @@ def _run(
     z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
-    rates = by_large_pages(torch.empty(z.shape, dtype=torch.float32, device="cpu"))
-    segment = by_large_pages(torch.empty(z.shape, dtype=torch.uint8, device="cpu"))
+    rates = room_for(z.shape)
+    segment = room_for(z.shape, torch.uint8)
     curve_loops.forward(z, origin, width, values, levels, rates, segment)
     return rates, segment
 
@@ -122,7 +122,7 @@ def _run(
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
-    grad_z = by_large_pages(torch.empty(grad.shape, dtype=torch.float32, device="cpu"))
+    grad_z = room_for(grad.shape)
     curve_loops.backward(grad, segment, slopes, grad_z)
     return grad_z
 

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from . import threads
 from .backend import readable_by_kernels
-from .pages import by_large_pages
 from .pointers import pointer
+from .room import room_for
 from .rows import COLUMNS, list_floats, packed, sum_rows
 
 # Below so many rows and columns, a dense product is too quick to beat.
@@ -81,7 +81,7 @@ class _Linear(torch.autograd.Function):
         start = torch.zeros(whole, dtype=torch.float32, device="cpu")
         if bias is not None:
             start[:size] = bias.detach()
-        z = by_large_pages(torch.empty((*x.shape[:-1], whole), dtype=torch.float32, device="cpu"))
+        z = room_for((*x.shape[:-1], whole))
         arrays = (rows, starts, which, table, start, z)
         _run(_add_rows, len(rows), arrays, (rows.shape[1], len(table)))
         z = z[..., :size].contiguous()

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from .backend import readable_by_kernels
 from .memory import in_memory
-from .pages import by_large_pages
 from .pairs import WINDOWS, available, average, spread
 from .pointers import floats
+from .room import room_for
 from .threads import parallel_jit
 from .vector import FLOAT_BYTES
 
@@ -90,7 +90,7 @@ def _run(
     """What the loops make of x, of that shape; size: height and width of the larger images."""
     x = x.contiguous()
     x = x if in_memory(x) else x.clone()  # a gradient may be a negated tensor, or zeros in name
-    out = by_large_pages(torch.empty(shape, dtype=torch.float32, device="cpu"))
+    out = room_for(shape)
     images = math.prod(shape[:2])
     loops(x.data_ptr(), out.data_ptr(), images, *size, np.float32(divisor), available())
     return out

@@ -30,6 +30,8 @@ Forward = Callable[..., list[Tensor]]
 # (number, wanted, grads, inputs, state, scalars, channels, borders, stretch) to gradients of
 # the wanted inputs, of all states, of the wanted scalars and channels.
 Backward = Callable[..., list[Tensor]]
+# Makes a tensor of a shape, as `Tensor.new_empty` does.
+New = Callable[..., Tensor]
 
 _structures: list[Structure] = []
 _numbers: dict[Structure, int] = {}
@@ -50,21 +52,23 @@ def structure_of(number: int) -> Structure:
     return _structures[number]
 
 
-def empty_results(z: Tensor, states: int, time_steps: int, stretch: int) -> list[Tensor]:
-    """Spikes, last states, and the states at the starts of all stretches but the first:
-    each state's (stretches - 1, N, ...).
+def empty_results(
+    new: New, shape: Sequence[int], states: int, time_steps: int, stretch: int
+) -> list[Tensor]:
+    """Of neurons of that shape (N, ...) spikes, last states, and the states at the starts of all
+    stretches but the first: each state's (stretches - 1, N, ...).
     """
-    shape, borders = z.shape[1:], -(-time_steps // stretch) - 1
-    out = [z.new_empty((time_steps, *shape))]
-    out += [z.new_empty(shape, dtype=torch.float32) for _ in range(states)]
-    return out + [z.new_empty((borders, *shape), dtype=torch.float32) for _ in range(states)]
+    borders = -(-time_steps // stretch) - 1
+    out = [new((time_steps, *shape))]
+    out += [new(shape, dtype=torch.float32) for _ in range(states)]
+    return out + [new((borders, *shape), dtype=torch.float32) for _ in range(states)]
 
 
-def empty_gradients(wanted: Wanted, inputs: list[Tensor]) -> list[Tensor]:
+def empty_gradients(new: New, wanted: Wanted, inputs: list[Tensor]) -> list[Tensor]:
     """Of the wanted inputs, (T, N, ...); zeros of those that are held, (1, N, ...)."""
     return [
-        (x.new_zeros if k in wanted.held else x.new_empty)(x.shape)
-        for k, x in ((k, inputs[k]) for k in wanted.inputs)
+        inputs[k].new_zeros(inputs[k].shape) if k in wanted.held else new(inputs[k].shape)
+        for k in wanted.inputs
     ]
 
 
@@ -87,7 +91,8 @@ class Scan:
         self, name: str, device_types: tuple[str, ...], forward: Forward, backward: Backward
     ) -> None:
         def fake(number: int, inputs: Any, state: Any, *rest: Any) -> list[Tensor]:
-            return empty_results(inputs[0], len(state), *rest[2:])
+            z = inputs[0]
+            return empty_results(z.new_empty, z.shape[1:], len(state), *rest[2:])
 
         def run_back(number: int, grads: Any, inputs: Any, *rest: Any) -> list[Tensor]:
             *others, want_inputs, want_scalars, want_channels = rest
