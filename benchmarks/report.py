@@ -22,7 +22,17 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 # In the page's order. Those that train, and measure accuracies, have pages of their own.
-BENCHMARKS = ("neuron", "compiled", "step", "conv", "sweep", "foreign", "inference")
+DEFAULT_ALLOCATOR = "neuron --default-allocator"
+BENCHMARKS = (
+    "neuron",
+    DEFAULT_ALLOCATOR,
+    "compiled",
+    "step",
+    "conv",
+    "sweep",
+    "foreign",
+    "inference",
+)
 # What is in a result beside its ratios and the facts of its setting.
 NOT_FACTS = {"spread", "milliseconds", "rounds", "quick", "allocator", "threads", "versions"}
 
@@ -46,8 +56,9 @@ Written by one command, which runs the benchmarks and fills in this page:
 
 
 def run(name: str, extra: list[str]) -> dict[str, Any]:
-    """The JSON of one benchmark."""
-    command = [sys.executable, str(HERE / f"{name}.py"), "--json", *extra]
+    """The JSON of one benchmark; name: that of its script, and options behind it."""
+    script, *options = name.split()
+    command = [sys.executable, str(HERE / f"{script}.py"), "--json", *options, *extra]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"report: {name} ended with {done.returncode}")
@@ -95,9 +106,19 @@ def page(results: dict[str, dict[str, Any]], about: dict[str, str]) -> str:
 
 def section(name: str, result: dict[str, Any]) -> str:
     """One benchmark: what it says of itself, its ratios and its times."""
-    says = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
+    script, *options = name.split()
+    says = ast.get_docstring(ast.parse((HERE / f"{script}.py").read_text())) or ""
     title, _, rest = says.partition("\n\n")
+    title = " ".join(title.split()).rstrip(".")
     about = " ".join(rest.replace("*", "\\*").split())  # asterisks that are none of Markdown's
+    command = " ".join([f"benchmarks/{script}.py", *options])
+    if name == DEFAULT_ALLOCATOR:
+        title += "; torch's memory as it comes"
+        about = (
+            "The same where glibc's allocator is left as it is, as in a script that uses torch and "
+            "does not call `keep_memory`: each large tensor of torch's is new memory, which the "
+            "system clears. Results of our kernels stay with the process either way."
+        )
     facts = {key: result[key] for key in result if key not in NOT_FACTS | result["spread"].keys()}
     ratios = {key: (result[key], *result["spread"][key]) for key in result["spread"]}
     times = {
@@ -106,9 +127,9 @@ def section(name: str, result: dict[str, Any]) -> str:
     }
     quick = "\n**Tiny sizes: says nothing about speed.**\n" if result["quick"] else ""
     setting = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items())
-    return f"""## {" ".join(title.split()).rstrip(".")}
+    return f"""## {title}
 
-`benchmarks/{name}.py`. {about}
+`{command}`. {about}
 {quick}
 {result["rounds"]} rounds; {setting}.
 

@@ -42,6 +42,14 @@ def test_page():
     assert "Tiny sizes" in report.page({"neuron": {**RESULT, "quick": True}}, ABOUT)
 
 
+def test_a_benchmark_with_an_option():
+    text = report.page({report.DEFAULT_ALLOCATOR: {**RESULT, "allocator": "default"}}, ABOUT)
+    (title,) = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert title.startswith("A LIF layer alone")
+    assert title.endswith("; torch's memory as it comes")
+    assert "`benchmarks/neuron.py --default-allocator`. The same where" in text
+
+
 def test_the_machine_is_named():
     about = report.machine()
     assert re.search(r", \d+ cores$", about["processor"])
