@@ -20,7 +20,7 @@ def step(z, state, offset):
 def test_operators_keep_torchs_contract():
     z, state, offset = torch.rand(4, 2, 3), (torch.rand(2, 3),), torch.rand(1, 2, 3)
     traced = trace(step, z[0], state, (offset[0],))
-    number = compiled.number_of(traced.structure)
+    number = traced.number
     lists = ([z, offset], list(state), traced.scalars, traced.channels)
     leaves = [[x.clone().requires_grad_() for x in part] for part in lists]
     torch.library.opcheck(torch.ops.spikestrap.scan_compiled.default, (number, *leaves, 4, 2))
@@ -34,8 +34,7 @@ def test_operators_keep_torchs_contract():
 def test_equal_structures_share_a_number():
     z, state = torch.rand(2, 3), (torch.rand(2, 3),)
     numbers = [
-        compiled.number_of(trace(step, z, state, (offset,)).structure)
-        for offset in (torch.zeros(2, 3), torch.ones(2, 3))
+        trace(step, z, state, (offset,)).number for offset in (torch.zeros(2, 3), torch.ones(2, 3))
     ]
     assert numbers[0] == numbers[1]
 

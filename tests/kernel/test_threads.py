@@ -22,13 +22,18 @@ define void @kernel(i64 %first, i64 %end, ptr %arguments, ptr %workspace, ptr %t
 """
 
 
+def share_out(blocks, arguments, *matrices):
+    rows = [threads.Rows(m.ctypes.data, len(m), m.strides[0]) for m in matrices]
+    threads.share_out(native.load(CODE), blocks, arguments.ctypes.data, *rows)
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize(("threads_", "rows"), [(1, 1), (1, 7), (2, 2), (2, 7), (3, 5), (3, 64)])
 def test_each_block_once(threads_, rows, blocks):
     ends, workspaces = np.zeros(blocks + 1, np.int64), np.zeros((threads_, 5))
     rows = min(rows, blocks)
     totals = np.zeros((rows, 3))
-    threads.share_out(native.load(CODE), blocks, ends, workspaces, totals)
+    share_out(blocks, ends, workspaces, totals)
     starts = np.flatnonzero(ends)
     assert starts.tolist() == [0, *ends[starts[:-1]]]
     assert ends[starts[-1]] == blocks
@@ -41,8 +46,8 @@ def test_each_block_once(threads_, rows, blocks):
 
 def test_nothing_to_do():
     arguments, workspaces = np.zeros(1, np.int64), np.zeros((1, 1))
-    threads.share_out(native.load(CODE), 0, arguments, workspaces, np.zeros((1, 1)))
-    threads.share_out(native.load(CODE), 0, arguments, workspaces, np.zeros((0, 1)))
+    share_out(0, arguments, workspaces, np.zeros((1, 1)))
+    share_out(0, arguments, workspaces, np.zeros((0, 1)))
 
 
 def test_on_more_threads_than_one():

@@ -14,7 +14,6 @@ from tests.neuron.cases import GRADED, RESONATORS, ZOO
 from spikestrap import SpikestrapError, SpikestrapWarning
 from spikestrap.kernel import automatic, backend, cuda, explain, use_backend
 from spikestrap.kernel.reference import scan
-from spikestrap.kernel.scanning import number_of
 from spikestrap.kernel.trace import trace
 from spikestrap.neuron import ALIF, CUBA, LIF
 from spikestrap.neuron.chip import ChipCUBA
@@ -283,7 +282,7 @@ def test_operators_keep_torchs_contract():
     z, offset, start = (torch.rand(shape).to(DEVICE) for shape in ((4, 2, 3), (1, 2, 3), (2, 3)))
     z, state = z.bfloat16(), (start,)
     traced = trace(step, z[0], state, (offset[0],))
-    number = number_of(traced.structure)
+    number = traced.number
     lists = ([z, offset], list(state), traced.scalars, traced.channels)
     leaves = [[x.clone().requires_grad_() for x in part] for part in lists]
     operators = torch.ops.spikestrap

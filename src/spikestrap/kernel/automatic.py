@@ -19,7 +19,6 @@ from .backend import check_not_forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
 from .replay import trace_of
-from .scanning import number_of
 from .trace import Structure, Trace, Untraceable, trace
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | 
         return str(reason)
     tensors = (*inputs, *state, *traced.scalars, *traced.channels)
     wanted = tuple(x.requires_grad and torch.is_grad_enabled() for x in tensors)
-    key = (type(neuron), number_of(traced.structure), wanted, z.device.type, z.dtype)
+    key = (type(neuron), traced.number, wanted, z.device.type, z.dtype)
     if key not in _checked:
         _checked[key] = _objection(neuron, traced.structure, inputs, len(state), wanted)
     return _checked[key] or traced

@@ -19,8 +19,9 @@ from .derivative import Wanted
 from .generate import GROUP, Source, backward_source, forward_source, inference_source
 from .reference import State
 from .room import room_for
-from .scanning import Scan, empty_gradients, empty_results, inner, number_of, structure_of
-from .trace import Trace, in_one
+from .scanning import Scan, empty_gradients, empty_results, inner
+from .threads import Rows
+from .trace import Trace, in_one, structure_of
 from .vector import FLOAT_BYTES
 
 # Steps that the backward pass goes back over at once, at most, over the number of states.
@@ -72,7 +73,7 @@ class Inference:
     def __init__(
         self, traced: Trace, z: Tensor, state: State, time_steps: int, *, counted: bool = False
     ) -> None:
-        kernel = _inference_kernel(number_of(traced.structure), counted)
+        kernel = _inference_kernel(traced.number, counted)
         # Copied: what becomes of the neuron's parameters afterwards does not count.
         scalars = [traced.packed] if traced.scalars else []
         self._call = _Call(kernel, z, scalars, traced.channels, time_steps, alone=True)
@@ -228,7 +229,7 @@ class _Plan(NamedTuple):
     take none. rows: of totals. floats: of a thread's workspace.
     """
 
-    numbers: np.ndarray
+    numbers: arrays.array[int]
     neurons: int
     width: int
     blocks: int
@@ -245,10 +246,9 @@ def _plan(kernel: _Kernel, shape: torch.Size, steps: int, totals: bool, most: in
     width = _width(neurons)
     sizes = {"neurons": neurons, "width": width, "inner": near}
     sizes |= {"channels": channels, "period": channels * near}
-    numbers = np.zeros(len(kernel.places) + 1, np.int64)
+    numbers = arrays.array("q", bytes(8 * (len(kernel.places) + 1)))
     for name, place in kernel.places.items():
         numbers[place] = sizes.get(name, 0)
-    numbers.flags.writeable = False
     blocks = -(-neurons // width)
     worth_it = steps * neurons >= _LITTLE_WORK
     threads = max(min(most, blocks), 1) if worth_it else 1
@@ -280,13 +280,12 @@ class _Call:
         self._kernel = kernel
         most = 1 if alone else numba.get_num_threads()
         self._plan = plan = _plan(kernel, z.shape, steps, totals > 0, most)
-        self._numbers = plan.numbers.copy()
+        self._numbers = plan.numbers[:]
         self._alive: dict[str, object] = {}
         self._by_steps: dict[str, tuple[int, int]] = {}
         # By torch, whose memory starts with a line of the cache.
-        lines = torch.empty(plan.threads, plan.floats, dtype=torch.float32, device="cpu")
-        self._workspaces = lines.numpy()
-        self._totals = np.zeros((plan.rows, totals))
+        self._lines = torch.empty(plan.threads, plan.floats, dtype=torch.float32, device="cpu")
+        self._totals = np.zeros((plan.rows, totals)) if totals else None
         if scalars:
             self.array("scalars", scalars[0] if len(scalars) == 1 else in_one(scalars))
         near = inner(z)
@@ -333,8 +332,15 @@ class _Call:
         self._set("time_steps", end - first)
         for name, (address, stride) in self._by_steps.items():
             self._set(name, address + first * stride)
+        plan, totals = self._plan, self._totals
         threads.share_out(
-            self._kernel.address, self._plan.blocks, self._numbers, self._workspaces, self._totals
+            self._kernel.address,
+            plan.blocks,
+            self._numbers.buffer_info()[0],
+            Rows(self._lines.data_ptr(), plan.threads, plan.floats * FLOAT_BYTES),
+            Rows(0, plan.rows, 0)
+            if totals is None
+            else Rows(totals.ctypes.data, plan.rows, totals.strides[0]),
         )
 
     def prepare(self, time_steps: int, *changing: str) -> None:
@@ -345,13 +351,14 @@ class _Call:
 
     def run_on(self, addresses: dict[str, int]) -> None:
         """Over all steps at once, with these arrays; several threads may at the same time."""
-        numbers = self._numbers.copy()
+        numbers = self._numbers[:]
         for name, address in addresses.items():
             if name in self._kernel.places:  # a step need not read its input
                 numbers[self._kernel.places[name]] = address
-        threads.run(self._kernel.address, self._plan.blocks, numbers)
+        threads.run(self._kernel.address, self._plan.blocks, numbers.buffer_info()[0])
 
     def totals(self) -> np.ndarray:
         """What all threads added up."""
+        assert self._totals is not None
         sums: np.ndarray = self._totals.sum(0)
         return sums

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from .derivative import Wanted
 from .reference import State
-from .scanning import Scan, empty_gradients, empty_results, inner, structure_of
-from .trace import Trace, in_one
+from .scanning import Scan, empty_gradients, empty_results, inner
+from .trace import Trace, in_one, structure_of
 from .triton_source import Source, backward_source, forward_source
 
 # Neurons a program, and the warps that share them.

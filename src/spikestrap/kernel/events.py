@@ -9,6 +9,7 @@ share it out.
 from __future__ import annotations
 
 import functools
+from array import array
 from typing import Any
 
 import numba
@@ -124,8 +125,8 @@ def _run(
     """Runs a kernel over range(blocks); it gets addresses of the arrays, then the sizes."""
     places = [a.data_ptr() if isinstance(a, Tensor) else a.ctypes.data for a in arrays]
     count = max(min(numba.get_num_threads(), blocks), 1)
-    nothing = np.empty((count, 0), np.float32), np.empty((count, 0))
-    threads.share_out(kernel().address, blocks, np.array([*places, *sizes], np.int64), *nothing)
+    numbers, nothing = array("q", [*places, *sizes]), threads.Rows(0, count, 0)
+    threads.share_out(kernel().address, blocks, numbers.buffer_info()[0], nothing, nothing)
 
 
 def _kernel(function: Any) -> Any:

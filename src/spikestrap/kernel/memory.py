@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import peek_interpreter_stack
+from torch._C._functorch import TransformType, peek_interpreter_stack
 from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: ignore[attr-defined]
 
 
@@ -15,7 +15,8 @@ def transformed() -> bool:
     (False, [1.0, 1.0])
     """
     # A compiler's own transforms are no concern of what it traces.
-    return not torch.compiler.is_compiling() and peek_interpreter_stack() is not None
+    top = None if torch.compiler.is_compiling() else peek_interpreter_stack()
+    return top is not None and top.key() != TransformType.Functionalize
 
 
 def in_memory(*tensors: Tensor) -> bool:
@@ -30,7 +31,7 @@ def in_memory(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or _len_torch_dispatch_stack()
-        or transformed()
+        or peek_interpreter_stack() is not None
     ) and all(
         type(x) in (Tensor, nn.Parameter) and not x.is_neg() and not x._is_zerotensor()
         for x in tensors

@@ -10,7 +10,6 @@ surrogate means nothing.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from .autograd import refuse_second_derivative
 from .derivative import Wanted
 from .memory import in_memory
 from .reference import State
-from .trace import Structure, Trace
+from .trace import Trace
 
 # (number, inputs, state, scalars, channels, time_steps, stretch) to results, as
 # `empty_results` makes them. Scalars are of one element each, or one tensor of all.
@@ -32,24 +31,6 @@ Forward = Callable[..., list[Tensor]]
 Backward = Callable[..., list[Tensor]]
 # Makes a tensor of a shape, as `Tensor.new_empty` does.
 New = Callable[..., Tensor]
-
-_structures: list[Structure] = []
-_numbers: dict[Structure, int] = {}
-_lock = threading.RLock()
-
-
-def number_of(structure: Structure) -> int:
-    """The number by which the operators know a structure, the same for equal ones."""
-    with _lock:
-        if structure not in _numbers:
-            _numbers[structure] = len(_structures)
-            _structures.append(structure)
-        return _numbers[structure]
-
-
-def structure_of(number: int) -> Structure:
-    """The structure of that number."""
-    return _structures[number]
 
 
 def empty_results(
@@ -143,7 +124,7 @@ class Scan:
         wanted, the backward pass goes back over the steps by stretches, from the states at
         their starts.
         """
-        number, states = number_of(traced.structure), len(state)
+        number, states = traced.number, len(state)
         lists = (list(inputs), list(state), traced.scalars, traced.channels)
         trains = torch.is_grad_enabled() and any(x.requires_grad for part in lists for x in part)
         stretch = stretch_of(time_steps, states) if trains else time_steps
@@ -165,11 +146,13 @@ class Scan:
         saved = iter(ctx.saved_tensors)
         *lists, borders = [[next(saved) for _ in range(length)] for length in ctx.lengths]
         z, states = lists[0][0], ctx.lengths[1]
-        nothing = z.new_zeros((), dtype=torch.float32).expand(z.shape[1:])
         of_spikes, *of_states = grads[: 1 + states]
         if of_spikes is None:
             of_spikes = z.new_zeros((ctx.time_steps, *z.shape[1:]))
-        last = [of_spikes, *(nothing if grad is None else grad for grad in of_states)]
+        last = [of_spikes]
+        if of_states:
+            nothing = z.new_zeros((), dtype=torch.float32).expand(z.shape[1:])
+            last += [nothing if grad is None else grad for grad in of_states]
         wanted = list(ctx.wanted)
         # With a graph to be made of the backward pass, the operator, which refuses the next.
         quick = in_memory(z, *last) and not torch.is_grad_enabled()

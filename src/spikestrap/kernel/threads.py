@@ -9,10 +9,9 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import prange
 from numba.extending import intrinsic
@@ -24,30 +23,38 @@ parallel_jit = numba.njit(
 _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 
 
-def share_out(
-    address: int, blocks: int, arguments: np.ndarray, workspaces: np.ndarray, totals: np.ndarray
-) -> None:
+class Rows(NamedTuple):
+    """A matrix in memory: the address of its first row, how many there are, bytes from one to the
+    next. What holds the memory must outlive it.
+    """
+
+    start: int
+    rows: int
+    stride: int
+
+
+def share_out(address: int, blocks: int, arguments: int, workspaces: Rows, totals: Rows) -> None:
     """Calls the kernel `(first, end, arguments, workspace, totals)` at an address for ranges
     that make up range(blocks).
 
     A range gets a row of `totals`, all to itself, so that sums do not depend on the number of
     threads; a thread gets a row of `workspaces`, and there are no more threads than rows.
     """
-    threads = min(len(workspaces), len(totals))
-    places = [array.ctypes.data for array in (arguments, workspaces, totals)]
-    strides = [workspaces.strides[0], totals.strides[0]]
+    rows = totals.rows
+    threads = min(workspaces.rows, rows)
     if threads > 1:
-        _share_out(address, threads, len(totals), blocks, *places, *strides)
+        places = arguments, workspaces.start, totals.start, workspaces.stride, totals.stride
+        _share_out(address, threads, rows, blocks, *places)
         return
     kernel = _kernel(address)
-    for row in range(len(totals)):
-        first, end = blocks * row // len(totals), blocks * (row + 1) // len(totals)
-        kernel(first, end, *places[:2], places[2] + row * strides[1])
+    for row in range(rows):
+        first, end = blocks * row // rows, blocks * (row + 1) // rows
+        kernel(first, end, arguments, workspaces.start, totals.start + row * totals.stride)
 
 
-def run(address: int, blocks: int, arguments: np.ndarray) -> None:
+def run(address: int, blocks: int, arguments: int) -> None:
     """The same on the calling thread, of a kernel that has neither workspace nor totals."""
-    _kernel(address)(0, blocks, arguments.ctypes.data, 0, 0)
+    _kernel(address)(0, blocks, arguments, 0, 0)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ for one forward pass; `replay` says which may be kept.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +71,33 @@ class Trace:
     channels: list[Tensor]
 
     @functools.cached_property
+    def number(self) -> int:
+        """By which the operators know the structure."""
+        return number_of(self.structure)
+
+    @functools.cached_property
     def packed(self) -> Tensor:
         """All scalars in one tensor, without a gradient, as they are when it is first asked for."""
         return in_one(self.scalars)
+
+
+_structures: list[Structure] = []
+_numbers: dict[Structure, int] = {}
+_lock = threading.RLock()
+
+
+def number_of(structure: Structure) -> int:
+    """The number by which the operators know a structure, the same for equal ones."""
+    with _lock:
+        if structure not in _numbers:
+            _numbers[structure] = len(_structures)
+            _structures.append(structure)
+        return _numbers[structure]
+
+
+def structure_of(number: int) -> Structure:
+    """The structure of that number."""
+    return _structures[number]
 
 
 def in_one(scalars: Sequence[Tensor]) -> Tensor:
