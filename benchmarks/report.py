@@ -21,8 +21,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
-# In the page's order. Those that train, and measure accuracies, have pages of their own.
 DEFAULT_ALLOCATOR = "neuron --default-allocator"
+# In the page's order. Those that train, and measure accuracies, have pages of their own.
 BENCHMARKS = (
     "neuron",
     DEFAULT_ALLOCATOR,

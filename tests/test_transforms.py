@@ -3,7 +3,16 @@
 import pytest
 import torch
 from tests.neuron.cases import draw_input, every_neuron, learnable_names, make
-from torch.func import functional_call, grad, jacfwd, jacrev, stack_module_state, vmap
+from torch.func import (
+    functional_call,
+    functionalize,
+    grad,
+    jacfwd,
+    jacrev,
+    jvp,
+    stack_module_state,
+    vmap,
+)
 from torch.nn import functional as F
 
 import spikestrap as ss
@@ -33,7 +42,7 @@ def convolutional():
         block.AvgPool(2),
         block.lif.Conv({"threshold": 0.3, "norm": "mean_only", **leak}, 4, 4, 3, weight_scale=4.0),
         block.Flatten(),
-        block.rf.Dense({"threshold": 0.3, "period": 6.0, "decay": 0.1}, 16, 8, weight_scale=4.0),
+        block.rf.Dense({"threshold": 0.1, "period": 6.0, "decay": 0.1}, 16, 8, weight_scale=8.0),
         block.alif.Dense(alif, 8, 8, weight_scale=4.0),
         block.cuba.Affine(None, 8, 3),
         time_steps=4,
@@ -95,12 +104,16 @@ def test_gradients_of_each_image_are_those_of_backward(name, mode):
 @pytest.mark.parametrize("name", ["dense", "convolutional"])
 @pytest.mark.parametrize("mode", [SNN, ANN])
 def test_networks_side_by_side_are_each_by_itself(name, mode):
-    nets, x = [], None
-    for _ in range(3):
+    nets = []
+    for number, time_steps in enumerate((4, 4, 8)):
         net, x, _ = trained(name)
+        torch.manual_seed(number)
         with torch.no_grad():
             for p in net.parameters():
                 p.mul_(torch.empty(()).uniform_(0.8, 1.2))
+        net.time_steps = time_steps if mode is ANN else 4  # rates on other grids
+        net(x, SAMPLE)
+        net(x, FIT)
         nets.append(net)
     parameters, buffers = stack_module_state(nets)
 
@@ -108,6 +121,7 @@ def test_networks_side_by_side_are_each_by_itself(name, mode):
         return functional_call(nets[0], (parameters, buffers), (x, mode))
 
     together = vmap(logits)(parameters, buffers)
+    assert not together[0].equal(together[1])
     for got, net in zip(together, nets, strict=True):
         torch.testing.assert_close(got, net(x, mode), atol=1e-4, rtol=1e-4)
 
@@ -140,13 +154,45 @@ def test_jacobian_of_a_neuron_is_what_backward_gives(neuron_type):
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
 
 
+def test_another_networks_curves_in_place():
+    net, x, _ = trained("dense")
+    other, x, _ = trained("dense")
+    other.time_steps = 16
+    other(x, SAMPLE)
+    other(x, FIT)
+    parts = dict(other.named_parameters()) | dict(other.named_buffers())
+    found = functional_call(net, parts, (x, ANN))
+    assert found.equal(other(x, ANN))
+    assert net(x, ANN).equal(trained("dense")[0](x, ANN))
+
+
+def test_no_second_derivative():
+    net, x, _ = trained("dense")
+    with pytest.raises(ss.SpikestrapError, match="no second derivative"):
+        jacrev(jacrev(lambda x: net(x, ANN).square().sum()))(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forward_mode_compiled():
+    net, x, _ = trained("dense")
+
+    def tangent(x):
+        return jvp(lambda x: net(x, ANN), (x,), (torch.ones_like(x),))[1]
+
+    wanted = tangent(x)
+    assert wanted.abs().max() > 0
+    compiled = torch.compile(tangent, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), wanted, atol=1e-5, rtol=1e-3)
+
+
 def test_what_keeps_or_reads_memory_refuses():
     net, x, _ = trained("dense")
-    with pytest.raises(ss.SpikestrapError, match=r"outside torch\.func's transforms"):
-        vmap(lambda x: net(x[None], SAMPLE))(x)
     frozen = net.freeze()
-    with pytest.raises(ss.SpikestrapError, match=r"outside torch\.func's transforms"):
-        vmap(lambda x: frozen(x[None]))(x)
+    for transform in (vmap, functionalize):
+        with pytest.raises(ss.SpikestrapError, match=r"outside torch\.func's transforms"):
+            transform(lambda x: frozen(x[None]))(x if transform is vmap else x[0])
+        with pytest.raises(ss.SpikestrapError, match=r"outside torch\.func's transforms"):
+            transform(lambda x: net(x[None], SAMPLE))(x if transform is vmap else x[0])
     with (
         ss.kernel.use_backend("fused"),
         pytest.raises(ss.SpikestrapError, match=r"outside torch\.func's transforms"),

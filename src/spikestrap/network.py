@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from .errors import SpikestrapError, at
-from .kernel.memory import transformed
+from .kernel.memory import values_hidden
 from .quantize import check_precision
 from .routine import LayerMode, Mode
 from .synapse import ElementWise, Synapse
@@ -196,7 +196,7 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
 def check_finite(x: Tensor) -> None:
     """Raises where an input (T, N, ...) on the CPU holds NaN or inf."""
     # On an accelerator the check would wait for it; there NaN shows in the loss.
-    seen = x.device.type == "cpu" and not (torch.compiler.is_compiling() or transformed())
+    seen = x.device.type == "cpu" and not (torch.compiler.is_compiling() or values_hidden())
     if seen and not _finite(compact(x)):
         raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
 

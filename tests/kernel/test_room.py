@@ -1,6 +1,8 @@
 import gc
+import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -66,26 +68,78 @@ def test_what_is_in_use_is_no_others():
 def test_it_holds_no_more_than_its_most(store):
     held = [room_for((LARGE,)) for _ in range(4)]
     assert store.held == room.MOST
-    beyond = room_for((LARGE,))  # torch's own
+    beyond = room_for((LARGE,))  # new, and not kept
     assert store.held == room.MOST
-    places = {x.data_ptr() for x in held}
-    assert beyond.data_ptr() not in places
+    assert beyond.data_ptr() not in {x.data_ptr() for x in held}
     del held, beyond
     whole = room_for((4 * LARGE,))  # in place of four that were free
     assert whole.numel() == 4 * LARGE
     assert store.held == room.MOST
+
+
+def test_what_cannot_be_held_drives_nothing_out(store):
+    kept = room_for((LARGE,))
+    place = kept.data_ptr()
+    del kept
     assert room_for((8 * LARGE,)).numel() == 8 * LARGE
+    in_use = room_for((2 * LARGE,))
+    assert room_for((3 * LARGE,)).numel() == 3 * LARGE
+    assert room_for((LARGE,)).data_ptr() == place
+    del in_use
+
+
+def test_without_memory_what_is_unused_goes_and_torch_decides(store, monkeypatch):
+    del [room_for((LARGE,))][0]
+    in_use = room_for((2 * LARGE,))
+
+    def none_left(size):
+        raise MemoryError
+
+    monkeypatch.setattr(room, "_new", none_left)
+    assert room_for((3 * LARGE,)).numel() == 3 * LARGE
+    assert store.held == in_use.nbytes
+    monkeypatch.undo()
+
+
+def test_a_signal_in_the_middle_does_not_wait(store):
+    with store._lock:
+        assert room_for((LARGE,)).numel() == LARGE
+    assert store.held == 0
+
+
+def test_what_is_freed_in_another_thread_comes_back(store):
+    shared = [room_for((LARGE,))]
+    place = shared[0].data_ptr()
+    thread = threading.Thread(target=shared.clear)
+    thread.start()
+    thread.join()
+    assert room_for((LARGE,)).data_ptr() == place
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_a_store_of_its_own(store):
+    kept = room_for((LARGE,)).fill_(1.0)
+    with store._lock:  # as another thread might have it
+        child = os.fork()
+        if not child:
+            own = room_for((LARGE,)).fill_(2.0)
+            held = room._store is not store and room._store.held == LEAST
+            os._exit(0 if held and float(own[0]) == 2.0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert kept.min() == 1.0
 
 
 def test_threads_share_it(store):
-    def use():
+    def use(own):
         for k in range(200):
             x = room_for((1 + k % 3, LARGE))
-            x[0, 0] = x[-1, -1] = k
-            wrong.extend([k] * int(x[0, 0] != k or x[-1, -1] != k))
+            x[0, 0] = x[-1, -1] = own
+            time.sleep(1e-4)  # for the others
+            wrong.extend([k] * int(x[0, 0] != own or x[-1, -1] != own))
 
     wrong = []
-    threads = [threading.Thread(target=use) for _ in range(4)]
+    threads = [threading.Thread(target=use, args=(own,)) for own in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -272,14 +272,17 @@ def test_nothing_gives_nothing():
     assert neuron.threshold.grad.item() == 0
 
 
-def test_operators_keep_torchs_contract():
+@pytest.mark.parametrize("steps", [1, 4], ids=["held", "at each step"])
+def test_operators_keep_torchs_contract(steps):
     gain = torch.tensor([0.5, 1.0, 2.0]).to(DEVICE)
 
     def step(z, state, offset):
         v = 0.7 * state[0] + gain * z * z + offset
         return (v > 1).to(z.dtype), (v,)
 
-    z, offset, start = (torch.rand(shape).to(DEVICE) for shape in ((4, 2, 3), (1, 2, 3), (2, 3)))
+    z, offset, start = (
+        torch.rand(shape).to(DEVICE) for shape in ((4, 2, 3), (steps, 2, 3), (2, 3))
+    )
     z, state = z.bfloat16(), (start,)
     traced = trace(step, z[0], state, (offset[0],))
     number = traced.number

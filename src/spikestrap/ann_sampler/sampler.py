@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import processes
 from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from ..kernel.curve import curve
-from ..kernel.memory import transformed
+from ..kernel.memory import batched, values_hidden
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .histogram import ROWS, histogram, num_bins
@@ -130,14 +130,16 @@ class AnnSampler(nn.Module):
 
     def _follow(self) -> None:
         """Recalls where a buffer was written from outside: a broadcast, an averaged copy."""
-        if torch.compiler.is_compiling() or transformed():
+        if torch.compiler.is_compiling() or batched(self.levels) or batched(self.fitted):
             return
         if self._seen != self._versions():
             self._recall()
 
-    def _versions(self) -> list[int]:
-        # torch counts the writes to a tensor, but for those made in inference mode.
-        return [-1 if b.is_inference() else b._version for b in (self.levels, self.fitted)]
+    def _versions(self) -> list[tuple[int, int]]:
+        # torch counts the writes to a tensor, but for those made in inference mode; and another
+        # may stand in its place, as `torch.func.functional_call` has it.
+        buffers = self.levels, self.fitted
+        return [(id(b), -1 if b.is_inference() else b._version) for b in buffers]
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -159,7 +161,7 @@ class AnnSampler(nn.Module):
                 f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
                 f"got {tuple(a.shape)}"
             )
-        if transformed():
+        if values_hidden():
             raise SpikestrapError(
                 "AnnSampler: expected samples outside torch.func's transforms, which keep no "
                 "statistics: run Mode.SAMPLE and Mode.FIT before them"
@@ -382,7 +384,11 @@ class AnnSampler(nn.Module):
                 f"AnnSampler: expected mean inputs (N, {self.channels}, ...), one curve a "
                 f"channel; got {tuple(z.shape)}"
             )
-        levels = self._time_steps if self.rounding else 0
+        levels: int | Tensor = self._time_steps
+        if not self.rounding:
+            levels = 0
+        elif batched(self.levels):  # networks side by side
+            levels = self.levels
         rates = curve(z.float(), self.origin, self.width, self.values, self.slopes, levels)
         return rates.to(z.dtype)
 

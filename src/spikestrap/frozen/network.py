@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
-from ..kernel.memory import transformed
+from ..kernel.memory import values_hidden
 from ..network import Network, check_finite, enter
 from ..precision import without_autocast
 from ..timeaxis import compact, has_time, is_held, refuse_lengths, time_mean
@@ -70,7 +70,7 @@ class Frozen:
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
             )
-        if transformed():
+        if values_hidden():
             raise SpikestrapError(
                 "Frozen: expected to run outside torch.func's transforms; the network itself can"
             )

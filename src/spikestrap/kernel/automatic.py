@@ -60,7 +60,10 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
         z, *imag = map(whole, (z, *imag))
     try:
         if not fused_wanted(z, name):
-            why = f"forced, or no kernels for {z.dtype} on {z.device.type}, or no Triton for them"
+            why = (
+                f"forced, or within torch.func's transforms, or no kernels for {z.dtype} on "
+                f"{z.device.type}, or no Triton for them"
+            )
             return Explanation("reference", why)
     except SpikestrapError as error:
         return Explanation("reference", str(error))

@@ -19,12 +19,13 @@ from .room import room_for
 
 
 def curve(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int | Tensor
 ) -> Tensor:
     """The curve at z (N, C, ...), float32, differentiable with respect to z.
 
     origin, width (K,), values (K, cells + 1), slopes (K, cells + 2): K curves, one for all
-    or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels.
+    or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels; where a
+    transform of torch.func batches it, a tensor ().
     """
     parts = (z, origin, width, values, slopes, levels)
     if transformed():
@@ -38,7 +39,7 @@ def curve(
 
 
 def curve_reference(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """The same in plain torch: rates and the cell of each z, from 0 to cells + 1."""
     shape = (-1, *[1] * (z.ndim - 2)) if origin.numel() > 1 else ()
@@ -51,7 +52,7 @@ def curve_reference(
     at = cell.long() + row
     left, right = values.flatten()[at], values.flatten()[at + 1]
     rates = left + (inside - cell) * (right - left)
-    if levels:
+    if isinstance(levels, Tensor) or levels:
         rates = torch.floor(rates * levels + 0.5) / levels
     return rates, segment
 
@@ -102,11 +103,27 @@ class _PlainCurve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0] * slope_reference(*ctx.saved_tensors), None, None, None, None, None
+        return _PlainSlope.apply(grads[0], *ctx.saved_tensors), None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         return tangents[0] * slope_reference(*ctx.saved_tensors), None
+
+
+class _PlainSlope(torch.autograd.Function):
+    """Its backward pass, which has no derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+        return grad * slope_reference(segment, slopes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing."""
+
+    backward = staticmethod(refuse_second_derivative)
 
 
 def _run(

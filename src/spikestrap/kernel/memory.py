@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import TransformType, peek_interpreter_stack
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    is_functorch_wrapped_tensor,
+    peek_interpreter_stack,
+)
 from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: ignore[attr-defined]
 
 
@@ -14,9 +19,24 @@ def transformed() -> bool:
     >>> transformed(), torch.func.vmap(lambda x: x + transformed())(torch.zeros(2)).tolist()
     (False, [1.0, 1.0])
     """
-    # A compiler's own transforms are no concern of what it traces.
-    top = None if torch.compiler.is_compiling() else peek_interpreter_stack()
-    return top is not None and top.key() != TransformType.Functionalize
+    return _transforms(TransformType.Functionalize)
+
+
+def values_hidden() -> bool:
+    """The same of any transform, functionalize among them, which operators can take."""
+    return _transforms()
+
+
+def batched(x: Tensor) -> bool:
+    """Whether x is in the hands of such a transform, so that it has no one value."""
+    return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(x)
+
+
+@torch.compiler.assume_constant_result  # who compiles asks when it traces
+def _transforms(*but: TransformType) -> bool:
+    if peek_interpreter_stack() is None:
+        return False
+    return any(each.key() not in but for each in get_interpreter_stack() or ())
 
 
 def in_memory(*tensors: Tensor) -> bool:
@@ -31,7 +51,7 @@ def in_memory(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or _len_torch_dispatch_stack()
-        or peek_interpreter_stack() is not None
+        or values_hidden()
     ) and all(
         type(x) in (Tensor, nn.Parameter) and not x.is_neg() and not x._is_zerotensor()
         for x in tensors

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 LEAST = 2**22  # bytes of a result, from where on numpy has large pages
-MOST = 2**29  # bytes to hold at most, in use or not; beyond it torch allocates
+MOST = 2**29  # bytes to hold at most, in use or not
 _PAGE = 2**21
 _DTYPES = {torch.float32: np.float32, torch.uint8: np.uint8}
 
 
 def room_for(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """A tensor of that shape on the CPU, not written yet; dtype: float32 or uint8.
+
+    A large one cannot be resized to more than it has, as those that come from numpy.
 
     >>> first = room_for((2, 2**20))
     >>> place = first.data_ptr()
@@ -34,39 +36,74 @@ def room_for(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor
     True
     """
     size = dtype.itemsize * math.prod(shape)
-    memory = _store.take(-(-size // _PAGE) * _PAGE) if size >= LEAST else None
-    if memory is None:
-        return torch.empty(shape, dtype=dtype, device="cpu")
-    array = np.ndarray(shape, _DTYPES[dtype], memory)
-    # The tensor holds the array for as long as anything holds the tensor's storage.
-    weakref.finalize(array, _store.freed.append, memory).atexit = False
-    return torch.from_numpy(array)
+    if size >= LEAST:
+        try:
+            return torch.from_numpy(_array(shape, dtype, -(-size // _PAGE) * _PAGE))
+        except MemoryError:
+            _store.give_up()  # and torch tries, or says so
+    return torch.empty(shape, dtype=dtype, device="cpu")
+
+
+def _array(shape: Sequence[int], dtype: torch.dtype, size: int) -> np.ndarray:
+    """The same of so many bytes, whole large pages."""
+    block = _store.take(size)
+    array = np.ndarray(shape, _DTYPES[dtype], _new(size) if block is None else block)
+    if block is not None:
+        # A tensor holds its array for as long as anything holds the tensor's storage.
+        weakref.finalize(array, _store.freed.append, block).atexit = False
+    return array
 
 
 class _Store:
-    """Blocks of whole large pages, by their size."""
+    """Blocks by their size.
+
+    Blocks come back, and cease to be, from any thread and at any moment, in the middle of what
+    is below as well: to append to a deque is all that is safe then.
+    """
 
     def __init__(self) -> None:
-        self.held = 0  # bytes of all blocks, in use and not
-        # What comes back, from any thread and at any moment: to append is all that is safe then.
         self.freed: deque[np.ndarray] = deque()
+        self._gone: deque[int] = deque()  # sizes of blocks that are no more
+        self._held = 0  # bytes of all blocks, those gone not yet taken off
         self._unused: list[np.ndarray] = []  # the one that was used last is the last
         self._lock = threading.Lock()
 
+    @property
+    def held(self) -> int:
+        """Bytes of all blocks, in use and not."""
+        while self._gone:
+            self._held -= self._gone.popleft()
+        return self._held
+
     def take(self, size: int) -> np.ndarray | None:
-        """A block, or None where all would be more than `MOST`."""
-        with self._lock:
+        """A block; None where all would be more than `MOST`, or somebody else is here."""
+        # Not to be waited for: it may be what a signal has interrupted in this very thread.
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
             while self.freed:
                 self._unused.append(self.freed.popleft())
             for number in reversed(range(len(self._unused))):
                 if self._unused[number].nbytes == size:
                     return self._unused.pop(number)
-            while self._unused and self.held + size > MOST:
-                self.held -= self._unused.pop(0).nbytes
-            if self.held + size > MOST:
+            in_use = self.held - sum(block.nbytes for block in self._unused)
+            if in_use + size > MOST:
                 return None
-            self.held += size
-        return _new(size)
+            while self._unused and self.held + size > MOST:
+                del self._unused[0]
+            block = _new(size)
+            weakref.finalize(block, self._gone.append, size).atexit = False
+            self._held += size
+            return block
+        finally:
+            self._lock.release()
+
+    def give_up(self) -> None:
+        """Gives all that is not in use back to the system."""
+        if self._lock.acquire(blocking=False):
+            self.freed.clear()
+            self._unused.clear()
+            self._lock.release()
 
 
 def _new(size: int) -> np.ndarray:

@@ -48,8 +48,8 @@ def empty_results(
 def empty_gradients(new: New, wanted: Wanted, inputs: list[Tensor]) -> list[Tensor]:
     """Of the wanted inputs, (T, N, ...); zeros of those that are held, (1, N, ...)."""
     return [
-        inputs[k].new_zeros(inputs[k].shape) if k in wanted.held else new(inputs[k].shape)
-        for k in wanted.inputs
+        x.new_zeros(x.shape) if k in wanted.held else new(x.shape, dtype=x.dtype)
+        for k, x in ((k, inputs[k]) for k in wanted.inputs)
     ]
 
 

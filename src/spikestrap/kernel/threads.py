@@ -37,8 +37,9 @@ def share_out(address: int, blocks: int, arguments: int, workspaces: Rows, total
     """Calls the kernel `(first, end, arguments, workspace, totals)` at an address for ranges
     that make up range(blocks).
 
-    A range gets a row of `totals`, all to itself, so that sums do not depend on the number of
-    threads; a thread gets a row of `workspaces`, and there are no more threads than rows.
+    arguments: their address, to be kept alive as well. A range gets a row of `totals`, all to
+    itself, so that sums do not depend on the number of threads; a thread gets a row of
+    `workspaces`, and there are no more threads than rows.
     """
     rows = totals.rows
     threads = min(workspaces.rows, rows)
