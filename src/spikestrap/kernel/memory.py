@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: igno
 
 
 def transformed() -> bool:
-    """Whether a transform of torch.func is at work: a tensor may stand for many, its values unseen.
+    """Whether a transform of torch.func is at work that operators cannot take: a tensor may stand
+    for many, its values unseen.
 
     >>> transformed(), torch.func.vmap(lambda x: x + transformed())(torch.zeros(2)).tolist()
     (False, [1.0, 1.0])
@@ -23,7 +24,7 @@ def transformed() -> bool:
 
 
 def values_hidden() -> bool:
-    """The same of any transform, functionalize among them, which operators can take."""
+    """The same of any transform, functionalize among them, which operators do take."""
     return _transforms()
 
 

@@ -149,10 +149,8 @@ class Scan:
         of_spikes, *of_states = grads[: 1 + states]
         if of_spikes is None:
             of_spikes = z.new_zeros((ctx.time_steps, *z.shape[1:]))
-        last = [of_spikes]
-        if of_states:
-            nothing = z.new_zeros((), dtype=torch.float32).expand(z.shape[1:])
-            last += [nothing if grad is None else grad for grad in of_states]
+        nothing = z.new_zeros((), dtype=torch.float32).expand(z.shape[1:])
+        last = [of_spikes, *(nothing if grad is None else grad for grad in of_states)]
         wanted = list(ctx.wanted)
         # With a graph to be made of the backward pass, the operator, which refuses the next.
         quick = in_memory(z, *last) and not torch.is_grad_enabled()
