@@ -13,6 +13,7 @@ BLOCKS = {
     "flatten": Flatten(),
     "average": AvgPool(2),
     "average, strided": AvgPool(3, stride=2, padding=1),
+    "average, weighted": AvgPool(2, weight=3.0),
     "upsample": Upsample(2),
     "dropout": Dropout(0.4),
     "dropout in evaluation": Dropout(0.4).eval(),
@@ -81,6 +82,7 @@ def test_average_pooling_is_torchs():
     for settings in ((2,), ((2, 3), 1), (3, None, 1)):
         expected = F.avg_pool2d(x.flatten(0, 1), *settings).unflatten(0, (4, 3))
         torch.testing.assert_close(AvgPool(*settings)(x), expected)
+        torch.testing.assert_close(AvgPool(*settings, weight=2.5)(x), 2.5 * expected)
 
 
 def test_upsample_repeats():

@@ -127,7 +127,7 @@ def random_network(seed):
         blocks += maybe_delay(4)
         side = 4 + 2 * pad
         if draw.random() < 0.5:
-            blocks.append(block.AvgPool(2))
+            blocks.append(block.AvgPool(2, weight=float(draw.choice([1.0, 1.5]))))
         else:
             blocks.append(block.cuba.Pool(neuron(filters=True), 2, weight=0.4, delay_shift=shift))
         side //= 2

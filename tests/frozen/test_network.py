@@ -68,6 +68,8 @@ IMAGES = {
     "pool": lambda n: [block.Conv(n(), 2, 8, 3, padding=1), block.AvgPool(2)],
     "padded pool": lambda n: [block.Conv(IF(0.5), 2, 4, 3, padding=1), block.AvgPool(3, 2, 1),
                               block.Conv(n(), 4, 8, 3, padding=1)],
+    "weighted pool": lambda n: [block.Conv(IF(0.5), 2, 4, 3), block.AvgPool(2, weight=3.0),
+                                block.Conv(n(), 4, 8, 1)],
     "odd pool": lambda n: [block.Conv(IF(0.5), 2, 4, 3, padding=1), block.AvgPool((2, 3), (3, 1)),
                            block.Conv(n(), 4, 8, 1)],
     "pool neurons": lambda n: [block.Conv(LIF(0.5, 0.1), 2, 8, 3), block.Pool(n(), 2)],

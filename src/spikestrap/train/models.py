@@ -108,13 +108,14 @@ def vgg(
     stages: Sequence[Sequence[int]],
     hidden: int | None = None,
     norm: str = "mean_only",
+    readout_weight: float = 1.0,
 ) -> Builder:
     """Stages of 3 x 3 convolutions of those widths, average pooling by 2 after each; a readout.
 
     After Simonyan and Zisserman (ICLR 2015). norm: "batch", or "mean_only" with weight norm
     (Salimans and Kingma, 2016), see `cnn`: it leaves the gap smaller, but many layers of it
     start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
-    None for none.
+    None for none; readout_weight: of what the readout is given, where pooling is what it reads.
     """
     weight_norm: dict[str, Any] = {"weight_norm": True, "weight_scale": 6**0.5}
 
@@ -125,11 +126,12 @@ def vgg(
             neuron, synapse = {**NEURON, "norm": norm}, weight_norm
         channels, height, width = shape
         blocks: list[nn.Module] = []
-        for stage in stages:
+        for place, stage in enumerate(stages):
             for features in stage:
                 blocks += [block.cuba.Conv(neuron, channels, features, 3, padding=1, **synapse)]
                 channels = features
-            blocks += [block.AvgPool(2)]
+            is_read = hidden is None and place == len(stages) - 1
+            blocks += [block.AvgPool(2, weight=readout_weight if is_read else 1.0)]
             height, width = height // 2, width // 2
         flat = channels * height * width
         blocks += [block.Flatten()]

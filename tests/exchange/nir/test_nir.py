@@ -33,12 +33,22 @@ def images(**options):
     return ss.Network(
         block.lif.Input(LIF, 2.0, 0.25),
         block.lif.Conv({**LIF, "threshold": thresholds}, 2, 4, (3, 2), padding=1, groups=2),
-        block.AvgPool(2),
+        block.AvgPool(2, weight=3.0),
         block.lif.Conv({**LIF, "norm": "batch"}, 4, 6, 3, bias=True, weight_norm=True, **options),
         block.lif.Pool(LIF, 2),
         block.Flatten(),
         block.Dropout(0.5),
         block.lif.Affine(LIF, 6, 5),
+        time_steps=4,
+    )
+
+
+def pooled_readout():
+    return ss.Network(
+        block.lif.Conv(LIF, 2, 4, 3),
+        block.AvgPool(2, weight=2.5),
+        block.Flatten(),
+        block.lif.Affine(LIF, 36, 5),
         time_steps=4,
     )
 
@@ -58,6 +68,7 @@ CASES = {
     "dt": (lambda: mlp(), (12,), {"dt": 0.7}),
     "soft": (lambda: mlp(SOFT), (12,), {"allow": ("reset", "v_init")}),
     "images": (lambda: images(), (2, 8, 8), {}),
+    "pooled readout": (lambda: pooled_readout(), (2, 8, 8), {}),
     "late": (lambda: images(delay_shift=True), (2, 8, 8), {}),
     "delays": (
         lambda: ss.Network(

@@ -40,7 +40,7 @@ def images(**sampler):
         block.lif.Pool({**LIF}, 2, weight=0.5),
         block.Upsample(2),
         block.lif.ConvT({**neuron, "norm": "batch"}, 4, 3, 2, stride=2, bias=True, count_log=True),
-        block.AvgPool(2, padding=1),
+        block.AvgPool(2, padding=1, weight=1.5),
         block.Flatten(),
         block.lif.Affine(None, 3 * 5 * 7, 5),
         time_steps=4,

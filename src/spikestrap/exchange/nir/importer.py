@@ -157,12 +157,12 @@ def _spread(node: nir.NIRNode, shape: Shape) -> nir.NIRNode:
 
 def _blocks(neuron: Neuron, linear: Sequence[Step], shape: Shape) -> list[nn.Module]:
     """The blocks of a neuron and of the linear nodes before it."""
-    free: list[nn.Module] = []
-    rest = list(linear)
-    while len(rest) > 1 and isinstance(rest[0][1], (*_POOLING, nir.Flatten)):
-        free.append(_stateless(rest.pop(0)))
-    if len(rest) == 1 and isinstance(rest[0][1], nir.Flatten):
-        free.append(_stateless(rest.pop(0)))
+    count = 0
+    while count < len(linear) - 1 and _needs_no_neuron(linear, count):
+        count += 1
+    if count == len(linear) - 1 and isinstance(linear[count][1], nir.Flatten):
+        count += 1
+    free, rest = _free(linear[:count]), linear[count:]
     if not rest:
         return [*free, Input(neuron)]
     if len(rest) == 1:
@@ -180,22 +180,40 @@ def _readout(linear: Sequence[Step]) -> list[nn.Module]:
         weight, bias = _weights(last)
         readout = Affine(None, weight.shape[1], weight.shape[0], bias=bias is not None)
         _load(readout.synapse.layer, weight, bias)
-        return [*(_stateless(step) for step in free), readout]
-    return [_stateless(step) for step in linear]
+        return [*_free(free), readout]
+    return _free(linear)
 
 
-def _stateless(step: Step) -> nn.Module:
-    name, node, _, _ = step
-    if isinstance(node, nir.Flatten):
-        return Flatten()
-    if isinstance(node, _POOLING):
-        pool = AvgPool(*_pool_sizes(node))
-        pool.pooling = _pooling(node)
-        return pool
-    raise SpikestrapError(
-        f"NIR: node {name!r} ({type(node).__name__}) has no neuron behind it; only a Linear or "
-        "Affine node may be read out"
-    )
+def _needs_no_neuron(steps: Sequence[Step], place: int) -> bool:
+    node = steps[place][1]
+    if isinstance(node, nir.Scale):
+        behind_pool = place > 0 and isinstance(steps[place - 1][1], _POOLING)
+        return behind_pool and bool(np.ptp(_numbers(node.scale, "scale")) == 0)
+    return isinstance(node, (*_POOLING, nir.Flatten))
+
+
+def _free(steps: Sequence[Step]) -> list[nn.Module]:
+    """Blocks of nodes that need no neuron; one number behind a pooling is the pooling's weight."""
+    blocks: list[nn.Module] = []
+    for place, (name, node, _, _) in enumerate(steps):
+        if not _needs_no_neuron(steps, place):
+            raise SpikestrapError(
+                f"NIR: node {name!r} ({type(node).__name__}) has no neuron behind it; only a "
+                "Linear or Affine node may be read out"
+            )
+        if isinstance(node, nir.Scale):
+            _, pool, _, _ = steps[place - 1]
+            blocks[-1] = _pool(pool, float(_numbers(node.scale, "scale").flat[0]))
+        else:
+            blocks.append(Flatten() if isinstance(node, nir.Flatten) else _pool(node, 1.0))
+    return blocks
+
+
+def _pool(node: nir.NIRNode, weight: float) -> AvgPool:
+    kernel, stride, padding = _pool_sizes(node)
+    if isinstance(node, nir.SumPool2d):
+        weight *= kernel[0] * kernel[1]
+    return AvgPool(kernel, stride, padding, weight=weight)
 
 
 def _spiking(neuron: Neuron, step: Step) -> nn.Module:
@@ -297,7 +315,7 @@ def _delay(
     if isinstance(last, Block) and not last.delay_shift and np.all(steps == 1):
         last.delay_shift = True
         return
-    blocks += [_stateless(step) for step in waiting]
+    blocks += _free(waiting)
     longest = max(int(steps.max()), 1)
     if longest > MAX_DELAY:
         raise SpikestrapError(f"expected at most {MAX_DELAY} steps, got {longest}")
