@@ -108,6 +108,21 @@ def test_a_training_step_is_one_graph_and_the_same(make, mode, fresh_compiler):
     check_same(plain, graph)
 
 
+def test_inference_is_one_graph_and_the_same(fresh_compiler):
+    net, (x, _) = convolutional().eval(), batch()
+    compiled = torch.compile(lambda x: net(x, SNN), fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x, SNN))
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_chips_neuron_is_one_graph_and_the_same(gradient, fresh_compiler):
+    neuron = ss.neuron.ChipCUBA(ss.neuron.LIF(threshold=0.5, voltage_decay=0.2))
+    z = (torch.arange(4 * 3 * 5).view(4, 3, 5) % 64 / 64).requires_grad_(gradient)
+    compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(z), neuron(z))
+
+
 def test_the_modes_of_a_training_compile_once_each(fresh_compiler):
     """SAMPLE and FIT run uncompiled; the steps between them are the same two graphs throughout."""
     graphs = []

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import SpikestrapError
+from .straight_through import straight_through
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,11 @@ class Grid:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x, any shape, rounded to the grid."""
-        rounded: Tensor = _Round.apply(x, self)
-        return rounded
+        return straight_through(x, _rounded, self.step, self.low, self.high)
 
 
-class _Round(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, grid: Grid) -> Tensor:
-        return ((x / grid.step).round() * grid.step).clamp(grid.low, grid.high)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing: the gradient passes."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0], None
+def _rounded(x: Tensor, step: float, low: float, high: float) -> Tensor:
+    return torch.clamp(torch.round(x / step) * step, low, high)
 
 
 BIAS = Grid(1 / 64, -4096 / 64, 4095 / 64)  # 13 bits

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import spikestrap as ss
 from spikestrap import SpikestrapError
+from spikestrap.grid import BIAS
 
 X = (torch.arange(4 * 2 * 8 * 8).view(4, 2, 8, 8) % 7).float()
 
@@ -22,6 +23,13 @@ def around(*between):
     return nn.Sequential(
         nn.Conv2d(2, 2, 3, padding=1), leaky(), *between, leaky(), nn.Flatten(), nn.LazyLinear(3)
     )
+
+
+class Rounded(nn.Module):
+    """Rounds what it gets to a grid."""
+
+    def forward(self, x):
+        return BIAS(x)
 
 
 class Written(nn.Module):
@@ -59,6 +67,7 @@ def wrapped(model):
         (nn.GroupNorm(1, 2), "group_norm in '2', .*use batch norm"),
         (nn.LayerNorm(8), "layer_norm in '2'"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh()), "tanh in '2.1'"),
+        (Rounded(), "straight_through in '2', .*not linear"),
     ],
 )
 @pytest.mark.parametrize("mode", [ss.Mode.SNN, ss.Mode.SAMPLE])

@@ -442,9 +442,11 @@ def _chip_decay(r: _Recorder, x: Tensor, decay: Tensor) -> Any:
     return smooth, r.graph("stand_in", exact, r._node(smooth))
 
 
-def _straight_through(r: _Recorder, x: Tensor, function: Callable[[Tensor], Tensor]) -> Any:
+def _straight_through(
+    r: _Recorder, x: Tensor, function: Callable[..., Tensor], *arguments: float
+) -> Any:
     with r:
-        value = function(x)
+        value = function(x, *arguments)
     return value, r.graph("stand_in", r._node(value), *r.floats(x))
 
 

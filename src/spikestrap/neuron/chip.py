@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from ..errors import SpikestrapError
 from ..grid import CURRENT_DECAY, STATE, THRESHOLD, VOLTAGE_DECAY
 from ..kernel.reference import State
+from ..straight_through import straight_through
 from .base import Neuron
 from .cuba import CUBA
 from .integrate_fire import IF
@@ -116,22 +116,6 @@ class _Decay(torch.autograd.Function):
         return grads[0] * (1 - decay), by_decay
 
 
-class _StraightThrough(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        return function(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing: the gradient passes."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0], None
-
-
 def chip_decay(x: Tensor, decay: Tensor) -> Tensor:
     """x after its decay, on the chip; overridable, so that a step can be traced through it."""
     if has_torch_function((x, decay)):
@@ -139,15 +123,6 @@ def chip_decay(x: Tensor, decay: Tensor) -> Tensor:
         return traced
     decayed: Tensor = _Decay.apply(x, decay)
     return decayed
-
-
-def straight_through(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """function(x), with the gradient of x itself; overridable as well."""
-    if has_torch_function((x,)):
-        traced: Tensor = handle_torch_function(straight_through, (x,), x, function)
-        return traced
-    value: Tensor = _StraightThrough.apply(x, function)
-    return value
 
 
 def _wrap(u: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
+from ..straight_through import straight_through
 
 if TYPE_CHECKING:
     from .base import Neuron
@@ -88,31 +89,12 @@ def check_learnable(module: nn.Module, learnable: Collection[str], known: Collec
             )
 
 
-class _Clamp(torch.autograd.Function):
-    """Clamps with a straight-through gradient, so that a parameter can come back inside."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, low: float, high: float) -> Tensor:
-        return x.clamp(low, high)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing: the gradient passes."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0], None, None
-
-
 def value_of(parameter: Tensor, bounds: Bounds) -> Tensor:
-    """The parameter, kept in its bounds where training can move it."""
+    """The parameter, kept in its bounds where training can move it, and able to come back."""
     if not isinstance(parameter, nn.Parameter) or bounds == ANY:
         return parameter
     low = max(bounds.low, _SMALLEST) if bounds.positive else bounds.low
-    clamped: Tensor = _Clamp.apply(parameter, low, bounds.high)
-    return clamped
+    return straight_through(parameter, torch.clamp, low, bounds.high)
 
 
 def per_channel(parameter: Tensor, z: Tensor) -> Tensor:

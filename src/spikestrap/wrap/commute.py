@@ -32,7 +32,7 @@ _NONLINEAR = {
     *("gumbel_softmax", "sigmoid", "hardsigmoid", "tanh", "hardtanh", "hardswish", "hardshrink"),
     *("softshrink", "tanhshrink", "threshold", "clamp", "clamp_min", "clamp_max", "clip", "abs"),
     *("exp", "log", "log1p", "sqrt", "rsqrt", "square", "pow", "__pow__", "reciprocal", "sign"),
-    *("floor", "ceil", "round", "trunc", "sin", "cos", "norm", "normalize"),
+    *("floor", "ceil", "round", "trunc", "straight_through", "sin", "cos", "norm", "normalize"),
     *("logsumexp", "std", "var", "prod", "cross_entropy", "nll_loss", "mse_loss"),
     *("multi_head_attention_forward", "scaled_dot_product_attention"),
 }
