@@ -121,6 +121,8 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise SpikestrapError(f"weight of a pooling must be a finite number, got {weight!r}")
         size = _pair(kernel_size)
         self.sizes = (size, size if stride is None else _pair(stride), _pair(padding))
         self.window = size[0] * size[1]

@@ -85,6 +85,12 @@ def test_average_pooling_is_torchs():
         torch.testing.assert_close(AvgPool(*settings, weight=2.5)(x), 2.5 * expected)
 
 
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), "2", None])
+def test_average_pooling_refuses_a_weight(weight):
+    with pytest.raises(SpikestrapError, match="weight of a pooling must be a finite number, got"):
+        AvgPool(2, weight=weight)
+
+
 def test_upsample_repeats():
     x = (torch.rand(4, 3, 2, 5, 6) > 0.5).float()
     expected = x.repeat_interleave(3, -1).repeat_interleave(3, -2)

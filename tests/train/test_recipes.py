@@ -66,6 +66,12 @@ def test_resnet18_and_vgg16_have_the_published_layers():
         assert sum(parameter.numel() for parameter in net.parameters()) == expected
 
 
+def test_of_pooled_spikes_only_those_read_out_are_weighted():
+    net = RECIPES["cifar10-cnn"].network()
+    pools = [module for module in net.blocks if isinstance(module, ss.block.AvgPool)]
+    assert [pool.pooling.factor for pool in pools] == [1 / 4, 1 / 4, 2 / 4]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_found_by_name(name):
     assert recipe(name).name == name

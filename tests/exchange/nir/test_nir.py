@@ -53,6 +53,17 @@ def pooled_readout():
     )
 
 
+def pooled_and_late():
+    return ss.Network(
+        block.lif.Conv(LIF, 2, 4, 3),
+        block.AvgPool(2, weight=2.5),
+        block.Delay(4, 3, initial=2.0, learnable=False),
+        block.Flatten(),
+        block.lif.Affine(LIF, 36, 5),
+        time_steps=4,
+    )
+
+
 def move_norms(net):
     for module in net.modules():
         if isinstance(module, ss.norm.Norm):
@@ -69,6 +80,7 @@ CASES = {
     "soft": (lambda: mlp(SOFT), (12,), {"allow": ("reset", "v_init")}),
     "images": (lambda: images(), (2, 8, 8), {}),
     "pooled readout": (lambda: pooled_readout(), (2, 8, 8), {}),
+    "pooled, weighted and late": (lambda: pooled_and_late(), (2, 8, 8), {}),
     "late": (lambda: images(delay_shift=True), (2, 8, 8), {}),
     "delays": (
         lambda: ss.Network(
@@ -326,6 +338,20 @@ FOREIGN = {
     "same": (
         ends(conv(padding="same"), lif((3, 6, 6)), shape=(2, 6, 6), out=(3, 6, 6)),
         ["Conv"],
+    ),
+    "pooled, scaled by numbers of their own": (
+        ends(
+            conv(), lif((3, 6, 6)), pool(), nir.Scale(np.arange(27.0).reshape(3, 3, 3)), FLATTEN,
+            nir.Linear(np.ones((5, 27))), lif(), shape=(2, 6, 6),
+        ),
+        ["Conv", "AvgPool", "Block"],
+    ),
+    "pooled and scaled": (
+        ends(
+            conv(), lif((3, 6, 6)), pool(), nir.Scale(np.full((3, 3, 3), 0.3)), FLATTEN,
+            nir.Linear(np.ones((5, 27))), lif(), shape=(2, 6, 6),
+        ),
+        ["Conv", "AvgPool", "Flatten", "Dense"],
     ),
     "spikes pooled last": (
         ends(conv(), lif((3, 6, 6)), pool(), FLATTEN, shape=(2, 6, 6), out=(27,)),

@@ -173,7 +173,7 @@ def _pooling(pooling: Pooling, after: Shape) -> list[nir.NIRNode]:
     if pooling.factor == 1:
         return [nir.SumPool2d(*sizes)]
     average = nir.AvgPool2d(*sizes)
-    if of_mean == 1:
+    if np.float32(of_mean) == 1:
         return [average]
     return [average, nir.Scale(scale=np.full(after, of_mean, np.float32))]
 

@@ -187,8 +187,9 @@ def _readout(linear: Sequence[Step]) -> list[nn.Module]:
 def _needs_no_neuron(steps: Sequence[Step], place: int) -> bool:
     node = steps[place][1]
     if isinstance(node, nir.Scale):
+        scale = _numbers(node.scale, "scale")
         behind_pool = place > 0 and isinstance(steps[place - 1][1], _POOLING)
-        return behind_pool and bool(np.ptp(_numbers(node.scale, "scale")) == 0)
+        return behind_pool and bool(np.all(scale == scale.flat[0]))
     return isinstance(node, (*_POOLING, nir.Flatten))
 
 
@@ -309,7 +310,7 @@ def _delay(
     rows = steps.reshape(shape[0], -1)
     if np.any(rows != rows[:, :1]):
         raise SpikestrapError("expected one delay a channel, got several")
-    if not all(isinstance(step[1], (*_POOLING, nir.Flatten)) for step in waiting):
+    if not all(_needs_no_neuron(waiting, place) for place in range(len(waiting))):
         raise SpikestrapError("a delay makes sense here only of spikes, not of a weighted input")
     last = blocks[-1] if blocks and not waiting else None
     if isinstance(last, Block) and not last.delay_shift and np.all(steps == 1):
