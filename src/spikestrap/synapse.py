@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
-        if not isinstance(weight, int | float) or not math.isfinite(weight):
+        if not isinstance(weight, SupportsFloat) or not math.isfinite(weight):
             raise SpikestrapError(f"weight of a pooling must be a finite number, got {weight!r}")
         size = _pair(kernel_size)
         self.sizes = (size, size if stride is None else _pair(stride), _pair(padding))

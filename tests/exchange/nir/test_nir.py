@@ -43,21 +43,11 @@ def images(**options):
     )
 
 
-def pooled_readout():
+def pooled(*behind):
     return ss.Network(
         block.lif.Conv(LIF, 2, 4, 3),
         block.AvgPool(2, weight=2.5),
-        block.Flatten(),
-        block.lif.Affine(LIF, 36, 5),
-        time_steps=4,
-    )
-
-
-def pooled_and_late():
-    return ss.Network(
-        block.lif.Conv(LIF, 2, 4, 3),
-        block.AvgPool(2, weight=2.5),
-        block.Delay(4, 3, initial=2.0, learnable=False),
+        *behind,
         block.Flatten(),
         block.lif.Affine(LIF, 36, 5),
         time_steps=4,
@@ -79,8 +69,12 @@ CASES = {
     "dt": (lambda: mlp(), (12,), {"dt": 0.7}),
     "soft": (lambda: mlp(SOFT), (12,), {"allow": ("reset", "v_init")}),
     "images": (lambda: images(), (2, 8, 8), {}),
-    "pooled readout": (lambda: pooled_readout(), (2, 8, 8), {}),
-    "pooled, weighted and late": (lambda: pooled_and_late(), (2, 8, 8), {}),
+    "pooled readout": (lambda: pooled(), (2, 8, 8), {}),
+    "pooled, weighted and late": (
+        lambda: pooled(block.Delay(4, 3, initial=2.0, learnable=False)),
+        (2, 8, 8),
+        {},
+    ),
     "late": (lambda: images(delay_shift=True), (2, 8, 8), {}),
     "delays": (
         lambda: ss.Network(

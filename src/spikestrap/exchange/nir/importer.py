@@ -18,7 +18,7 @@ from ...errors import SpikestrapError, at
 from ...fixed import MAX_NEURONS
 from ...network import Network
 from ...neuron import Neuron
-from ...synapse import ElementWise, Pooling, Synapse
+from ...synapse import ElementWise, Synapse
 from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes, short, text
 
 DEFAULT_DT = 1e-4
@@ -253,7 +253,7 @@ def _synapse(step: Step) -> nn.Module:
     if isinstance(node, nir.Flatten):
         return Flatten()
     if isinstance(node, _POOLING):
-        return _pooling(node)
+        return _pool(node, 1.0).pooling
     if isinstance(node, nir.Scale):
         scale = _numbers(node.scale, "scale")
         made = ElementWise(float(scale.flat[0]), 0.0)
@@ -284,11 +284,6 @@ def _is_input(node: nir.NIRNode) -> bool:
         np.eye(weight.shape[0], dtype=weight.dtype) if weight.shape[0] == weight.shape[1] else 0
     )
     return np.array_equal(weight, weight.flat[0] * identity) and np.ptp(node.bias) == 0
-
-
-def _pooling(node: nir.NIRNode) -> Pooling:
-    kind = "sum" if isinstance(node, nir.SumPool2d) else "average"
-    return Pooling(*_pool_sizes(node), kind, 1.0)
 
 
 def _load(layer: nn.Module, weight: Array, bias: Array | None) -> None:
