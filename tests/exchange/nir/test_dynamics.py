@@ -58,6 +58,19 @@ def test_there_and_back_is_exact(current_decay, voltage_decay, threshold, dt):
         assert again.state_dict() == neuron.state_dict()
 
 
+def test_there_and_back_is_exact_next_to_a_decay_of_1():
+    near = np.nextafter(np.float32(1), np.float32(0))
+    again = from_nodes(to_nodes(CUBA(1.0, near, near), (3,), 0.3), 0.3)
+    assert again.current_decay.item() == again.voltage_decay.item() == near
+
+
+@pytest.mark.parametrize("decay", [1 - 1.2e-7, 1 + 1.2e-7])
+def test_a_tau_of_one_step_up_to_rounding_in_float32_is_a_decay_of_1(decay):
+    one = np.ones(3, np.float32)
+    node = nir.LIF(tau=one / np.float32(decay), r=one, v_leak=0 * one, v_threshold=one)
+    assert from_nodes([node], 1.0).voltage_decay.item() == 1
+
+
 @given(
     st.sampled_from([0.0, 0.125, 0.5, 1.0]),
     st.sampled_from([0.0, 0.25, 0.5, 1.0]),

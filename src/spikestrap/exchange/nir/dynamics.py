@@ -263,8 +263,11 @@ def _decay(tau: Array, dt: float, name: str) -> Array:
     if not np.all(tau > 0):
         raise SpikestrapError(f"{name} must be > 0, got {short(tau[~(tau > 0)])}")
     decay = dt / tau
-    # A tau that is dt up to rounding is one step's memory.
-    decay = np.where(np.abs(decay - 1) < 1e-6, 1.0, decay)
+    # A tau that is dt up to float32's rounding is one step's memory. One in full float64, as ours,
+    # says what it means: its decay can be the float32 just below 1.
+    with np.errstate(over="ignore"):
+        rounded = (tau == tau.astype(np.float32)) | (decay > 1)
+    decay = np.where(rounded & (np.abs(decay - 1) < 1e-6), 1.0, decay)
     if not np.all(decay <= 1):
         raise SpikestrapError(
             f"{name} = {tau[decay > 1].flat[0]:g} s is shorter than dt = {dt:g} s: pass the dt "
