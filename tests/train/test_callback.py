@@ -1,3 +1,4 @@
+import copy
 import warnings
 from typing import ClassVar
 
@@ -112,8 +113,12 @@ def test_it_is_the_hand_written_loop_to_the_bit():
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.02)
     for epoch in range(2):
         for i, (x, y) in enumerate(loader()):
+            mode = SCHEDULER.mode(epoch, i)
+            loss = F.cross_entropy(net(x, mode), y)
+            if mode.base_mode is ss.Mode.SAMPLE:
+                continue
             optimizer.zero_grad()
-            F.cross_entropy(net(x, SCHEDULER.mode(epoch, i)), y).backward()
+            loss.backward()
             optimizer.step()
     for name, value in net.state_dict().items():
         assert value.equal(module.net.state_dict()[name]), name
@@ -125,6 +130,31 @@ def test_what_a_short_loader_leaves_pending_is_fitted_and_can_be_trained_with():
     assert [int(s.fitted) for s in samplers(module)] == [1, 1]
     assert not any(b.is_inference() for b in module.buffers())  # validation is in inference mode
     assert module.modes[-3] == "ANN"
+
+
+@pytest.mark.parametrize("make", [Plain, lambda: BootstrapModule(network(), Options())])
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 6), (4, 1)])
+def test_what_is_sampled_makes_no_step(make, accumulate, steps):
+    """Eight batches, the first two sampled: of two steps of four batches the first is left out."""
+    module = make()
+    before = copy.deepcopy(module.state_dict())
+    samples = BootstrapCallback(ss.Scheduler(num_sample_iter=8, sample_period=2))
+    trained(module, samples, max_epochs=1, accumulate_grad_batches=accumulate)
+    for name, parameter in module.named_parameters():
+        assert parameter.equal(before[name]), name
+    trainer = trained(module, max_epochs=1, accumulate_grad_batches=accumulate)
+    (optimizer,) = trainer.optimizers
+    assert {int(state["step"]) for state in optimizer.state.values()} == {steps}
+
+
+@pytest.mark.parametrize(("batches", "accumulate"), [(1, 1), (2, 1), (3, 4), (4, 4)])
+def test_a_schedule_that_samples_every_batch_is_refused(batches, accumulate):
+    always = BootstrapCallback(ss.Scheduler(num_sample_iter=2, sample_period=1))
+    with pytest.raises(ss.SpikestrapError, match=rf"num_sample_iter=2, got {batches}: .*nothing"):
+        trained(Plain(), always, train=loader(8 * batches), accumulate_grad_batches=accumulate)
+    trained(Plain(), always, train=loader(8 * 3))
+    snn = BootstrapCallback(ss.Scheduler(num_sample_iter=2, sample_period=1, snn_from=0))
+    trained(Plain(), snn, train=loader(8 * batches), accumulate_grad_batches=accumulate)
 
 
 def lif_nodes():
@@ -250,10 +280,12 @@ class TestTogetherWith:
 
             def optimizer_step(self, epoch, batch_idx, optimizer, closure):
                 super().optimizer_step(epoch, batch_idx, optimizer, closure)
-                norms.append(float(nn.utils.get_total_norm([p.grad for p in self.parameters()])))
+                if "SAMPLE" != self.modes[-1]:
+                    gradients = [p.grad for p in self.parameters()]
+                    norms.append(float(nn.utils.get_total_norm(gradients)))
 
         trained(Watching(), gradient_clip_val=1e-3)
-        assert len(norms) == 16
+        assert len(norms) == 14
         assert all(norm < 1.01e-3 for norm in norms)
 
     def test_averaged_weights(self):

@@ -38,6 +38,9 @@ class BootstrapCallback(pl.Callback):
     also where gradients are accumulated over several. Samples that the schedule has left pending
     are fitted before each validation.
 
+    A batch that is sampled makes no step, nor does what is accumulated with it: the gradient
+    through time grows with T, and a few of those in Adam's moments slow down many steps as an ANN.
+
     In validation and test it measures the module as an SNN and, once curves are fitted, as an
     ANN, and logs, in percent and percentage points, ``snn_accuracy``, ``ann_accuracy``, ``gap``,
     and as spikes a neuron and step ``event_rate`` and ``event_rate/<unit>``: sums over all
@@ -52,7 +55,7 @@ class BootstrapCallback(pl.Callback):
             (TensorBoard).
 
     Raises:
-        SpikestrapError: the module has no spikestrap units.
+        SpikestrapError: the module has no spikestrap units, or all batches would be sampled.
 
     >>> import spikestrap as ss
     >>> callback = BootstrapCallback(ss.Scheduler(num_sample_iter=5, sample_period=5))
@@ -75,6 +78,7 @@ class BootstrapCallback(pl.Callback):
         self.clock = Clock()  # of validation and test: "snn" and "ann"
         self.measured: dict[str, float] = {}  # what the last validation or test logged
         self._modes: GivenModes | None = None
+        self._sampled = False  # whether the next step's gradient is of a sampled batch too
         self._scores: defaultdict[str, float] = defaultdict(float)
         self._rates: EventRate | None = None
         self._drawn = -1
@@ -97,10 +101,33 @@ class BootstrapCallback(pl.Callback):
         self._modes.current = mode
         module.bootstrap_mode = mode  # type: ignore[assignment]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        last = trainer.num_training_batches - 1
+        first_of_step = last - last % trainer.accumulate_grad_batches
+        schedule = self.scheduler
+        bootstraps = schedule.snn_from is None or trainer.current_epoch < schedule.snn_from
+        if bootstraps and schedule.sample_period == 1 and first_of_step < schedule.num_sample_iter:
+            raise SpikestrapError(
+                f"BootstrapCallback: expected an epoch of more batches than num_sample_iter="
+                f"{schedule.num_sample_iter}, got {last + 1}: at sample_period=1 nothing would "
+                "train, for a batch that is sampled makes no step"
+            )
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._set(pl_module, self.scheduler.mode(trainer.current_epoch, batch_idx, train=True))
+        mode = self.scheduler.mode(trainer.current_epoch, batch_idx, train=True)
+        self._set(pl_module, mode)
+        accumulating = batch_idx % trainer.accumulate_grad_batches != 0
+        self._sampled = mode.base_mode is Mode.SAMPLE or (self._sampled and accumulating)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self._sampled:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for sampler in _samplers(pl_module):

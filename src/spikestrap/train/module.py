@@ -59,9 +59,23 @@ class BootstrapModule(pl.LightningModule):
         logits: Tensor = self.net(x, mode if self.training else mode.base_mode)
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss: the mean over a batch and, by the sum of their gradients, all processes."""
-        x, y = batch
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
+        """The loss: the mean over a batch and, by the sum of their gradients, all processes.
+
+        None for a batch that is sampled: `BootstrapCallback` leaves that step out, so it needs no
+        gradient. Over several processes, where Lightning takes no None, there is one all the same.
+        """
+        sampled = self.bootstrap_mode.base_mode is Mode.SAMPLE and processes.count() == 1
+        with torch.set_grad_enabled(not sampled):
+            loss = self._loss(*batch)
+        if not math.isfinite(self.loss):
+            raise SpikestrapError(
+                f"training: expected a finite loss, got {self.loss} in mode "
+                f"{self.bootstrap_mode}; a smaller learning rate may help"
+            )
+        return None if sampled else loss
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         loss = F.cross_entropy(self(x), y, label_smoothing=self.options.label_smoothing)
         if processes.count() > 1:
             # Processes count alike in the mean of their gradients; images should.
@@ -70,11 +84,6 @@ class BootstrapModule(pl.LightningModule):
             loss = loss * (len(y) * processes.count() / sums[1])
         else:
             self.loss = loss.item()
-        if not math.isfinite(self.loss):
-            raise SpikestrapError(
-                f"training: expected a finite loss, got {self.loss} in mode "
-                f"{self.bootstrap_mode}; a smaller learning rate may help"
-            )
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
