@@ -280,7 +280,7 @@ class TestTogetherWith:
 
             def optimizer_step(self, epoch, batch_idx, optimizer, closure):
                 super().optimizer_step(epoch, batch_idx, optimizer, closure)
-                if "SAMPLE" != self.modes[-1]:
+                if self.modes[-1] != "SAMPLE":
                     gradients = [p.grad for p in self.parameters()]
                     norms.append(float(nn.utils.get_total_norm(gradients)))
 
