@@ -25,6 +25,10 @@ Array = NDArray[np.float64]
 _TAIL = 0.001
 # ... and those whose rate is that close to 1.
 _SATURATED = 0.995
+# The smooth slope's window, as a share of the inputs where the rate changes and half a step
+# around them; the grid leaves half of it free on either side.
+_WINDOW = 0.5
+_POINTS = 16  # of the mean over a step
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
 
@@ -42,17 +46,13 @@ class Fit(NamedTuple):
 
 
 def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
-    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`.
-
-    Around the inputs where the rate changes the grid leaves half of the smooth slope's
-    window free on either side.
-    """
+    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`."""
     count, z, a, a2 = sums[:, sums[0] > 0]
     x, y = z / count, a / count
     low, high = _active_range(x, y, count)
-    core = cells / (1 + smoothing_window(time_steps))
-    width = (high - low) / core
-    origin = low - (cells - core) / 2 * width
+    reach = (1 + _WINDOW) * _range_of_ramp(low, high, time_steps)
+    width = reach / cells
+    origin = (low + high - reach) / 2
 
     values = _solve((x - origin) / width, y, count, cells)
     at = np.interp((x - origin) / width, np.arange(cells + 1), values)
@@ -77,6 +77,17 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float]:
         reach = max(abs(float(low)), 1e-6)
         return float(low) - reach / 2, float(low) + reach / 2
     return float(low), float(high)
+
+
+def _range_of_ramp(low: float, high: float, time_steps: int) -> float:
+    """Inputs from half a step before the staircase's first step to half a step behind its last.
+
+    Its T steps are the T - 1 spaces between low and high apart. A single one has no width to be
+    seen: it is taken for the middle of a ramp that starts at an input of 0.
+    """
+    if time_steps > 1:
+        return (high - low) * time_steps / (time_steps - 1)
+    return max(high - low, abs(low + high))
 
 
 def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
@@ -122,21 +133,21 @@ def fit_slopes(fit: Fit) -> Array:
     return np.concatenate([[0.0], np.diff(fit.values) / fit.width, [0.0]])
 
 
-def smoothing_window(time_steps: int) -> float:
-    """Width of the smooth slope's window, as a share of the inputs where the rate changes."""
-    return max(1 / max(time_steps - 1, 1), 0.5)
-
-
 def smooth_slopes(fit: Fit, time_steps: int) -> Array:
-    """slope="smooth": the curve's secant over a window that bridges a rate step."""
+    """slope="smooth": of the curve without its steps the secant over a window.
+
+    Without steps is as the mean over the width of one: of a staircase that is a ramp from half
+    a step before its first to half a step behind its last, and inputs there learn as well.
+    """
     cells = fit.values.size - 1
-    window = smoothing_window(time_steps)
-    half = cells / (1 + window) * window / 2
-    centre = np.arange(-1, cells + 1) + 0.5
+    ramp = cells / (1 + _WINDOW)
+    half = _WINDOW / 2 * ramp
+    step = ramp / time_steps * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
+    at = np.arange(-1, cells + 1)[:, None] + 0.5 + step
     grid = np.arange(cells + 1)
-    above = np.interp(centre + half, grid, fit.values)
-    below = np.interp(centre - half, grid, fit.values)
-    return (above - below) / (2 * half * fit.width)
+    rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
+    slopes: Array = rise.mean(1) / (2 * half * fit.width)
+    return slopes
 
 
 def rescaled_slopes(fit: Fit) -> Array:

@@ -288,7 +288,7 @@ def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:
         options,
         epochs=2,
         num_sample_iter=steps // 2,
-        sample_period=1,
+        sample_period=2,
         crossover_epochs=None,
         snn_epochs=1,
         validate_every=2,
