@@ -403,7 +403,7 @@ class TestActivation:
             assert centre.grad.sum().item() == pytest.approx(own.sum().item(), rel=0.1)
 
     @pytest.mark.parametrize("threshold", [0.5, 1.0, 8.0])
-    @pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 8, 16])
+    @pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 8, 16, 64])
     def test_the_smooth_slope_of_a_staircase_is_that_of_a_ramp(self, time_steps, threshold):
         """By hand: rates rounded to k/T are a ramp up to the threshold; its secant over half."""
         z = threshold * (4 * torch.rand(4000, 5, generator=torch.Generator().manual_seed(1)) - 1.5)
@@ -415,7 +415,7 @@ class TestActivation:
         probe = torch.linspace(-1, 2, 101).view(-1, 1).requires_grad_()
         sampler(threshold * probe).sum().backward()
         above, below = ((probe + side).detach().clamp(0, 1) for side in (0.25, -0.25))
-        torch.testing.assert_close(probe.grad, 2 * (above - below), atol=0.08, rtol=0)
+        torch.testing.assert_close(probe.grad, 2 * (above - below), atol=0.05, rtol=0)
 
     def test_dtype_and_shape_are_kept(self):
         sampler = fitted()

@@ -25,8 +25,7 @@ Array = NDArray[np.float64]
 _TAIL = 0.001
 # ... and those whose rate is that close to 1.
 _SATURATED = 0.995
-# The smooth slope's window, as a share of the inputs where the rate changes and half a step
-# around them; the grid leaves half of it free on either side.
+# The smooth slope's window, as a share of the ramp.
 _WINDOW = 0.5
 _POINTS = 16  # of the mean over a step
 _ROUGHNESS = 1e-5
@@ -49,10 +48,11 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`."""
     count, z, a, a2 = sums[:, sums[0] > 0]
     x, y = z / count, a / count
-    low, high = _active_range(x, y, count)
-    reach = (1 + _WINDOW) * _range_of_ramp(low, high, time_steps)
-    width = reach / cells
-    origin = (low + high - reach) / 2
+    low, high, rising = _active_range(x, y, count)
+    # Far outliers must not stretch the ramp either.
+    ramp = _ramp(np.clip(x, 2 * low - high, high), rising, time_steps)
+    origin = min(low, ramp.start - _WINDOW / 2 * ramp.length)
+    width = (max(high, ramp.end + _WINDOW / 2 * ramp.length) - origin) / cells
 
     values = _solve((x - origin) / width, y, count, cells)
     at = np.interp((x - origin) / width, np.arange(cells + 1), values)
@@ -60,8 +60,8 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     return Fit(origin, width, values, max(square, 0.0) ** 0.5)
 
 
-def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float]:
-    """The inputs between which the rate changes."""
+def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array]:
+    """The inputs between which the rate changes, and the rates made to rise."""
     rising: Array = isotonic_regression(y, weights=count).x
     mass = np.cumsum(count * rising)
     low, high = x[0], x[-1]
@@ -75,19 +75,41 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float]:
         high = min(high, x[full[0]])
     if not high > low:
         reach = max(abs(float(low)), 1e-6)
-        return float(low) - reach / 2, float(low) + reach / 2
-    return float(low), float(high)
+        return float(low) - reach / 2, float(low) + reach / 2, rising
+    return float(low), float(high), rising
 
 
-def _range_of_ramp(low: float, high: float, time_steps: int) -> float:
-    """Inputs from half a step before the staircase's first step to half a step behind its last.
+class _Ramp(NamedTuple):
+    """What is left of a staircase when its steps are levelled out.
 
-    Its T steps are the T - 1 spaces between low and high apart. A single one has no width to be
-    seen: it is taken for the middle of a ramp that starts at an input of 0.
+    It starts half a step before the first step and ends half a step behind the last one that
+    the rate reaches. step: the inputs that a step takes, in the mean.
     """
-    if time_steps > 1:
-        return (high - low) * time_steps / (time_steps - 1)
-    return max(high - low, abs(low + high))
+
+    start: float
+    end: float
+    step: float
+
+    @property
+    def length(self) -> float:
+        return self.end - self.start
+
+
+def _ramp(x: Array, rising: Array, time_steps: int) -> _Ramp:
+    """The ramp of rates that rise with x, from where they cross the middles between k / T.
+
+    Uneven inputs round off a staircase; where it crosses those they leave alone. A single step
+    has no width to be seen: it is taken for the middle of a ramp that starts at an input of 0.
+    """
+    middles = (np.arange(time_steps) + 0.5) / time_steps
+    crossed = middles[(middles > rising[0]) & (middles <= rising[-1])]
+    if crossed.size:
+        at = np.interp(crossed, rising, x)
+        first, last = float(at[0]), float(at[-1])
+        step = (last - first) / (crossed.size - 1) if last > first else 2 * abs(first)
+        if step > 0:
+            return _Ramp(first - step / 2, last + step / 2, step)
+    return _Ramp(float(x[0]), float(x[-1]), float(x[-1] - x[0]) / time_steps)
 
 
 def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
@@ -139,14 +161,13 @@ def smooth_slopes(fit: Fit, time_steps: int) -> Array:
     Without steps is as the mean over the width of one: of a staircase that is a ramp from half
     a step before its first to half a step behind its last, and inputs there learn as well.
     """
-    cells = fit.values.size - 1
-    ramp = cells / (1 + _WINDOW)
-    half = _WINDOW / 2 * ramp
-    step = ramp / time_steps * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
-    at = np.arange(-1, cells + 1)[:, None] + 0.5 + step
-    grid = np.arange(cells + 1)
+    grid = fit.origin + fit.width * np.arange(fit.values.size)
+    ramp = _ramp(grid, fit.values, time_steps)
+    half = _WINDOW / 2 * ramp.length
+    centre = fit.origin + fit.width * (np.arange(-1, fit.values.size) + 0.5)
+    at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
-    slopes: Array = rise.mean(1) / (2 * half * fit.width)
+    slopes: Array = rise.mean(1) / (2 * half)
     return slopes
 
 
