@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .. import processes
 from ..ann_sampler import AnnSampler
-from ..errors import NotFittedError, SpikestrapError
+from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
 from ..routine import LayerMode, Mode, Scheduler
 from ..unit import units_of
 from .clock import Clock
@@ -55,7 +56,7 @@ class BootstrapCallback(pl.Callback):
             (TensorBoard).
 
     Raises:
-        SpikestrapError: the module has no spikestrap units, or all batches would be sampled.
+        SpikestrapError: the module has no spikestrap units.
 
     >>> import spikestrap as ss
     >>> callback = BootstrapCallback(ss.Scheduler(num_sample_iter=5, sample_period=5))
@@ -107,10 +108,12 @@ class BootstrapCallback(pl.Callback):
         schedule = self.scheduler
         bootstraps = schedule.snn_from is None or trainer.current_epoch < schedule.snn_from
         if bootstraps and schedule.sample_period == 1 and first_of_step < schedule.num_sample_iter:
-            raise SpikestrapError(
-                f"BootstrapCallback: expected an epoch of more batches than num_sample_iter="
-                f"{schedule.num_sample_iter}, got {last + 1}: at sample_period=1 nothing would "
-                "train, for a batch that is sampled makes no step"
+            warnings.warn(
+                "BootstrapCallback: nothing trains as an ANN: each epoch samples, its first "
+                f"num_sample_iter={schedule.num_sample_iter} batches make no step, and it has "
+                f"{last + 1}; expected more batches, or a larger sample_period",
+                SpikestrapWarning,
+                stacklevel=1,  # of Lightning's, which calls, none is shown in trainings of ours
             )
 
     def on_train_batch_start(
