@@ -1,5 +1,6 @@
 import copy
 import warnings
+from types import SimpleNamespace
 from typing import ClassVar
 
 import lightning.pytorch as pl
@@ -149,14 +150,20 @@ def test_what_is_sampled_makes_no_step(make, accumulate, steps):
 
 @pytest.mark.parametrize(("batches", "accumulate"), [(1, 1), (2, 1), (3, 4), (4, 4)])
 def test_a_schedule_that_samples_every_batch_is_warned_of(batches, accumulate):
-    always = BootstrapCallback(ss.Scheduler(num_sample_iter=2, sample_period=1))
+    def start(batches, **schedule):
+        trainer = SimpleNamespace(
+            num_training_batches=batches, accumulate_grad_batches=accumulate, current_epoch=0
+        )
+        schedule = {"num_sample_iter": 2, "sample_period": 1, **schedule}
+        BootstrapCallback(ss.Scheduler(**schedule)).on_train_start(trainer, None)
+
     with pytest.warns(ss.SpikestrapWarning, match=rf"num_sample_iter=2 .*it has {batches};"):
-        trained(Plain(), always, train=loader(8 * batches), accumulate_grad_batches=accumulate)
-    snn = BootstrapCallback(ss.Scheduler(num_sample_iter=2, sample_period=1, snn_from=0))
+        start(batches)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", ss.SpikestrapWarning)
-        trained(Plain(), always, train=loader(8 * 3))
-        trained(Plain(), snn, train=loader(8 * batches), accumulate_grad_batches=accumulate)
+        warnings.simplefilter("error")
+        start(batches + 3)
+        start(batches, sample_period=2)
+        start(batches, snn_from=0)
 
 
 def lif_nodes():

@@ -161,7 +161,7 @@ def smooth_slopes(fit: Fit, time_steps: int) -> Array:
     Without steps is as the mean over the width of one: of a staircase that is a ramp from half
     a step before its first to half a step behind its last, and inputs there learn as well.
     """
-    grid = fit.origin + fit.width * np.arange(fit.values.size)
+    grid: Array = fit.origin + fit.width * np.arange(fit.values.size, dtype=np.float64)
     ramp = _ramp(grid, fit.values, time_steps)
     half = _WINDOW / 2 * ramp.length
     centre = fit.origin + fit.width * (np.arange(-1, fit.values.size) + 0.5)

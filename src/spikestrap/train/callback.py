@@ -113,7 +113,7 @@ class BootstrapCallback(pl.Callback):
                 f"num_sample_iter={schedule.num_sample_iter} batches make no step, and it has "
                 f"{last + 1}; expected more batches, or a larger sample_period",
                 SpikestrapWarning,
-                stacklevel=1,  # of Lightning's, which calls, none is shown in trainings of ours
+                stacklevel=2,
             )
 
     def on_train_batch_start(
