@@ -1,7 +1,7 @@
 """From sampled statistics to a transfer curve: a monotone least-squares spline.
 
-The curve is piecewise linear on a uniform grid over the inputs where the rate changes. Its
-values minimise
+The curve is piecewise linear on a uniform grid around the inputs where the rate changes.
+Its values minimise
 
     sum_bins n (y(z) - a)**2 / sum n  +  roughness * sum (second differences of y)**2
 
@@ -45,7 +45,10 @@ class Fit(NamedTuple):
 
 
 def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
-    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`."""
+    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`.
+
+    The grid holds the inputs where the rate changes and those where the smooth slope is not 0.
+    """
     count, z, a, a2 = sums[:, sums[0] > 0]
     x, y = z / count, a / count
     low, high, rising = _active_range(x, y, count)
