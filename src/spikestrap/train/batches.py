@@ -59,7 +59,7 @@ class Batches:
         order = torch.randperm(len(y), generator=self.generator).to(y.device)
         for whole in order.split(self.batch_size)[: len(self)]:
             indices = whole[share]
-            images = x[indices]
+            images = x.index_select(0, indices)  # on a CPU much faster than x[indices]
             if self._augment is not None:
                 draw = self._augment.draw((len(whole), *x.shape[1:]), self.generator)
                 images = self._augment.apply(images, draw[share])
