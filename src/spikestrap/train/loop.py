@@ -62,7 +62,8 @@ class History:
 
     Attributes:
         epochs: one record an epoch.
-        best_epoch: the one with the highest SNN validation accuracy, the last of equals.
+        best_epoch: the last one whose SNN accuracy in validation is within a standard error of
+            the highest.
         seconds: by mode as ``snn``, ``sample``, ``fit``, ``ann``, then ``evaluation``, and
             ``total``, which also holds what lies between.
         curves: as fitted over the epochs.
@@ -119,6 +120,7 @@ def fit(
 ) -> History:
     """Train a network; it ends with the weights and curves that validated best as an SNN.
 
+    Of epochs that validated as well as the best, within a standard error, it takes the last.
     On a CPU it has the process keep freed memory, see `keep_memory`.
 
     The same seed gives the same result on the same machine: the order of the images and the
@@ -148,7 +150,7 @@ def fit(
     device = device_of(net)
     learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())
     bootstrap = BootstrapCallback(options.scheduler())
-    recorder = Recorder(bootstrap, on_progress)
+    recorder = Recorder(bootstrap, len(splits.validation), on_progress)
     callbacks = [bootstrap, recorder]
     batches = Batches(splits.train, options.batch_size, options.augment, seed)
     newest = None

@@ -21,15 +21,21 @@ from .module import BootstrapModule
 class Recorder(pl.Callback):
     """Keeps the history of a `BootstrapModule`'s training, across interruptions too.
 
+    Kept is the last epoch whose SNN accuracy in validation is within a standard error of the
+    highest: of those that so few images cannot tell apart, the one that trained longest (after
+    the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984).
+
     Args:
         callback: which measures it.
+        images: how many it is validated on.
         on_progress: called after every step and every epoch.
     """
 
     def __init__(
-        self, callback: BootstrapCallback, on_progress: Callable[[Progress], None]
+        self, callback: BootstrapCallback, images: int, on_progress: Callable[[Progress], None]
     ) -> None:
         self._callback = callback
+        self._images = images
         self.history = History()
         self.best_state: dict[str, Any] = {}
         self._best_accuracy = -math.inf
@@ -92,11 +98,15 @@ class Recorder(pl.Callback):
         self._clock.stop("evaluation")
         self._validated = self._callback.measured
         accuracy = self._validated["snn_accuracy"]
-        if accuracy >= self._best_accuracy:  # the last of equals: it trained longest
-            self._best_accuracy = accuracy
+        self._best_accuracy = max(self._best_accuracy, accuracy)
+        if accuracy >= self._best_accuracy - self._standard_error():
             self.history.best_epoch = trainer.current_epoch
             state = pl_module.net.state_dict()
             self.best_state = {name: value.clone() for name, value in state.items()}
+
+    def _standard_error(self) -> float:
+        """Of the highest accuracy, in percentage points: that of a share of so many images."""
+        return math.sqrt(self._best_accuracy * (100 - self._best_accuracy) / self._images)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._losses:
