@@ -164,22 +164,30 @@ class ReluTwin(nn.Module):
 def relu_twin(net: nn.Module) -> ReluTwin:
     """Puts ReLU in the place of every unit of a network, for good.
 
+    Of inputs in units of the threshold (its mean over channels), for that is what a rate of IF
+    follows up to 1: both give what comes next values of one size.
+
     >>> import spikestrap as ss
-    >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0), 4, 2), time_steps=8)
+    >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=2.0), 4, 2), time_steps=8)
     >>> x = torch.rand(3, 4)
     >>> z = net.blocks[0].synapse(x)
-    >>> torch.equal(relu_twin(net)(x), torch.relu(z))
+    >>> torch.equal(relu_twin(net)(x), torch.relu(z / 2))
     True
     """
-    for name, _ in list(units_of(net)):
+    for name, unit in list(units_of(net)):
+        threshold = getattr(getattr(unit, "neuron", None), "threshold", torch.ones(()))
         parent, _, child = name.rpartition(".")
-        setattr(net.get_submodule(parent), child, _Relu())
+        setattr(net.get_submodule(parent), child, _Relu(float(threshold.mean())))
     return ReluTwin(net)
 
 
 class _Relu(nn.Module):
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
     def forward(self, z: Tensor, mode: Mode = Mode.ANN, time_steps: int | None = None) -> Tensor:
-        return torch.relu(z)
+        return torch.relu(z / self.threshold)
 
 
 def _train(

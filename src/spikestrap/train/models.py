@@ -117,7 +117,8 @@ def vgg(
     After Simonyan and Zisserman (ICLR 2015). norm: "batch", or "mean_only" with weight norm
     (Salimans and Kingma, 2016), see `cnn`: it leaves the gap smaller, but many layers of it
     start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
-    None for none; readout_weight: of what the readout is given, where pooling is what it reads.
+    None for none; readout_weight: of what the readout is given, where pooling is what it reads,
+    on the scale of the membrane: a spike counts as the threshold.
     """
     weight_norm: dict[str, Any] = {"weight_norm": True, "weight_scale": 6**0.5}
 
@@ -133,7 +134,8 @@ def vgg(
                 blocks += [block.cuba.Conv(neuron, channels, features, 3, padding=1, **synapse)]
                 channels = features
             is_read = hidden is None and place == len(stages) - 1
-            blocks += [block.AvgPool(2, weight=readout_weight if is_read else 1.0)]
+            weight = readout_weight * neuron["threshold"] if is_read else 1.0
+            blocks += [block.AvgPool(2, weight=weight)]
             height, width = height // 2, width // 2
         flat = channels * height * width
         blocks += [block.Flatten()]
