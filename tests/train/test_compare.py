@@ -236,6 +236,25 @@ def test_the_twin_is_the_network_with_relu():
         assert twin(x, mode).equal(twin(x))
 
 
+@pytest.mark.parametrize("threshold", [0.5, [0.25, 0.5, 0.75]])
+def test_the_twin_counts_in_thresholds(threshold):
+    net = ss.Network(ss.block.cuba.Dense({"threshold": threshold}, 4, 3), time_steps=2)
+    x = torch.rand(5, 4)
+    z = net.blocks[0].synapse(x)
+    torch.testing.assert_close(relu_twin(net)(x), torch.relu(2 * z))
+
+
+def test_the_twin_of_a_recipe_with_batch_norm_is_one_function_at_every_T():
+    """What ReLU is divided by and what the readout is given cancel, but for the norms' epsilon."""
+    logits = []
+    for time_steps in (1, 4):
+        torch.manual_seed(0)
+        twin = relu_twin(recipe("cifar10-cnn").network(time_steps)).train()
+        logits.append(twin(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))))
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-3)
+    assert logits[0].std() > 0.1
+
+
 def test_the_twin_of_a_network_with_blocks_in_blocks_has_no_unit_left():
     net = ss.Network(ss.block.Residual(ss.block.cuba.Conv, {"threshold": 1.0}, 1, 2), time_steps=2)
     twin = relu_twin(net)
