@@ -4,7 +4,7 @@ python benchmarks/ablation.py --data DIR --time-steps 1 2 4 8 16 --seeds 0 1 2
 
 Each row changes one thing. The ReLU row is the same network, trained under the same schedule with
 ReLU for neurons; the direct row trains through time from the first step to the last. Accuracies
-are those of the test part (mean and range), at the epoch that validated best; `--part validation`
+are those of the test part (mean and range), at the epoch that training keeps; `--part validation`
 shows those of the validation part instead, to choose by.
 """
 

@@ -59,8 +59,8 @@ def compare(
       input on, and the last tenth trains as an SNN.
     - ``direct``: as an SNN throughout, by surrogate gradients through all time steps.
 
-    All start from the same weights, see the same images in the same order, and keep the epoch
-    that validates best. Seconds are those of training, without validation.
+    All start from the same weights, see the same images in the same order, and keep the last
+    epoch that validates within a standard error of the best. Seconds are those of training, without validation.
 
     Args:
         name: the recipe.
