@@ -175,6 +175,7 @@ _RECIPES = (
             batch_size=256,
             augment=_ELASTIC,
             sample_period=3,
+            num_sample_iter=3,  # each sees every neuron of a layer with 256 images: enough
             validate_every=5,
         ),
         build=mlp(784, 512, **LOW_LATENCY),
