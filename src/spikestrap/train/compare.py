@@ -60,7 +60,8 @@ def compare(
     - ``direct``: as an SNN throughout, by surrogate gradients through all time steps.
 
     All start from the same weights, see the same images in the same order, and keep the last
-    epoch that validates within a standard error of the best. Seconds are those of training, without validation.
+    epoch that validates within a standard error of the best. Seconds are those of training,
+    without validation.
 
     Args:
         name: the recipe.
