@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .kernel import use_backend
     from .network import Network
     from .operations import Cost, cost
+    from .rate_gradient import rate_based
     from .routine import LayerMode, Mode, Scheduler, mode
     from .timeaxis import hold, pad, ragged
     from .wrap import bootstrap
@@ -45,6 +46,7 @@ __all__ = [
     "norm",
     "pad",
     "ragged",
+    "rate_based",
     "routine",
     "save",
     "unit",
@@ -72,6 +74,7 @@ _HOMES = {
     "mode": "routine",
     "pad": "timeaxis",
     "ragged": "timeaxis",
+    "rate_based": "rate_gradient",
     "save": "exchange",
     "use_backend": "kernel",
 }

@@ -160,6 +160,11 @@ class TestOptions:
     def test_direct_always_does(self):
         assert options_for("direct", OWN, 3).snn_epochs == 20
 
+    def test_all_that_train_as_an_snn_do_so_through_time(self):
+        for method in METHODS:
+            options = options_for(method, replace(OWN, snn_gradient="rate"), 3)
+            assert options.snn_gradient == "surrogate"
+
     @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 20])
     @pytest.mark.parametrize("units", [1, 2, 5, 30])
     def test_hybrid_crosses_over_unit_by_unit(self, epochs, units):

@@ -9,6 +9,7 @@ from spikestrap.train.data import Arrays, Splits
 from spikestrap.train.loop import fit
 from spikestrap.train.module import one_cycle
 from spikestrap.train.options import Options
+from spikestrap.unit import units_of
 
 OPTIONS = Options(
     epochs=3, batch_size=8, learning_rate=0.05, num_sample_iter=2, sample_period=2, validate_every=1
@@ -63,6 +64,34 @@ def test_the_modes_are_the_schedulers():
         {"ann": 5},
         {"sample": 2, "fit": 1, "ann": 2},
     ]
+
+
+def test_snn_epochs_by_rate_take_their_gradient_from_the_curves():
+    def trained(**changes):
+        torch.manual_seed(0)
+        neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.0, "v_init": 0.5}
+        net = ss.Network(
+            ss.block.Flatten(),
+            ss.block.cuba.Dense(neuron, 4, 8, weight_scale=2.0),
+            ss.block.cuba.Affine(None, 8, 2),
+            time_steps=3,
+        )
+        called = []
+        for _, unit in units_of(net):
+            unit.register_forward_hook(
+                lambda unit, args, _: called.append(args[1]) if unit.training else None
+            )
+        history = fit(net, splits(), replace(OPTIONS, **changes))
+        return history, called
+
+    history, called = trained(snn_epochs=1, snn_gradient="rate")
+    assert history.epochs[-1].steps == {"snn": 5}
+    assert called[-10:] == 5 * [ss.Mode.SNN, ss.Mode.ANN]
+    history, called = trained(snn_epochs=1)
+    assert called[-5:] == 5 * [ss.Mode.SNN]
+    # Where no epoch fits curves there are none to take it from.
+    history, called = trained(snn_epochs=3, snn_gradient="rate")
+    assert called == 15 * [ss.Mode.SNN]
 
 
 def test_snn_epochs_come_last_and_are_counted_from_the_end():

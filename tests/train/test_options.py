@@ -12,6 +12,7 @@ from spikestrap.train.options import Options, whole_number
         ({"batch_size": 1.5}, "batch_size: expected an integer >= 1, got 1.5"),
         ({"validate_every": True}, "validate_every: expected an integer >= 1, got True"),
         ({"snn_epochs": -1}, "snn_epochs: expected an integer >= 0, got -1"),
+        ({"snn_gradient": "rates"}, "snn_gradient: expected one of surrogate, rate, got 'rates'"),
         ({"patience": 0}, "patience: expected an integer >= 1, got 0"),
         ({"learning_rate": -1.0}, "learning_rate: expected a finite number >= 0, got -1.0"),
         ({"weight_decay": float("nan")}, "weight_decay: expected a finite number >= 0, got nan"),

@@ -99,6 +99,24 @@ class TestModes:
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
+    def test_rate_based_has_the_models_own_logits_and_a_gradient_for_all(self, name):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4).eval(), x)
+        fresh = ss.bootstrap(MODELS[name](), time_steps=4).eval()  # has found nothing out yet
+        fresh.load_state_dict(net.state_dict())
+        for each in (net, fresh):
+            logits = ss.rate_based(each, x)
+            torch.testing.assert_close(logits, net(x, SNN))
+            logits.square().sum().backward()
+            assert all(p.grad.abs().sum() > 0 for p in each.parameters() if p.requires_grad)
+
+    def test_rate_based_moves_running_statistics_once(self, name):
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), draw())
+        counts = [b for k, b in net.named_buffers() if k.endswith("num_batches_tracked")]
+        before = [int(count) for count in counts]
+        ss.rate_based(net, draw())
+        assert [int(count) for count in counts] == [count + 1 for count in before]
+
     def test_unfitted_ann_says_what_to_run(self, name):
         net = ss.bootstrap(MODELS[name](), time_steps=4)
         with pytest.raises(ss.NotFittedError, match="before any fit: run some batches"):

@@ -137,7 +137,11 @@ def options_for(method: str, own: Options, units: int) -> Options:
     ((10, 13, 16), 2)
     """
     options = replace(
-        own, crossover_epochs=None, snn_epochs=0, validate_every=max(1, own.epochs // _POINTS)
+        own,
+        crossover_epochs=None,
+        snn_epochs=0,
+        snn_gradient="surrogate",
+        validate_every=max(1, own.epochs // _POINTS),
     )
     if method == "direct":
         return replace(options, snn_epochs=own.epochs)

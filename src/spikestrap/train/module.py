@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import processes
 from ..errors import SpikestrapError
+from ..rate_gradient import rate_based
 from ..routine import LayerMode, Mode
 from .options import Options
 
@@ -25,7 +26,8 @@ class BootstrapModule(pl.LightningModule):
 
     Args:
         net: called as ``net(x, mode)``, gives logits (N, classes); batches are (x, y).
-        options: learning rate, weight decay and label smoothing are taken from them.
+        options: learning rate, weight decay, label smoothing and the gradient of the epochs as
+            an SNN are taken from them.
 
     Raises:
         SpikestrapError: the loss is no longer finite.
@@ -42,6 +44,7 @@ class BootstrapModule(pl.LightningModule):
         self.net = net
         self.options = options
         self.bootstrap_mode = LayerMode(Mode.SNN)
+        self._by_rate = options.snn_gradient == "rate" and options.snn_epochs < options.epochs
         self.loss = math.nan  # of the last step, over all processes
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -55,8 +58,11 @@ class BootstrapModule(pl.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) in the current mode."""
         mode = self.bootstrap_mode
+        if self.training and self._by_rate and mode == LayerMode(Mode.SNN):
+            logits: Tensor = rate_based(self.net, x)
+            return logits
         # One mode for all is what any network takes, and the same to those that take one each.
-        logits: Tensor = self.net(x, mode if self.training else mode.base_mode)
+        logits = self.net(x, mode if self.training else mode.base_mode)
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:

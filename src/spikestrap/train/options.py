@@ -8,6 +8,8 @@ from ..errors import SpikestrapError
 from ..routine import Scheduler
 from .augment import Augment
 
+SNN_GRADIENTS = ("surrogate", "rate")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,6 +24,8 @@ class Options:
         augment: random transform of the training images; None for none.
         num_sample_iter, sample_period, crossover_epochs: the scheduler's.
         snn_epochs: so many epochs at the end train as an SNN throughout.
+        snn_gradient: how those get their gradient: "surrogate", through all time steps, or "rate",
+            through the fitted curves (see `spikestrap.rate_based`), unless no epoch fits any.
         validate_every: epochs from one validation to the next; the last epoch is always validated.
         patience: stop early after so many validations without a better SNN accuracy; None for not.
 
@@ -44,6 +48,7 @@ class Options:
     sample_period: int = 1
     crossover_epochs: Collection[int] | None = None
     snn_epochs: int = 0
+    snn_gradient: str = "surrogate"
     validate_every: int = 1
     patience: int | None = None
 
@@ -51,6 +56,11 @@ class Options:
         for name in ("epochs", "batch_size", "validate_every"):
             whole_number(name, getattr(self, name), 1)
         whole_number("snn_epochs", self.snn_epochs, 0)
+        if self.snn_gradient not in SNN_GRADIENTS:
+            raise SpikestrapError(
+                f"snn_gradient: expected one of {', '.join(SNN_GRADIENTS)}, "
+                f"got {self.snn_gradient!r}"
+            )
         if self.patience is not None:
             whole_number("patience", self.patience, 1)
         for name in ("learning_rate", "weight_decay", "label_smoothing"):

@@ -1,0 +1,141 @@
+"""Spikes forward, curves backward: an SNN's loss with one backward pass instead of T."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import SpikestrapError
+from .norm import Norm
+from .routine import Mode
+from .straight_through import straight_through
+from .timeaxis import time_mean
+from .unit import Curved, units_of
+from .wrap.unit import WrappedUnit
+
+
+def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
+    """The logits of ``net(x, Mode.SNN)``, with the gradient of the ANN at the SNN's rates.
+
+    Rate-based backpropagation (Yu et al., Advancing training efficiency of deep spiking neural
+    networks through rate-based backpropagation, NeurIPS 2024), with the fitted curves' slopes for
+    the derivatives of rates. The SNN runs first, without a gradient, and each unit's rates are
+    noted; then the ANN runs, and gets those rates in place of its curves'. Nothing is kept of the
+    time steps, so memory and backward pass are an ANN's. Norms move their statistics once, and
+    what is random, such as dropout, is drawn alike in both.
+
+    The loss and all rates are those of the SNN, timing included; the slopes are those of the
+    ANN, so a neuron's own parameters get no gradient, as in ANN mode. For the last epochs, when the
+    network is good and its curves are: `Options` has it as ``snn_gradient="rate"``.
+
+    Args:
+        net: a `Network`, what `spikestrap.bootstrap` returns, or any module with such units that
+            is called as ``net(x, mode)``; its curves are fitted.
+        x: what it takes, with ``arguments`` such as ``lengths``.
+
+    Returns:
+        Logits (N, out), or all that ``net`` returns; without gradients enabled those of the SNN
+        alone. (A ``delay_shift`` in the last block is left out, as it is from an ANN.)
+
+    Raises:
+        NotFittedError: a unit has no curve yet.
+        SpikestrapError: the network has no units, or one that cannot be bootstrapped.
+
+    >>> import spikestrap as ss
+    >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0), 64, 10), time_steps=4)
+    >>> x = torch.rand(16, 64)
+    >>> logits = net(x, ss.Mode.SAMPLE), net(x, ss.Mode.FIT)
+    >>> torch.equal(rate_based(net, x), net(x, ss.Mode.SNN))
+    True
+    >>> rate_based(net, x).square().sum().backward()
+    >>> net.blocks[0].synapse.layer.weight.grad.shape
+    torch.Size([10, 64])
+    """
+    if not torch.is_grad_enabled():
+        return net(x, Mode.SNN, **arguments)
+    notes = [(unit, _Notes(unit)) for _, unit in units_of(net)]
+    if not notes:
+        raise SpikestrapError(
+            f"rate_based: {type(net).__name__} has no spikestrap units; expected spikestrap blocks "
+            "in it, or a model of another library in spikestrap.bootstrap"
+        )
+    start = _Random(x.device)
+    with torch.no_grad(), _statistics_kept(net), ExitStack() as hooks:
+        for unit, note in notes:
+            hooks.enter_context(_hooked(unit, note.take))
+        net(x, Mode.SNN, **arguments)
+    start.restore()
+    with ExitStack() as hooks:
+        for unit, note in notes:
+            hooks.enter_context(_hooked(unit, note.give))
+        return net(x, Mode.ANN, **arguments)
+
+
+class _Notes:
+    """The rates of one unit's calls in a spiking pass, and the state of what is random there."""
+
+    def __init__(self, unit: Curved) -> None:
+        # One of another library is called once a step, and all its calls make up one rate.
+        self._stepwise = isinstance(unit, WrappedUnit)
+        self._calls: list[tuple[Tensor, _Random]] = []
+        self._steps = 0
+
+    def take(self, spikes: Tensor) -> None:
+        rate, steps = time_mean(spikes), spikes.shape[0]
+        if self._stepwise and self._calls:
+            before = self._calls.pop()[0]
+            rate = before.lerp(rate, steps / (self._steps + steps))
+        self._steps += steps
+        self._calls.append((rate, _Random(spikes.device)))
+
+    def give(self, by_curve: Tensor) -> Tensor | None:
+        if not torch.is_grad_enabled():
+            return None  # not this pass, but one that tries the user's model out
+        if not self._calls:
+            raise SpikestrapError(
+                "rate_based: a unit was called more often on rates than with spikes; expected a "
+                "forward that calls the same ones in every mode"
+            )
+        rate, random = self._calls[0] if self._stepwise else self._calls.pop(0)
+        random.restore()
+        return straight_through(by_curve, lambda curve: rate.to(curve, copy=True))
+
+
+class _Random:
+    """The state of torch's generators, of the CPU and of a device, as it is now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._state = torch.get_rng_state()
+        self._device = device if device.type == "cuda" else None
+        self._on_device = torch.cuda.get_rng_state(device) if self._device else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self._state)
+        if self._device is not None and self._on_device is not None:
+            torch.cuda.set_rng_state(self._on_device, self._device)
+
+
+@contextmanager
+def _hooked(unit: nn.Module, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    handle = unit.register_forward_hook(lambda _, args, output: see(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _statistics_kept(net: nn.Module) -> Iterator[None]:
+    """The running statistics of norms are afterwards what they were before."""
+    norms = [m for m in net.modules() if isinstance(m, Norm | nn.modules.batchnorm._NormBase)]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
