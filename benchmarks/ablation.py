@@ -46,6 +46,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "curves per channel": {"neuron": {"sampler": {"per": "channel"}}},
     "sampling every 10 epochs": {"options": {"sample_period": 10}},
     "the last epoch as an SNN": {"options": {"snn_epochs": 1}},
+    "the same, through curves": {"options": {"snn_epochs": 1, "snn_gradient": "rate"}},
     "crossover from the input": {},
 }
 
