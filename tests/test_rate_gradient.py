@@ -137,6 +137,22 @@ def test_a_residual_network_of_images():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+def test_half_precision_and_autocast():
+    torch.manual_seed(0)
+    x = torch.rand(32, 12)
+    net = fitted(mlp(NEURONS["if"], norm="batch"), x).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        by_snn = net(x, ss.Mode.SNN)
+        logits = ss.rate_based(net, x)
+    torch.testing.assert_close(logits, by_snn)
+    net, x = net.bfloat16(), x.bfloat16()
+    logits = ss.rate_based(net, x)
+    assert logits.dtype is torch.bfloat16
+    torch.testing.assert_close(logits, net(x, ss.Mode.SNN))
+    logits.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
+
+
 def test_without_gradients_it_is_the_snn_and_needs_no_curves():
     net, x = mlp(NEURONS["cuba"]), torch.rand(8, 12)
     with torch.no_grad():
@@ -159,6 +175,18 @@ def test_units_are_expected_and_ones_that_rates_can_stand_for():
     net = ss.Network(ss.block.sigma_delta.Dense({"threshold": 0.1}, 12, 5), time_steps=4)
     with pytest.raises(SpikestrapError, match="cannot be bootstrapped"):
         ss.rate_based(net, torch.rand(4, 12))
+
+
+def test_a_compiled_network_is_refused():
+    x = torch.rand(8, 12)
+    net = fitted(mlp(NEURONS["if"]), x)
+    inside = nn.Sequential(torch.compile(net, backend="eager"))
+    for compiled in (torch.compile(net, backend="eager"), inside):
+        with pytest.raises(SpikestrapError, match="expected a network that is not compiled"):
+            ss.rate_based(compiled, x)
+    net.compile(backend="eager")
+    with pytest.raises(SpikestrapError, match="expected a network that is not compiled"):
+        ss.rate_based(net, x)
 
 
 def test_a_forward_that_calls_more_units_on_rates_is_refused():

@@ -43,7 +43,8 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
 
     Raises:
         NotFittedError: a unit has no curve yet.
-        SpikestrapError: the network has no units, or one that cannot be bootstrapped.
+        SpikestrapError: the network has no units, or one that cannot be bootstrapped, or is
+            compiled.
 
     >>> import spikestrap as ss
     >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0), 64, 10), time_steps=4)
@@ -57,6 +58,7 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
     """
     if not torch.is_grad_enabled():
         return net(x, Mode.SNN, **arguments)
+    _check_not_compiled(net)
     notes = [(unit, _Notes(unit)) for _, unit in units_of(net)]
     if not notes:
         raise SpikestrapError(
@@ -73,6 +75,16 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
         for unit, note in notes:
             hooks.enter_context(_hooked(unit, note.give))
         return net(x, Mode.ANN, **arguments)
+
+
+def _check_not_compiled(net: nn.Module) -> None:
+    # Compiled code keeps the hooks that it was compiled with, and would use old rates.
+    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in net.modules())
+    if compiled or torch.compiler.is_compiling():
+        raise SpikestrapError(
+            "rate_based: expected a network that is not compiled, and to be called outside of "
+            "what torch.compile compiles; its neurons run on compiled kernels anyway"
+        )
 
 
 class _Notes:
