@@ -189,33 +189,30 @@ def test_a_compiled_network_is_refused():
         ss.rate_based(net, x)
 
 
-def test_a_forward_that_calls_more_units_on_rates_is_refused():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = ss.block.cuba.Dense(NEURONS["if"], 12, 12)
+class Twice(nn.Module):
+    """Calls its block twice on rates, and so many times with spikes."""
 
-        def forward(self, x, mode):
-            x = self.block(ss.hold(x, 4), mode=mode)
-            return x.mean(0) if mode.spiking else self.block(x, mode=mode)
+    def __init__(self, spiking_calls):
+        super().__init__()
+        self.block = ss.block.cuba.Dense(NEURONS["if"], 12, 12, weight_scale=3.0)
+        self.spiking_calls = spiking_calls
 
-    net, x = Net(), torch.rand(8, 12)
-    fitted(net, x)
-    with pytest.raises(SpikestrapError, match="called more often on rates than with spikes"):
-        ss.rate_based(net, x)
+    def forward(self, x, mode):
+        x = ss.hold(x, 4)
+        for _ in range(self.spiking_calls if mode.spiking else 2):
+            x = self.block(x, mode=mode)
+        return x.mean(0) if mode.spiking else x
 
 
 def test_a_unit_that_is_called_twice_gets_each_calls_own_rates():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = ss.block.cuba.Dense(NEURONS["if"], 12, 12, weight_scale=3.0)
-
-        def forward(self, x, mode):
-            y = self.block(self.block(ss.hold(x, 4), mode=mode), mode=mode)
-            return y.mean(0) if mode.spiking else y
-
     torch.manual_seed(0)
     x = torch.rand(8, 12)
-    net = fitted(Twice(), x)
+    net = fitted(Twice(2), x)
     torch.testing.assert_close(ss.rate_based(net, x), net(x, ss.Mode.SNN))
+
+
+def test_a_forward_that_calls_more_units_on_rates_is_refused():
+    x = torch.rand(8, 12)
+    net = fitted(Twice(1), x)
+    with pytest.raises(SpikestrapError, match="called more often on rates than with spikes"):
+        ss.rate_based(net, x)

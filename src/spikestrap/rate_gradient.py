@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .errors import SpikestrapError
 from .norm import Norm
+from .random_state import random_state, set_random_state
 from .routine import Mode
 from .straight_through import straight_through
 from .timeaxis import time_mean
@@ -65,15 +66,15 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
             f"rate_based: {type(net).__name__} has no spikestrap units; expected spikestrap blocks "
             "in it, or a model of another library in spikestrap.bootstrap"
         )
-    start = _Random(x.device)
+    start = random_state(x.device)
     with torch.no_grad(), _statistics_kept(net), ExitStack() as hooks:
         for unit, note in notes:
-            hooks.enter_context(_hooked(unit, note.take))
+            hooks.enter_context(unit.register_forward_hook(note.take))
         net(x, Mode.SNN, **arguments)
-    start.restore()
+    set_random_state(start, x.device)
     with ExitStack() as hooks:
         for unit, note in notes:
-            hooks.enter_context(_hooked(unit, note.give))
+            hooks.enter_context(unit.register_forward_hook(note.give))
         return net(x, Mode.ANN, **arguments)
 
 
@@ -88,23 +89,25 @@ def _check_not_compiled(net: nn.Module) -> None:
 
 
 class _Notes:
-    """The rates of one unit's calls in a spiking pass, and the state of what is random there."""
+    """The rates of one unit's calls in a spiking pass, and where the generators stood then."""
 
     def __init__(self, unit: Curved) -> None:
         # One of another library is called once a step, and all its calls make up one rate.
         self._stepwise = isinstance(unit, WrappedUnit)
-        self._calls: list[tuple[Tensor, _Random]] = []
+        self._calls: list[tuple[Tensor, dict[str, Any]]] = []
         self._steps = 0
 
-    def take(self, spikes: Tensor) -> None:
+    def take(self, unit: nn.Module, args: Any, spikes: Tensor) -> None:
+        """A hook of the spiking pass: notes what a call gave."""
         rate, steps = time_mean(spikes), spikes.shape[0]
         if self._stepwise and self._calls:
             before = self._calls.pop()[0]
             rate = before.lerp(rate, steps / (self._steps + steps))
         self._steps += steps
-        self._calls.append((rate, _Random(spikes.device)))
+        self._calls.append((rate, random_state(spikes.device)))
 
-    def give(self, by_curve: Tensor) -> Tensor | None:
+    def give(self, unit: nn.Module, args: Any, by_curve: Tensor) -> Tensor | None:
+        """A hook of the pass on rates: the call's rates, with the slopes of the curve."""
         if not torch.is_grad_enabled():
             return None  # not this pass, but one that tries the user's model out
         if not self._calls:
@@ -112,32 +115,9 @@ class _Notes:
                 "rate_based: a unit was called more often on rates than with spikes; expected a "
                 "forward that calls the same ones in every mode"
             )
-        rate, random = self._calls[0] if self._stepwise else self._calls.pop(0)
-        random.restore()
+        rate, state = self._calls[0] if self._stepwise else self._calls.pop(0)
+        set_random_state(state, by_curve.device)
         return straight_through(by_curve, lambda curve: rate.to(curve, copy=True))
-
-
-class _Random:
-    """The state of torch's generators, of the CPU and of a device, as it is now."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._state = torch.get_rng_state()
-        self._device = device if device.type == "cuda" else None
-        self._on_device = torch.cuda.get_rng_state(device) if self._device else None
-
-    def restore(self) -> None:
-        torch.set_rng_state(self._state)
-        if self._device is not None and self._on_device is not None:
-            torch.cuda.set_rng_state(self._on_device, self._device)
-
-
-@contextmanager
-def _hooked(unit: nn.Module, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    handle = unit.register_forward_hook(lambda _, args, output: see(output))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -73,6 +73,16 @@ def test_trains_digits_and_runs_by_its_own_code(name, digits):
         assert accuracy(net(test_x, ANN), test_y) == pytest.approx(reported, abs=2)
 
 
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_rate_based_moves_running_statistics_once(step_mode):
+    net = fit(ss.bootstrap(SpikingJelly(step_mode), time_steps=4), draw())
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [int(norm.num_batches_tracked) for norm in norms]
+    ss.rate_based(net, draw())
+    assert before
+    assert [int(norm.num_batches_tracked) for norm in norms] == [count + 1 for count in before]
+
+
 @every_model
 class TestModes:
     def test_logits_in_every_mode(self, name):
@@ -109,13 +119,6 @@ class TestModes:
             torch.testing.assert_close(logits, net(x, SNN))
             logits.square().sum().backward()
             assert all(p.grad.abs().sum() > 0 for p in each.parameters() if p.requires_grad)
-
-    def test_rate_based_moves_running_statistics_once(self, name):
-        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), draw())
-        counts = [b for k, b in net.named_buffers() if k.endswith("num_batches_tracked")]
-        before = [int(count) for count in counts]
-        ss.rate_based(net, draw())
-        assert [int(count) for count in counts] == [count + 1 for count in before]
 
     def test_unfitted_ann_says_what_to_run(self, name):
         net = ss.bootstrap(MODELS[name](), time_steps=4)

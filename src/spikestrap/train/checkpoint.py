@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from .. import processes
 from ..errors import SpikestrapError, SpikestrapWarning
 from ..files import replacing
+from ..random_state import random_state, set_random_state
 from .batches import Batches
 
 NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
@@ -97,7 +98,7 @@ class Checkpoints(Checkpoint):
             return
         states = self._restored["random"]
         if len(states) == processes.count():
-            _set_random_state(states[processes.rank()])
+            set_random_state(states[processes.rank()])
         if self._batches is not None and self._restored["order"] is not None:
             self._batches.generator.set_state(self._restored["order"])
         for stopping in trainer.early_stopping_callbacks:
@@ -119,26 +120,15 @@ class Checkpoints(Checkpoint):
         self._took = self._ended - now
 
     def state_dict(self) -> dict[str, Any]:
-        states: list[Any] = [_random_state()]
+        states: list[Any] = [random_state()]
         if processes.count() > 1:
             states = [None] * processes.count()
-            dist.all_gather_object(states, _random_state())
+            dist.all_gather_object(states, random_state())
         order = None if self._batches is None else self._batches.generator.get_state()
         return {"random": states, "order": order}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _damage(path: Path) -> str | None:

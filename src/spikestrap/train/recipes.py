@@ -202,7 +202,7 @@ _RECIPES = (
         "a small VGG on CIFAR-10, for a CPU",
         data="cifar10",
         time_steps=4,
-        # The last epochs as an SNN take as long as several: they close the gap that curves leave.
+        # The last epochs as an SNN take twice as long: they close the gap that curves leave.
         options=replace(_CIFAR, epochs=10, snn_epochs=2, snn_gradient="rate", validate_every=2),
         # Wide towards the readout, for there few rates cost most.
         build=vgg((3, 32, 32), ((32,), (96,), (256,)), norm="batch", readout_weight=2.0),

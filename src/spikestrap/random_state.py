@@ -1,0 +1,29 @@
+"""Where torch's generators stand: noted, and set back to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def random_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The state of the CPU's generator and of a CUDA device's, under "cpu" and "cuda".
+
+    device: whose; None for the current one. "cuda" is None for a CPU, and where CUDA is not used.
+
+    >>> state = random_state()
+    >>> first = torch.rand(3)
+    >>> set_random_state(state); torch.equal(torch.rand(3), first)
+    True
+    """
+    on_cuda = torch.cuda.is_initialized() and (device is None or device.type == "cuda")
+    cuda = torch.cuda.get_rng_state(device or "cuda") if on_cuda else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, Any], device: torch.device | None = None) -> None:
+    """Sets the generators to what `random_state` gave for that device."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"], device or "cuda")
