@@ -15,7 +15,7 @@ from .random_state import random_state, set_random_state
 from .routine import Mode
 from .straight_through import straight_through
 from .timeaxis import time_mean
-from .unit import Curved, units_of
+from .unit import Curved, no_units, units_of
 from .wrap.unit import WrappedUnit
 
 
@@ -40,7 +40,8 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
 
     Returns:
         Logits (N, out), or all that ``net`` returns; without gradients enabled those of the SNN
-        alone. (A ``delay_shift`` in the last block is left out, as it is from an ANN.)
+        alone. (A ``delay_shift`` in the last block is left out, as it is from an ANN; and a batch
+        norm behind the last neuron of another library's model goes by the batch in training.)
 
     Raises:
         NotFittedError: a unit has no curve yet.
@@ -62,10 +63,7 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
     _check_not_compiled(net)
     notes = [(unit, _Notes(unit)) for _, unit in units_of(net)]
     if not notes:
-        raise SpikestrapError(
-            f"rate_based: {type(net).__name__} has no spikestrap units; expected spikestrap blocks "
-            "in it, or a model of another library in spikestrap.bootstrap"
-        )
+        raise no_units("rate_based", net)
     start = random_state(x.device)
     with torch.no_grad(), _statistics_kept(net), ExitStack() as hooks:
         for unit, note in notes:

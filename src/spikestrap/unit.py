@@ -73,3 +73,11 @@ def units_of(module: nn.Module) -> Iterator[tuple[str, Curved]]:
     Those of another library's neurons, in what `spikestrap.bootstrap` returns, are among them.
     """
     return ((name, m) for name, m in module.named_modules() if isinstance(m, Curved))
+
+
+def no_units(caller: str, module: nn.Module) -> SpikestrapError:
+    """What to raise where a module has none and one is needed."""
+    return SpikestrapError(
+        f"{caller}: {type(module).__name__} has no spikestrap units; expected spikestrap blocks "
+        "in it, or a model of another library in spikestrap.bootstrap"
+    )

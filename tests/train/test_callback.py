@@ -1,4 +1,5 @@
 import copy
+import io
 import warnings
 from types import SimpleNamespace
 from typing import ClassVar
@@ -220,6 +221,58 @@ def test_a_model_of_another_library_with_its_event_rates(make):
 def test_without_units_it_says_so():
     with pytest.raises(ss.SpikestrapError, match="Plain has no spikestrap units"):
         trained(Plain(nn.Linear(6, 2)))
+
+
+class Fails(Plain):
+    fails = True
+
+    def training_step(self, batch, batch_idx):
+        if self.fails and batch_idx == 5:
+            raise RuntimeError("as a user's code may")
+        return super().training_step(batch, batch_idx)
+
+
+def test_after_a_training_that_failed_the_next_one_samples():
+    module = Fails()
+    with pytest.raises(RuntimeError, match="as a user's code may"):
+        trained(module)
+    net, x = module.net, torch.rand(5, 6)
+    assert str(module.bootstrap_mode) == "SNN"
+    assert torch.equal(net(x), net(x, ss.Mode.SNN))
+    assert not torch.equal(net(x), net(x, ss.Mode.ANN))
+    module.fails, module.modes = False, []
+    trained(module)
+    assert module.modes[:4] == ["SAMPLE", "SAMPLE", "FIT", "ANN"]
+    assert [int(s.fitted) for s in samplers(module)] == [2, 2]
+
+
+def test_copies_made_while_it_trains_have_no_mode_of_it():
+    class Copies(Plain):
+        def on_train_epoch_end(self):
+            file = io.BytesIO()
+            torch.save(self.net, file)
+            file.seek(0)
+            self.copies = [[copy.deepcopy(self.net), torch.load(file, weights_only=False)]]
+
+    # Without weight norm, with which torch pickles no module.
+    module = Copies(ss.Network(cuba.Dense(NEURON, 6, 8), cuba.Affine(None, 8, 2), time_steps=4))
+    trained(module)
+    x = torch.rand(5, 6)
+    for net in module.copies[0]:
+        assert torch.equal(net(x), module.net(x, ss.Mode.SNN))
+
+
+def test_hooks_behind_a_validation_batch_see_the_snn():
+    class Looks(Plain):
+        def on_validation_batch_end(self, outputs, batch, batch_idx, dataloader_idx=0):
+            assert torch.equal(self(batch[0]), self.net(batch[0], ss.Mode.SNN))
+            self.modes.append(f"behind {self.bootstrap_mode}")
+
+    module = Looks()
+    trained(module, num_sanity_val_steps=2)  # at first there is no curve
+    assert module.modes[:4] == ["validation SNN", "behind SNN"] * 2
+    assert set(module.modes[4:]) >= {"ANN", "behind SNN"}
+    assert "behind ANN" not in module.modes
 
 
 def test_as_snn_only_and_a_measure_of_ones_own():

@@ -44,6 +44,27 @@ def test_each_block_gets_its_own():
     assert net.axes == [3, 3]
 
 
+def test_a_residual_block_has_one_mode_for_both_units():
+    conv = ss.block.cuba.Conv
+    net = nn.ModuleList([conv(NEURON, 1, 2, 3, padding=1), ss.block.Residual(conv, NEURON, 2, 2)])
+    modes, x = GivenModes(net), torch.rand(3, 7, 1, 4, 4)
+    assert modes.units == 2
+
+    def run():
+        y = net[0](x)
+        return [y.ndim, net[1](y).ndim]
+
+    for mode, axes in (
+        (ss.LayerMode(ss.Mode.SAMPLE), [5, 5]),
+        (ss.LayerMode(ss.Mode.FIT), [4, 4]),
+        (ss.LayerMode(ss.Mode.ANN), [4, 4]),
+        (ss.LayerMode(ss.Mode.ANN, crossover=1), [5, 4]),
+    ):
+        modes.current = mode
+        assert run() == axes
+    assert all(unit.sampler.fitted == 1 for _, unit in ss.unit.units_of(net))
+
+
 def test_a_named_mode_goes_before():
     block = cuba.Dense(NEURON, 6, 5)
     modes = GivenModes(nn.ModuleList([block]))

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .. import processes
 from ..ann_sampler import AnnSampler
-from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
+from ..errors import NotFittedError, SpikestrapWarning
 from ..routine import LayerMode, Mode, Scheduler
-from ..unit import units_of
+from ..unit import no_units, units_of
 from .clock import Clock
 from .curves import curve_figure
 from .evaluate import EventRate
@@ -87,15 +87,19 @@ class BootstrapCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._modes = GivenModes(pl_module)
         if not self._modes.units and not isinstance(pl_module, BootstrapModule):
-            raise SpikestrapError(
-                f"BootstrapCallback: {type(pl_module).__name__} has no spikestrap units; expected "
-                "spikestrap blocks in it, or a model of another library in spikestrap.bootstrap"
-            )
+            raise no_units("BootstrapCallback", pl_module)
         self._set(pl_module, LayerMode(Mode.SNN))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._modes is not None:
+            self._set(pl_module, LayerMode(Mode.SNN))
             self._modes.remove()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        # Also where the user interrupts it, after which there is no teardown.
+        self.teardown(trainer, pl_module, "fit")
 
     def _set(self, module: pl.LightningModule, mode: LayerMode) -> None:
         assert self._modes is not None
@@ -168,6 +172,7 @@ class BootstrapCallback(pl.Callback):
             with self.clock("ann"), suppress(NotFittedError):
                 self._scores["ann"] += float(self.measure(pl_module, batch).sum())
                 self._scores["as_ann"] += len(scores)
+            self._set(pl_module, LayerMode(Mode.SNN))  # for hooks that come after this one
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.measured = self._summary(pl_module)

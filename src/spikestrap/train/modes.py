@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from torch import nn
 
 from ..ann_sampler import AnnSampler
-from ..block import Block
+from ..block import Block, Residual
 from ..network import Network
 from ..routine import LayerMode, Mode
 from ..unit import Unit
@@ -21,7 +20,8 @@ class GivenModes:
 
     A network, or a model of another library that `ss.bootstrap` took, gets the modes of all its
     units; a block or unit of a forward that the user wrote gets its own, units being counted in
-    their order of definition. A mode that the caller names goes before. Lasts until `remove`.
+    their order of definition, the two of a residual block as one. A mode that the caller names goes
+    before. Lasts until `remove`; a copy made meanwhile, or what is pickled, gets none.
 
     >>> import torch, spikestrap as ss
     >>> net = nn.Sequential(ss.block.cuba.Dense(dict(threshold=1.0), 6, 3))
@@ -50,7 +50,7 @@ class GivenModes:
         if isinstance(module, Network | Wrapped):
             self._give(module, None)
             self.units += sum(isinstance(m, AnnSampler) for m in module.modules())
-        elif isinstance(module, Block | Unit):
+        elif isinstance(module, Block | Residual | Unit):
             self._give(module, self.units)
             self.units += 1
         else:
@@ -58,14 +58,28 @@ class GivenModes:
                 self._watch(child)
 
     def _give(self, module: nn.Module, number: int | None) -> None:
-        def hook(
-            _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            if len(args) > 1 or "mode" in kwargs:
-                return None
-            mode: LayerMode | Mode = self.current
-            if number is not None:
-                mode = next(islice(self.current, number, None))
-            return args, {**kwargs, "mode": mode}
-
+        hook = _Hook(self, number)
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+class _Hook:
+    """Puts in the mode of a module: all of it, or that of the unit of this number.
+
+    Copied with its module it does nothing: nobody would set the mode of the copy, or remove it.
+    """
+
+    def __init__(self, modes: GivenModes | None = None, number: int | None = None) -> None:
+        self._modes, self._number = modes, number
+
+    def __reduce__(self) -> Any:
+        return _Hook, ()
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._modes is None or len(args) > 1 or "mode" in kwargs:
+            return None
+        mode: LayerMode | Mode = self._modes.current
+        if self._number is not None:
+            mode = next(islice(self._modes.current, self._number, None))
+        return args, {**kwargs, "mode": mode}
