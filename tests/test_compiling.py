@@ -1,5 +1,7 @@
 """torch.compile of a whole training step: forward, loss and backward pass as one graph."""
 
+import copy
+
 import pytest
 import snntorch
 import torch
@@ -151,15 +153,33 @@ def test_the_modes_of_a_training_compile_once_each(fresh_compiler):
     assert seen[8] == seen[-1] == 2, "the first SNN step does"
 
 
-@pytest.mark.parametrize("mode", [ANN, SNN])
-def test_a_model_of_another_library_gives_the_same(mode, fresh_compiler):
-    """What stands in for its neurons' calls is plain Python: its graph has breaks."""
+def of_another_library():
     model = nn.Sequential(
         nn.Linear(6, 16), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(16, 3)
     )
-    net, x, y = ss.bootstrap(model, time_steps=4), 3 * torch.rand(16, 6), torch.arange(16) % 3
+    return ss.bootstrap(model, time_steps=4)
+
+
+@pytest.mark.parametrize("mode", [ANN, SNN])
+def test_a_model_of_another_library_gives_the_same(mode, fresh_compiler):
+    """What stands in for its neurons' calls is plain Python: its graph has breaks."""
+    net, x, y = of_another_library(), 3 * torch.rand(16, 6), torch.arange(16) % 3
     for first in (SAMPLE, FIT, ANN, SNN):
         net(x, first)
     plain = after(step_of(net, mode), net, x, y)
     compiled = torch.compile(step_of(net, mode), backend="aot_eager")
     check_same(plain, after(compiled, net, x, y))
+
+
+def test_its_first_passes_find_out_what_they_must_uncompiled(fresh_compiler):
+    torch.manual_seed(0)
+    net, x = of_another_library(), 3 * torch.rand(16, 6)
+    twin = copy.deepcopy(net)
+    compiled = torch.compile(net, backend="eager")
+    for mode in (SAMPLE, FIT, ANN, SNN, ANN, SNN):
+        torch.testing.assert_close(compiled(x, mode), twin(x, mode))
+    refused = ss.bootstrap(
+        nn.Sequential(nn.Linear(6, 8), snntorch.Leaky(beta=0.5, init_hidden=True), nn.ReLU()), 4
+    )
+    with pytest.raises(ss.SpikestrapError, match=r"relu in '2'.* does not commute"):
+        torch.compile(refused, backend="eager")(x, SNN)

@@ -1,5 +1,7 @@
 import pytest
+import snntorch
 import torch
+from torch import nn
 
 import spikestrap as ss
 from spikestrap import block, fixed
@@ -44,6 +46,31 @@ def test_a_network_and_its_integers_cost_the_same():
     assert ss.cost(net, x) == ss.cost(fixed.from_network(net, (1, 3, 3)), x)
 
 
+def test_spikes_behind_a_pooling_are_counted_one_by_one():
+    net = ss.Network(
+        block.cuba.Input(NEURON, weight=1.0, bias=0.0),
+        block.AvgPool(2),
+        block.cuba.Conv(NEURON, 1, 2, 2, weight_scale=3.0),
+        block.AvgPool(2),
+        block.Flatten(),
+        block.cuba.Affine(None, 2, 5, bias=False),
+        time_steps=4,
+        precision="loihi",
+    )
+    with torch.no_grad():
+        net.blocks[2].synapse.layer.weight.fill_(-1.0)  # nothing fires behind
+    x = torch.zeros(1, 1, 6, 6)
+    x[0, 0, 2:4, 2:4] = 1.0  # the window in the middle: 4 spikes a step, 4 places x 2 channels each
+    found = ss.cost(net, x)
+    assert found.spikes == 4 * 4
+    assert found.synaptic_operations == 4 * 4 * 4 * 2
+    with torch.no_grad():
+        net.blocks[2].synapse.layer.weight.fill_(1.0)
+    x = torch.rand(6, 1, 6, 6)
+    chip = fixed.from_network(net, (1, 6, 6))
+    assert ss.cost(net, x).synaptic_operations == ss.cost(chip, x).synaptic_operations
+
+
 def test_recurrent_synapses_are_counted():
     net = ss.Network(
         block.cuba.Input(NEURON),
@@ -69,8 +96,10 @@ def test_a_synapse_without_a_rule_is_refused():
 
 def test_counting_leaves_the_network_as_it_was():
     net = network().train()
+    net.blocks[1].eval()
     ss.cost(net, torch.rand(2, 1, 3, 3))
     assert net.training
+    assert [block.training for block in net.blocks] == [True, False, True, True]
     assert not any(module._forward_hooks for module in net.modules())
 
 
@@ -86,3 +115,13 @@ def test_residual_blocks_are_refused_not_miscounted():
     net = ss.Network(ss.block.Residual(ss.block.cuba.Conv, {"threshold": 1.0}, 1, 1), time_steps=2)
     with pytest.raises(ss.SpikestrapError, match="residual blocks are not counted"):
         ss.cost(net, torch.rand(1, 1, 4, 4))
+
+
+def test_a_model_whose_synapses_are_unknown_is_refused():
+    net = ss.bootstrap(
+        nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(beta=0.5, init_hidden=True)), 4
+    )
+    with pytest.raises(
+        ss.SpikestrapError, match=r"expected a Network or a fixed\.Network.*Wrapped"
+    ):
+        ss.cost(net, torch.rand(2, 4))

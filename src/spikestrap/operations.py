@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import fixed
-from .block import Affine, Block, Residual
+from .block import Affine, AvgPool, Block, Residual
 from .block.recurrent import SelfDriven
 from .errors import SpikestrapError
+from .evaluating import evaluating
 from .network import Network
 from .norm import Norm
 from .quantize import Quantizer
@@ -85,6 +86,11 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
     """
     if isinstance(net, fixed.Network):
         return _of_fixed(net, x, time_steps)
+    if not isinstance(net, Network):
+        raise SpikestrapError(
+            f"cost: expected a Network or a fixed.Network, whose synapses are known, got a "
+            f"{type(net).__name__}"
+        )
     steps = net.time_steps if net.time_steps is not None else x.shape[0]
     if time_steps not in (None, steps):
         raise SpikestrapError(f"time_steps: the network runs {steps} steps, got {time_steps}")
@@ -92,13 +98,8 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
         raise SpikestrapError("cost: synapses of residual blocks are not counted")
     names = ("spikes", "synaptic_operations", "neuron_updates", "macs", "ann_macs")
     counts = dict.fromkeys(names, 0.0)
-    training = net.training
-    net.eval()
-    try:
-        with _counting(net, counts):
-            net(x, Mode.SNN)
-    finally:
-        net.train(training)
+    with evaluating(net), _counting(net, counts):
+        net(x, Mode.SNN)
     samples = x.shape[0] if net.time_steps is not None else x.shape[1]
     return Cost(steps, **{name: count / samples for name, count in counts.items()})
 
@@ -109,17 +110,28 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
     # What a static input meets first computes with numbers, and once; all others with spikes.
     static = blocks[0] if blocks and net.time_steps is not None else None
 
+    pooled: list[Tensor] = []
+
+    def on_pool(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # A window's spikes reach what is behind it one by one: a chip has no place to add them up.
+        assert isinstance(module, AvgPool)
+        before = pooled.pop() if pooled else (args[0] != 0).float()
+        pooled.append(module.pooling.sums(before))
+
     def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         assert isinstance(module, Block | Affine)
         x = args[0]
+        arrived = (x != 0).float()
+        # But for what was enlarged behind a pooling.
+        if pooled and (sums := pooled.pop()).numel() == x.numel():
+            arrived = sums.view_as(x)
         steps, samples = x.shape[:2]
         macs = samples * _uses(module, torch.ones_like(x[0, 0]))
         counts["ann_macs"] += macs
         if module is static:
             counts["macs"] += macs
         else:
-            events = (x != 0).float().sum((0, 1))
-            counts["synaptic_operations"] += _uses(module, events)
+            counts["synaptic_operations"] += _uses(module, arrived.sum((0, 1)))
         if isinstance(module, Block):
             spikes = output[0] if isinstance(output, tuple) else output
             driven = module.unit.neuron
@@ -131,6 +143,8 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
             counts["neuron_updates"] += steps * samples * spikes[0, 0].numel()
 
     hooks = [block.register_forward_hook(on_block) for block in blocks]
+    pools = [m for m in net.modules() if isinstance(m, AvgPool)]
+    hooks += [pool.register_forward_hook(on_pool) for pool in pools]
     try:
         yield
     finally:

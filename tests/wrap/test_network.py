@@ -279,6 +279,88 @@ class TestLayouts:
         net(x, ANN)
         assert len(calls) == (1 if known and reduce == "mean" else 4)
 
+    def test_a_sum_is_seen_though_the_output_neuron_was_silent(self):
+        class Sum(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.num_steps = 8
+                self.fc = nn.Linear(6, 5)
+                self.lif = snn.Leaky(beta=0.9, init_hidden=True, reset_mechanism="zero")
+
+            def forward(self, x):
+                self.lif.reset_mem()
+                return torch.stack([self.lif(self.fc(x)) for _ in range(self.num_steps)]).sum(0)
+
+        model, x = Sum(), torch.rand(12, 6)
+        nn.init.constant_(model.fc.bias, -9.0)
+        net = ss.bootstrap(model, time_steps=8).eval()
+        net(x, SAMPLE)
+        with pytest.warns(ss.SpikestrapWarning, match="never spiked"):
+            assert not net(x, FIT).any()
+        nn.init.constant_(model.fc.bias, 1.0)
+        fit(net, x)
+        torch.testing.assert_close(net(x, ANN).mean(), net(x).mean(), rtol=0.1, atol=0)
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_a_loop_over_the_input_is_seen_in_a_batch_of_one(self, batch):
+        class OverTime(SNNTorchLoop):
+            def forward(self, x):
+                mem, outputs = self.lif1.init_leaky(), []
+                for t in range(x.shape[0]):
+                    spikes, mem = self.lif1(x[t], mem)
+                    outputs.append(spikes)
+                return torch.stack(outputs)
+
+        model = OverTime()
+        for name in ("lif2", "lif3"):
+            delattr(model, name)
+        x = torch.rand(8, batch, 20)
+        with pytest.raises(SpikestrapError, match=r'layout="own" with time_steps=None'):
+            ss.bootstrap(model)(x)
+        torch.testing.assert_close(ss.bootstrap(model, layout="own")(x), model(x).mean(0))
+
+    @pytest.mark.parametrize("batch", [4, 12])
+    def test_time_second_is_not_taken_for_the_batch(self, batch):
+        class Second(SNNTorchLoop):
+            def forward(self, x):
+                return super().forward(x)[0].transpose(0, 1)
+
+        with pytest.raises(SpikestrapError, match=r"expected the model to return logits \("):
+            ss.bootstrap(Second(), time_steps=4)(draw(batch))
+
+    def test_a_first_batch_of_one_for_one_step(self):
+        model = nn.Sequential(nn.Linear(6, 3), snn.Leaky(beta=0.5, init_hidden=True))
+
+        class Flat(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = model
+
+            def forward(self, x):
+                return self.body(x.view(x.shape[0], -1))
+
+        assert ss.bootstrap(Flat(), time_steps=1)(torch.rand(1, 2, 3)).shape == (1, 3)
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_model_that_encodes_at_random_is_refused(self, known):
+        class Encodes(SNNTorch):
+            def __init__(self):
+                super().__init__()
+                self.num_steps = 4
+
+            def forward(self, x):
+                x = torch.bernoulli((x / 2).expand(self.num_steps, *x.shape))
+                return torch.stack([super(Encodes, self).forward(frame) for frame in x])
+
+        class Step(SNNTorch):
+            def forward(self, x):
+                return super().forward(torch.bernoulli(x / 2))
+
+        net, x = ss.bootstrap((Encodes if known else Step)(), time_steps=4), draw()
+        net(x, SAMPLE)
+        with pytest.raises(SpikestrapError, match=r"'lif1' is another each time .* at random"):
+            net(x, FIT)
+
     def test_a_model_that_repeats_its_input_itself(self):
         """The style of SpikingJelly's tutorials, in multi-step mode."""
 
@@ -298,6 +380,26 @@ class TestLayouts:
         twin.units.load_state_dict(net.units.state_dict())
         for mode in (SNN, ANN, [SNN, ANN, ANN]):
             torch.testing.assert_close(net(x, mode), twin(x, mode))
+
+    def test_norms_of_time_that_such_a_model_folds(self):
+        class Repeats(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.T, self.conv, self.norm = 4, nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8)
+                self.body = layer.SeqToANNContainer(self.conv, self.norm)
+                self.lif = neuron.LIFNode(step_mode="m")
+
+            def frames(self, x):
+                return x * torch.arange(1.0, self.T + 1).view(-1, 1, 1, 1, 1)
+
+            def forward(self, x):
+                return self.lif(self.body(self.frames(x))).flatten(2).mean(0)
+
+        x, model = draw(), Repeats()
+        ss.bootstrap(model, time_steps=4, layout="own").train()(x, SAMPLE)
+        means = torch.stack([model.conv(frame) for frame in model.frames(x)]).mean(0)
+        torch.testing.assert_close(model.norm.running_mean, means.mean((0, 2, 3)))
+        torch.testing.assert_close(model.norm.running_var, means.var((0, 2, 3)))
 
     def test_norse_over_time(self):
         x = 9 * torch.rand(12, 6)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..diagnosis import LayerDiagnosis, diagnose
 from ..errors import NotFittedError
+from ..evaluating import evaluating
 from ..network import Network
 from ..operations import Cost, cost
 from ..routine import Mode
@@ -116,31 +117,30 @@ def measure(net: Network, splits: Splits) -> Measured:
     net: ends in a readout, and is left as it was found. It takes static images, for its T steps
     and, to see more, twice as many; or frames of events, for as many as there are.
     """
-    own, training = net.time_steps, net.training
+    own = net.time_steps
     steps = splits.test.x.shape[1] if own is None else own
     longest = steps if own is None else 2 * steps
     images = _some(splits.test, IMAGE_STEPS // steps)
     swept = _some(splits.test, SWEEP_IMAGE_STEPS // longest).arrays
-    net.eval()
     try:
-        logits = _logits(net, images.arrays.x)
-        few = images.arrays.x[:DIAGNOSED]
-        layers = diagnose(net, map(to_input, few.split(_BATCH)), batches=DIAGNOSED)
-        return Measured(
-            len(images.arrays),
-            len(splits.test),
-            _confusion(images.arrays.y, logits.argmax(1), splits.classes),
-            _densities(net, few),
-            {layer.name: layer for layer in layers},
-            len(few),
-            _sweep(net, swept, longest),
-            _examples(net, images, logits, steps),
-            cost(net, to_input(images.arrays.x[:COUNTED].to(device_of(net)))),
-            min(COUNTED, len(images.arrays)),
-        )
+        with evaluating(net):
+            logits = _logits(net, images.arrays.x)
+            few = images.arrays.x[:DIAGNOSED]
+            layers = diagnose(net, map(to_input, few.split(_BATCH)), batches=DIAGNOSED)
+            return Measured(
+                len(images.arrays),
+                len(splits.test),
+                _confusion(images.arrays.y, logits.argmax(1), splits.classes),
+                _densities(net, few),
+                {layer.name: layer for layer in layers},
+                len(few),
+                _sweep(net, swept, longest),
+                _examples(net, images, logits, steps),
+                cost(net, to_input(images.arrays.x[:COUNTED].to(device_of(net)))),
+                min(COUNTED, len(images.arrays)),
+            )
     finally:
         net.time_steps = own
-        net.train(training)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layout import TIME_FIRST
+from .layout import BATCH_FIRST, FOLDED
 
 Call = Callable[..., Any]
 
@@ -23,7 +23,7 @@ Call = Callable[..., Any]
 class TimeMeans:
     """Mean over time of what one batch norm sees in a spiking pass.
 
-    steps, batch: T and N of the pass. layout: of the model, for inputs with time folded in.
+    steps, batch: T and N of the pass. layout: in which time is folded into an input, if it is.
     """
 
     def __init__(self, norm: _BatchNorm, steps: int, batch: int, layout: str) -> None:
@@ -48,9 +48,9 @@ class TimeMeans:
         if getattr(self.norm, "step_mode", "s") == "m":
             return x.mean(0, keepdim=True)
         if self.steps > 1 and x.shape[0] == self.steps * self.batch:
-            if self.layout == TIME_FIRST:
-                return x.unflatten(0, (self.steps, self.batch)).mean(0)
-            return x.unflatten(0, (self.batch, self.steps)).mean(1)
+            if self.layout in (BATCH_FIRST, FOLDED):
+                return x.unflatten(0, (self.batch, self.steps)).mean(1)
+            return x.unflatten(0, (self.steps, self.batch)).mean(0)
         return x
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
+from ..evaluating import evaluating
 from ..network import Modes
 from ..routine import LayerMode, Mode
 from ..timeaxis import hold, refuse_lengths, time_mean
@@ -20,8 +21,8 @@ from .commute import Commutes
 from .drive import check_logits, explained, laid_out, run, step_name, steps_set, takes_state
 from .find import Found, find_neurons
 from .layout import LAYOUTS, OWN, STEP
-from .replaced import Call, evaluating, replaced, time_means
-from .unit import Trace, WrappedUnit, on_rates, silent, watching
+from .replaced import Call, replaced, time_means
+from .unit import Trace, WrappedUnit, even, on_rates, silent, watching
 
 
 class Wrapped(nn.Module):
@@ -70,6 +71,7 @@ class Wrapped(nn.Module):
         # step on rates gives what more of them do, and whether spiking passes (True) and those
         # on rates (False) commute with averaging.
         self._guessed = layout is None
+        self._probed = False
         self._one_step_does: bool | None = None
         self._unchecked = {True, False} if check else set()
 
@@ -82,8 +84,22 @@ class Wrapped(nn.Module):
         refuse_lengths("bootstrap: a model of another library")
         modes = self._modes(mode)
         sequence = self._enter(x)
-        if self._guessed:
+        run = self._pass if self._knows_enough(modes) else self._first_pass
+        return run(sequence, modes)
+
+    def _knows_enough(self, modes: list[Mode]) -> bool:
+        spiking = all(m.spiking for m in modes)
+        known = spiking or self._one_step_does is not None
+        return known and self._probed and spiking not in self._unchecked
+
+    @torch.compiler.disable
+    def _first_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
+        """One that finds something out; compiled code could not look."""
+        if not self._probed:
             self._probe(sequence)
+        return self._pass(sequence, modes)
+
+    def _pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         below = sum(m.spiking for m in modes)
         if below == len(modes):
             return self._spiking_pass(sequence, modes)
@@ -142,13 +158,13 @@ class Wrapped(nn.Module):
 
     def _rate_pass(self, mean: Tensor, given: dict[str, Tensor]) -> Tensor:
         if self._one_step_does is None:
-            self._one_step_does = self._try_one_step(mean, given)
+            self._one_step_does = self._try_one_step(mean)
         steps = 1 if self._one_step_does else (self.time_steps or 1)
         return self._on_rates(mean, given, steps)
 
     def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
         """The model once, on time means (N, ...), as if held for so many steps."""
-        traces = {unit.name: Trace() for unit in self._units}
+        traces = self._new_traces()
         units = self._by_name()
         calls = {
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
@@ -165,57 +181,91 @@ class Wrapped(nn.Module):
     @torch.no_grad()
     def _probe(self, sequence: Tensor) -> None:
         """Runs the model without spikes, to see that its forward takes time as guessed."""
-        steps, batch = sequence.shape[:2]
-        if self.layout == STEP:
-            # One step; of another batch than T, so that a loop over either shows.
-            sequence = sequence[:1, : batch - 1 if batch == self.time_steps else batch]
-        traces = {unit.name: Trace() for unit in self._units}
-        calls = {
+        steps = sequence.shape[0]
+        sequence = _other_batch(sequence)
+        if self._guessed and self.layout == STEP:
+            called, name = self._most_called(sequence[:1])
+            if called > 1:
+                if called != self.time_steps:
+                    raise SpikestrapError(
+                        f"bootstrap: one call of the model calls {name!r} {called} times, but "
+                        f"time_steps={self.time_steps}: does it run over time by itself? Then give "
+                        'that number as time_steps, or layout="own" with time_steps=None if it '
+                        "runs over an input (T, N, ...)"
+                    )
+                self.layout = OWN
+        if self.layout != STEP:
+            traces = self._new_traces()
+            with evaluating(self.model), self._explained(sequence):
+                self._logits(sequence, self._silent(traces, steps))
+        self._probed = True
+
+    def _most_called(self, sequence: Tensor) -> tuple[int, str]:
+        """How often one call of the model calls a neuron, at most, and which."""
+        traces = self._new_traces()
+        with evaluating(self.model), self._explained(sequence):
+            self._run(sequence, self._silent(traces, 1))
+        return max((trace.calls, name) for name, trace in traces.items())
+
+    def _silent(self, traces: Mapping[str, Trace], steps: int) -> dict[str, Call]:
+        return {
             name: silent(name, neuron, adapter, traces, steps, stops=False)
             for name, neuron, adapter in self._found()
         }
-        with evaluating(self.model), self._explained(sequence):
-            self._run(sequence, calls)
-        called = max(trace.calls for trace in traces.values())
-        if self.layout == STEP and called > 1:
-            if called != self.time_steps:
-                name = max(traces, key=lambda n: traces[n].calls)
-                raise SpikestrapError(
-                    f"bootstrap: one call of the model calls {name!r} {called} times, but "
-                    f"time_steps={self.time_steps}: does it run over time by itself? Then give "
-                    'that number as time_steps, or layout="own" with time_steps=None if it runs '
-                    "over an input (T, N, ...)"
-                )
-            self.layout = OWN
-        self._guessed = False
+
+    def _new_traces(self, **keep: bool) -> dict[str, Trace]:
+        return {unit.name: Trace(**keep) for unit in self._units}
 
     @torch.no_grad()
-    def _try_one_step(self, mean: Tensor, given: dict[str, Tensor]) -> bool:
-        """Whether the model may run on rates for a single step.
+    def _try_one_step(self, mean: Tensor) -> bool | None:
+        """Whether the model may run on rates for a single step; None if that cannot be seen yet.
 
         A model that takes time whole may return each step's output, or reduce them itself: to
-        a mean, which one step gives as well, or to a sum, which grows with the steps.
+        a mean, which one step gives as well, or to a sum, which grows with the steps. To tell, it
+        runs on rates that are the same everywhere: on those of the curves it might be silent.
         """
+        one, seen, _ = self._on_even_rates(mean, 1)
+        if False in self._unchecked:
+            _, again, _ = self._on_even_rates(mean, 1)
+            for name, z in seen.items():
+                if not torch.equal(z, again[name]):
+                    raise SpikestrapError(
+                        f"bootstrap: the input of {name!r} is another each time that the model "
+                        "runs, in eval mode too: what is drawn at random is not its mean. Encode "
+                        "inputs at random before the model and pass (T, N, ...), or check=False"
+                    )
         if self.layout == STEP:
             return True
         static_own = self.layout == OWN and self.time_steps is not None
         if static_own and not self._step_name():
             return self.time_steps == 1
-        unchecked, self._unchecked = self._unchecked, set()
-        try:
-            with evaluating(self.model), self._explained(mean.unsqueeze(0)):
-                one, two = (self._on_rates(mean, given, steps) for steps in (1, 2))
-        finally:
-            self._unchecked = unchecked
-        # A sum makes it twice as much; a rate that rounds another way, a little more or less.
-        same = bool((two - one).norm() <= 0.1 * one.norm())
+        two, _, ran = self._on_even_rates(mean, 2)
+        # A sum makes it twice as much; rounding, a little more or less.
+        same = ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
         if not same and not static_own:
             raise SpikestrapError(
                 "bootstrap: on rates, the model's output for two time steps is not that for one; "
                 "return the output of each step, or their mean, but not their sum, and encode "
                 "inputs at random before the model, not in it"
             )
-        return same
+        return same if one.any() or not same else None
+
+    def _on_even_rates(self, mean: Tensor, steps: int) -> tuple[Tensor, dict[str, Tensor], int]:
+        """The model on rates of 1/2: logits, what came to each neuron, and for how many steps."""
+        traces = self._new_traces(keep=True)
+        calls = {
+            name: even(name, neuron, adapter, traces, steps)
+            for name, neuron, adapter in self._found()
+        }
+        name = self._step_name() if self.layout == OWN else None
+        with (
+            evaluating(self.model),
+            self._explained(mean.unsqueeze(0)),
+            steps_set(self.model, name, steps),
+        ):
+            logits = self._logits(hold(mean, steps), calls)
+        seen = {name: torch.cat(trace.inputs) for name, trace in traces.items() if trace.calls}
+        return logits, seen, max(trace.steps for trace in traces.values())
 
     # What comes in.
 
@@ -262,7 +312,14 @@ class Wrapped(nn.Module):
 
     def _norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
         steps, batch = sequence.shape[:2]
-        return time_means(self.model, steps, batch, self.layout, moving)
+        return time_means(self.model, steps, batch, self._folded(), moving)
+
+    def _folded(self) -> str:
+        """The layout in which time is folded into the batch, where the model does that."""
+        if self.layout != OWN:
+            return self.layout
+        layouts = {adapter.layout(neuron) for _, neuron, adapter in self._found()}
+        return layouts.pop() if len(layouts) == 1 else OWN
 
     def _explained(self, sequence: Tensor) -> AbstractContextManager[None]:
         shape = laid_out(sequence, self.layout, self.time_steps is not None).shape
@@ -347,6 +404,17 @@ def _common_layout(found: list[Found]) -> str:
             f"how the model's forward does: one of {', '.join(LAYOUTS)}"
         )
     return next(iter(layouts))
+
+
+def _other_batch(sequence: Tensor) -> Tensor:
+    """A sequence (T, N, ...) with N other than 1 and T, so that a loop over either shows."""
+    steps, batch = sequence.shape[:2]
+    if batch not in (1, steps):
+        return sequence
+    if batch - 1 > 1:
+        return sequence[:, 1:]
+    batch = 2 if steps != 2 else 3
+    return sequence[:, :1].expand(-1, batch, *sequence.shape[2:])
 
 
 def _states(neuron: nn.Module, adapter: Adapter) -> Any:

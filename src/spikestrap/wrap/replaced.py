@@ -59,18 +59,6 @@ def time_means(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """In eval mode; afterwards each module is as it was."""
-    trainings = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in trainings.items():
-            module.training = training
-
-
-@contextmanager
 def _forwards(calls: Sequence[tuple[nn.Module, Call]]) -> Iterator[None]:
     """Other forwards, set on the objects; a forward that was set there comes back."""
     before = [module.__dict__.get("forward", _MISSING) for module, _ in calls]

@@ -162,6 +162,21 @@ def silent(
     return forward
 
 
+def even(
+    name: str, neuron: nn.Module, adapter: Adapter, traces: Mapping[str, Trace], steps: int
+) -> Call:
+    """Rates of 1/2 whatever comes; the traces count the calls and keep what came."""
+    layout = adapter.layout(neuron)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        z = to_time_first(_input(args, kwargs), layout, steps)
+        rates = torch.full_like(z, 0.5)
+        traces[name].see(z, rates)
+        return _instead(neuron, adapter, from_time_first(rates, layout))
+
+    return forward
+
+
 def _instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
     """What the neuron's call returns, with these in place of its spikes."""
     return adapter.output(neuron, spikes, spikes.detach().new_zeros(()).expand_as(spikes))
