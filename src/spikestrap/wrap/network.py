@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
-from ..evaluating import evaluating
 from ..network import Modes
 from ..routine import LayerMode, Mode
 from ..timeaxis import hold, refuse_lengths, time_mean
-from .adapter import Adapter, adapter_of, libraries
+from .adapter import Adapter
 from .commute import Commutes
-from .drive import check_logits, explained, laid_out, run, step_name, steps_set, takes_state
+from .drive import takes_state
 from .find import Found, find_neurons
-from .layout import LAYOUTS, OWN, STEP
-from .replaced import Call, replaced, time_means
-from .unit import Trace, WrappedUnit, even, on_rates, silent, watching
+from .layout import LAYOUTS, OWN
+from .probe import find_layout, one_step_does
+from .replaced import Call
+from .running import Runner
+from .unit import Trace, WrappedUnit, on_rates, silent, watching
 
 
 class Wrapped(nn.Module):
@@ -96,7 +97,8 @@ class Wrapped(nn.Module):
     def _first_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         """One that finds something out; compiled code could not look."""
         if not self._probed:
-            self._probe(sequence)
+            self.layout = find_layout(self._runner, sequence, self._guessed)
+            self._probed = True
         return self._pass(sequence, modes)
 
     def _pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
@@ -124,12 +126,12 @@ class Wrapped(nn.Module):
         steps, units = sequence.shape[0], self._by_name()
         calls = {
             name: watching(units[name], neuron, adapter, traces[name], steps)
-            for name, neuron, adapter in self._found()
+            for name, neuron, adapter in self._runner.neurons()
         }
-        with self._checked(True, calls) as commutes, self._norms(sequence):
+        with self._checked(True, calls) as commutes, self._runner.norms(sequence):
             if commutes and self.time_steps is None:
                 sequence = commutes.over_time(sequence)
-            logits = self._logits(sequence, calls)
+            logits = self._runner.logits(sequence, calls)
             if commutes:
                 commutes.check_output(logits)
         _expect(traces, steps)
@@ -146,126 +148,34 @@ class Wrapped(nn.Module):
         # What comes after them is not needed, unless the model must finish its step.
         stops = self.layout != OWN and not takes_state(self.model)
         calls, units = {}, self._by_name()
-        for name, neuron, adapter in self._found():
+        for name, neuron, adapter in self._runner.neurons():
             if name in lower:
                 calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
                 calls[name] = silent(name, neuron, adapter, lower, steps, stops)
-        with self._norms(sequence, moving=False):
-            self._run(sequence, calls)
+        with self._runner.norms(sequence, moving=False):
+            self._runner.run(sequence, calls)
         _expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 
     def _rate_pass(self, mean: Tensor, given: dict[str, Tensor]) -> Tensor:
         if self._one_step_does is None:
-            self._one_step_does = self._try_one_step(mean)
+            self._one_step_does = one_step_does(self._runner, mean, False in self._unchecked)
         steps = 1 if self._one_step_does else (self.time_steps or 1)
         return self._on_rates(mean, given, steps)
 
     def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
         """The model once, on time means (N, ...), as if held for so many steps."""
-        traces = self._new_traces()
+        traces = {unit.name: Trace() for unit in self._units}
         units = self._by_name()
         calls = {
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
-            for name, neuron, adapter in self._found()
+            for name, neuron, adapter in self._runner.neurons()
         }
-        name = self._step_name() if self.layout == OWN else None
-        with self._checked(False, calls), steps_set(self.model, name, steps):
-            logits = self._logits(hold(mean, steps), calls)
+        with self._checked(False, calls):
+            logits = self._runner.on_rates(mean, calls, steps)
         _expect(traces, steps)
         return logits
-
-    # What the first passes find out.
-
-    @torch.no_grad()
-    def _probe(self, sequence: Tensor) -> None:
-        """Runs the model without spikes, to see that its forward takes time as guessed."""
-        steps = sequence.shape[0]
-        sequence = _other_batch(sequence)
-        if self._guessed and self.layout == STEP:
-            called, name = self._most_called(sequence[:1])
-            if called > 1:
-                if called != self.time_steps:
-                    raise SpikestrapError(
-                        f"bootstrap: one call of the model calls {name!r} {called} times, but "
-                        f"time_steps={self.time_steps}: does it run over time by itself? Then give "
-                        'that number as time_steps, or layout="own" with time_steps=None if it '
-                        "runs over an input (T, N, ...)"
-                    )
-                self.layout = OWN
-        if self.layout != STEP:
-            traces = self._new_traces()
-            with evaluating(self.model), self._explained(sequence):
-                self._logits(sequence, self._silent(traces, steps))
-        self._probed = True
-
-    def _most_called(self, sequence: Tensor) -> tuple[int, str]:
-        """How often one call of the model calls a neuron, at most, and which."""
-        traces = self._new_traces()
-        with evaluating(self.model), self._explained(sequence):
-            self._run(sequence, self._silent(traces, 1))
-        return max((trace.calls, name) for name, trace in traces.items())
-
-    def _silent(self, traces: Mapping[str, Trace], steps: int) -> dict[str, Call]:
-        return {
-            name: silent(name, neuron, adapter, traces, steps, stops=False)
-            for name, neuron, adapter in self._found()
-        }
-
-    def _new_traces(self, **keep: bool) -> dict[str, Trace]:
-        return {unit.name: Trace(**keep) for unit in self._units}
-
-    @torch.no_grad()
-    def _try_one_step(self, mean: Tensor) -> bool | None:
-        """Whether the model may run on rates for a single step; None if that cannot be seen yet.
-
-        A model that takes time whole may return each step's output, or reduce them itself: to
-        a mean, which one step gives as well, or to a sum, which grows with the steps. To tell, it
-        runs on rates that are the same everywhere: on those of the curves it might be silent.
-        """
-        one, seen, _ = self._on_even_rates(mean, 1)
-        if False in self._unchecked:
-            _, again, _ = self._on_even_rates(mean, 1)
-            for name, z in seen.items():
-                if not torch.equal(z, again[name]):
-                    raise SpikestrapError(
-                        f"bootstrap: the input of {name!r} is another each time that the model "
-                        "runs, in eval mode too: what is drawn at random is not its mean. Encode "
-                        "inputs at random before the model and pass (T, N, ...), or check=False"
-                    )
-        if self.layout == STEP:
-            return True
-        static_own = self.layout == OWN and self.time_steps is not None
-        if static_own and not self._step_name():
-            return self.time_steps == 1
-        two, _, ran = self._on_even_rates(mean, 2)
-        # A sum makes it twice as much; rounding, a little more or less.
-        same = ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
-        if not same and not static_own:
-            raise SpikestrapError(
-                "bootstrap: on rates, the model's output for two time steps is not that for one; "
-                "return the output of each step, or their mean, but not their sum, and encode "
-                "inputs at random before the model, not in it"
-            )
-        return same if one.any() or not same else None
-
-    def _on_even_rates(self, mean: Tensor, steps: int) -> tuple[Tensor, dict[str, Tensor], int]:
-        """The model on rates of 1/2: logits, what came to each neuron, and for how many steps."""
-        traces = self._new_traces(keep=True)
-        calls = {
-            name: even(name, neuron, adapter, traces, steps)
-            for name, neuron, adapter in self._found()
-        }
-        name = self._step_name() if self.layout == OWN else None
-        with (
-            evaluating(self.model),
-            self._explained(mean.unsqueeze(0)),
-            steps_set(self.model, name, steps),
-        ):
-            logits = self._logits(hold(mean, steps), calls)
-        seen = {name: torch.cat(trace.inputs) for name, trace in traces.items() if trace.calls}
-        return logits, seen, max(trace.steps for trace in traces.values())
 
     # What comes in.
 
@@ -293,7 +203,7 @@ class Wrapped(nn.Module):
             return [Mode.of(m) for m in mode]
         return [Mode.of(mode)] * count
 
-    # What is in force while the model runs.
+    # What the passes work with.
 
     @property
     def _units(self) -> list[WrappedUnit]:
@@ -302,44 +212,10 @@ class Wrapped(nn.Module):
     def _by_name(self) -> dict[str, WrappedUnit]:
         return {unit.name: unit for unit in self._units}
 
-    def _run(self, sequence: Tensor, calls: Mapping[str, Call]) -> Any:
-        """The model's output, averaged over time, with these calls for its neurons'."""
-        with replaced(self.model, self._found(), calls):
-            return run(self.model, sequence, self.layout, self.time_steps is not None)
-
-    def _logits(self, sequence: Tensor, calls: Mapping[str, Call]) -> Tensor:
-        return check_logits(self._run(sequence, calls), sequence.shape[1], self.layout)
-
-    def _norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
-        steps, batch = sequence.shape[:2]
-        return time_means(self.model, steps, batch, self._folded(), moving)
-
-    def _folded(self) -> str:
-        """The layout in which time is folded into the batch, where the model does that."""
-        if self.layout != OWN:
-            return self.layout
-        layouts = {adapter.layout(neuron) for _, neuron, adapter in self._found()}
-        return layouts.pop() if len(layouts) == 1 else OWN
-
-    def _explained(self, sequence: Tensor) -> AbstractContextManager[None]:
-        shape = laid_out(sequence, self.layout, self.time_steps is not None).shape
-        return explained(tuple(shape), self.layout)
-
-    def _step_name(self) -> str | None:
-        """Where a model that loops over a static input has its number of steps."""
-        return step_name(self.model, self.time_steps) if self.time_steps is not None else None
-
-    def _found(self) -> list[Found]:
-        """The units' neurons; looked up in the model, which a copy has copied too."""
-        known = libraries()
-        found = []
-        for unit in self._units:
-            neuron = self.model.get_submodule(unit.name)
-            adapter = adapter_of(neuron, known)
-            if adapter is None:
-                raise SpikestrapError(f"bootstrap: {unit.name!r} is no neuron any more")
-            found.append(Found(unit.name, neuron, adapter))
-        return found
+    @property
+    def _runner(self) -> Runner:
+        names = [unit.name for unit in self._units]
+        return Runner(self.model, names, self.layout, self.time_steps)
 
     @contextmanager
     def _checked(self, spiking: bool, calls: dict[str, Call]) -> Iterator[Commutes | None]:
@@ -348,7 +224,7 @@ class Wrapped(nn.Module):
             yield None
             return
         commutes = Commutes(self.model)
-        for name, neuron, adapter in self._found():
+        for name, neuron, adapter in self._runner.neurons():
             calls[name] = commutes.around(calls[name], name, _states(neuron, adapter))
         with commutes:
             yield commutes
@@ -404,17 +280,6 @@ def _common_layout(found: list[Found]) -> str:
             f"how the model's forward does: one of {', '.join(LAYOUTS)}"
         )
     return next(iter(layouts))
-
-
-def _other_batch(sequence: Tensor) -> Tensor:
-    """A sequence (T, N, ...) with N other than 1 and T, so that a loop over either shows."""
-    steps, batch = sequence.shape[:2]
-    if batch not in (1, steps):
-        return sequence
-    if batch - 1 > 1:
-        return sequence[:, 1:]
-    batch = 2 if steps != 2 else 3
-    return sequence[:, :1].expand(-1, batch, *sequence.shape[2:])
 
 
 def _states(neuron: nn.Module, adapter: Adapter) -> Any:

@@ -1,0 +1,76 @@
+"""Runs the user's model once, with other calls in the place of its neurons'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import SpikestrapError
+from ..timeaxis import hold
+from .adapter import adapter_of, libraries
+from .drive import check_logits, explained, laid_out, run, step_name, steps_set
+from .find import Found
+from .layout import OWN
+from .replaced import Call, replaced, time_means
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A model, the names of its neurons in their order, and how it takes time.
+
+    time_steps: None where inputs have time themselves.
+    """
+
+    model: nn.Module
+    names: Sequence[str]
+    layout: str
+    time_steps: int | None
+
+    def neurons(self) -> list[Found]:
+        """Looked up in the model at each call: a copy of it has copied them too."""
+        known = libraries()
+        found = []
+        for name in self.names:
+            neuron = self.model.get_submodule(name)
+            adapter = adapter_of(neuron, known)
+            if adapter is None:
+                raise SpikestrapError(f"bootstrap: {name!r} is no neuron any more")
+            found.append(Found(name, neuron, adapter))
+        return found
+
+    def run(self, sequence: Tensor, calls: Mapping[str, Call]) -> Any:
+        """The model's output for (t, N, ...), averaged over time, with these calls."""
+        with replaced(self.model, self.neurons(), calls):
+            return run(self.model, sequence, self.layout, self.time_steps is not None)
+
+    def logits(self, sequence: Tensor, calls: Mapping[str, Call]) -> Tensor:
+        """The same, (N, classes); SpikestrapError where the output is none."""
+        return check_logits(self.run(sequence, calls), sequence.shape[1], self.layout)
+
+    def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int) -> Tensor:
+        """Logits for time means (N, ...), as if held for so many steps."""
+        name = self.step_name() if self.layout == OWN else None
+        with steps_set(self.model, name, steps):
+            return self.logits(hold(mean, steps), calls)
+
+    def step_name(self) -> str | None:
+        """Where a model that loops over a static input has its number of steps."""
+        return step_name(self.model, self.time_steps) if self.time_steps is not None else None
+
+    def norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
+        """Batch norms go by time means; their running statistics move in the end, if `moving`."""
+        steps, batch = sequence.shape[:2]
+        layouts = {self.layout}
+        if self.layout == OWN:  # then as its neurons have time folded
+            layouts = {adapter.layout(neuron) for _, neuron, adapter in self.neurons()}
+        layout = layouts.pop() if len(layouts) == 1 else OWN
+        return time_means(self.model, steps, batch, layout, moving)
+
+    def explained(self, sequence: Tensor) -> AbstractContextManager[None]:
+        """Whatever fails in the model, it may be that it takes time in another way."""
+        shape = laid_out(sequence, self.layout, self.time_steps is not None).shape
+        return explained(tuple(shape), self.layout)
