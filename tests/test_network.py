@@ -310,6 +310,10 @@ class TestInputs:
         with pytest.raises(SpikestrapError, match="at least one block, got none"):
             ss.Network()
 
+    def test_a_layer_of_torch_is_named(self):
+        with pytest.raises(SpikestrapError, match=r"block 1 is a Linear, which takes no mode"):
+            ss.Network(ss.block.cuba.Dense({"threshold": 1.0}, 6, 4), nn.Linear(4, 2))
+
     @every
     @modes
     def test_input_is_left_alone(self, make, features, mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ class Network(nn.Module):
         super().__init__()
         if not blocks:
             raise SpikestrapError("Network: expected at least one block, got none")
+        for number, module in enumerate(blocks):
+            _check_takes_mode(number, module)
         self.blocks = nn.ModuleList(blocks)
         for name, unit in units_of(self):
             unit.sampler.name = name
@@ -172,6 +175,15 @@ class Network(nn.Module):
                 )
             modes = iter(listed)
         return (next(modes) if unit else Mode.SNN for unit in has_unit)
+
+
+def _check_takes_mode(number: int, module: nn.Module) -> None:
+    parameters = inspect.signature(module.forward).parameters.values()
+    if not any(p.name == "mode" or p.kind is p.VAR_KEYWORD for p in parameters):
+        raise SpikestrapError(
+            f"Network: block {number} is a {type(module).__name__}, which takes no mode; expected "
+            "spikestrap's blocks, or modules that are called as block(x, mode=mode)"
+        )
 
 
 def enter(x: Tensor, time_steps: int | None) -> Tensor:
