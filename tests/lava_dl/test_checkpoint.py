@@ -2,12 +2,14 @@
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from tests.lava_dl.cases import content
 from tests.shared import GOLDEN, needs_golden
 
 import spikestrap as ss
 import spikestrap.lava_dl.bootstrap as bootstrap
+import spikestrap.lava_dl.slayer as slayer
 from spikestrap.exchange.lava_dl import load_state_dict
 from spikestrap.lava_dl import to_network
 
@@ -45,3 +47,72 @@ def test_export_of_lava_dls_weights_is_lava_dls_export(tmp_path):
             np.testing.assert_array_equal(a.ravel(), b.ravel(), err_msg=f"{i} {name}")
     # lava-dl's export of the last layer is one step stale: it differs by at most 10.
     assert np.abs(ours["layer/3/weight"] - theirs["layer/3/weight"]).max() <= 10
+
+
+CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+
+
+def saved(number, *shape, **more):
+    """What lava-dl saves of a block with weights, under its names."""
+    tensors = {
+        "synapse.weight": torch.rand(*shape, *[1] * (5 - len(shape))),
+        "neuron.current_decay": torch.tensor([2048.0]),
+        "neuron.voltage_decay": torch.tensor([1024.0]),
+        **more,
+    }
+    return {f"{number}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def test_blocks_of_which_lava_dl_saves_nothing_may_stand_between():
+    no_filter = {**CUBA, "current_decay": 1}  # as the chip wants it of an Input block
+    net = torch.nn.ModuleList(
+        [
+            cuba.Input(no_filter),
+            cuba.Conv(CUBA, 1, 2, 3),
+            cuba.Flatten(),
+            cuba.Dense(CUBA, 72, 4),
+            cuba.Average(2),
+        ]
+    )
+    encoder = net[0].block.synapse.weight.clone(), net[0].block.synapse.bias.clone()
+    state = {**saved(0, 1), **saved(1, 2, 1, 3, 3), **saved(3, 4, 72)}
+    del state["0.synapse.weight"]  # no weight and no bias in the script
+    state["0.neuron.current_decay"] = torch.tensor([4096.0])
+    net.load_state_dict(state)
+    torch.testing.assert_close(net[1].synapse.weight, state["1.synapse.weight"][..., 0])
+    assert torch.equal(net[0].block.synapse.weight, encoder[0])
+    assert torch.equal(net[0].block.synapse.bias, encoder[1])
+    again = torch.nn.ModuleList(net)
+    again.load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("weight_norm", [True, False])
+def test_a_masked_block_keeps_its_mask(weight_norm, named):
+    mask = (torch.rand(4, 8) < 0.5).float()
+    net = torch.nn.ModuleList([cuba.Dense(CUBA, 8, 4, mask=mask, weight_norm=weight_norm)])
+    state = saved(0, 4, 8, **({"mask": mask.view(4, 8, 1, 1, 1)} if named else {}))
+    weight = state["0.synapse.weight"].view(4, 8)
+    if weight_norm:
+        del state["0.synapse.weight"]
+        state["0.synapse.weight_v"] = weight.view(4, 8, 1, 1, 1)
+        state["0.synapse.weight_g"] = weight.norm(dim=1).view(4, 1, 1, 1, 1)
+    net.load_state_dict(state)
+    torch.testing.assert_close(net[0].synapse.weight, weight * mask)
+
+
+def test_trained_decays_of_a_readouts_membrane():
+    block = slayer.block.cuba.Affine({**CUBA, "requires_grad": True}, 8, 4)
+    net = torch.nn.ModuleList([block])
+    net.load_state_dict(saved(0, 4, 8))
+    decays = block.membrane.current_decay, block.membrane.voltage_decay
+    assert [decay.item() for decay in decays] == [0.5, 0.25]
+
+
+def test_an_export_says_that_a_readouts_membrane_stays_out(tmp_path):
+    block = slayer.block.cuba.Affine(CUBA, 8, 4)
+    with h5py.File(tmp_path / "network.net", "w") as file:
+        with pytest.warns(ss.SpikestrapWarning, match="Affine reads out voltages, which a .net"):
+            block.export_hdf5(file.create_group("layer/0"))
+        plain = slayer.block.cuba.Affine(CUBA, 8, 4, dynamics=False)
+        plain.export_hdf5(file.create_group("layer/1"))

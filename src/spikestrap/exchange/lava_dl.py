@@ -105,7 +105,8 @@ def _synapse(
 ) -> list[Update]:
     if isinstance(synapse, ElementWise):
         low, high = input_range
-        weight = _shaped(_take(tensors, "weight"), (), "weight")
+        # lava-dl has neither where the script gave none, and takes the value itself.
+        weight = _shaped(tensors.pop("weight", torch.ones(1)), (), "weight")
         bias = _shaped(tensors.pop("bias", torch.zeros(1)), (), "bias")
         return [(synapse.weight, weight * (high - low)), (synapse.bias, bias + weight * low)]
     if not isinstance(synapse, Synapse):  # a pooling: its weight is fixed, here and there
@@ -120,16 +121,17 @@ def _synapse(
         v = _shaped(_take(tensors, "synapse.weight"), shape, "synapse.weight")
         g = v.flatten(1).norm(dim=1)
     g = _shaped(g, (shape[0], *[1] * (len(shape) - 1)), "synapse.weight_g")
-    if hasattr(layer, "parametrizations"):
-        originals = layer.parametrizations.weight
-        return [(originals.original0, g), (originals.original1, v)]
+    stored: Any = layer.parametrizations.weight if hasattr(layer, "parametrizations") else None
+    if hasattr(stored, "original0"):
+        return [(stored.original0, g), (stored.original1, v)]
     norm = v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny).view_as(g)
-    return [(layer.weight, v * (g / norm))]
+    # Under a mask, what it is laid over.
+    return [(layer.weight if stored is None else stored.original, v * (g / norm))]
 
 
-def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
+def decay_updates(neuron: nn.Module, tensors: dict[str, Tensor]) -> list[Update]:
+    """The same of a neuron's decays, which are taken out of lava-dl's tensors of its block."""
     updates: list[Update] = []
-    neuron = module.unit.neuron
     for name in ("current_decay", "voltage_decay"):
         value = _take(tensors, f"neuron.{name}") / _DECAY_SCALE
         target = getattr(neuron, name, None)
@@ -138,6 +140,11 @@ def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
         if not bool(((value >= 0) & (value <= 1)).all()):
             raise SpikestrapError(f"neuron.{name}: expected numbers from 0 to {_DECAY_SCALE}")
         updates.append((target, _shaped(value, target.shape, f"neuron.{name}")))
+    return updates
+
+
+def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
+    updates = decay_updates(module.unit.neuron, tensors)
     for name in [name for name in tensors if name.startswith("neuron.norm.")]:
         if not isinstance(module.norm, MeanOnlyNorm):
             raise SpikestrapError('the checkpoint has a norm: expected norm="mean_only" here')

@@ -9,6 +9,11 @@ time-first underneath. docs/from-lava-dl.md goes through the names and the diffe
 """
 
 from . import bootstrap, slayer
+from .missing import missing
 from .network import to_network
 
 __all__ = ["bootstrap", "slayer", "to_network"]
+
+__getattr__ = missing(
+    "lava_dl", {"netx": "spikestrap.load reads a .net file, which then runs in the chip's integers"}
+)

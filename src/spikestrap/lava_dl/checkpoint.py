@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import block as blocks
 
@@ -21,13 +21,17 @@ def rename_lava_dl(layer: nn.Module, state: dict[str, Any], prefix: str) -> None
     own = layer.state_dict(prefix=prefix, keep_vars=True)
     inner = getattr(layer, "block", None)
     theirs = [key for key in state if key.startswith(prefix) and key not in own]
-    if any(key in state for key in own) or not theirs:
+    if any(key in state for key in own):
         return
-    if not isinstance(inner, blocks.Block | blocks.Affine):
-        return
-    tensors = {key.removeprefix(prefix): state[key] for key in theirs}
-    values = {id(target): value for target, value in lava_dl.block_updates(inner, tensors)}
-    for key in theirs:
-        del state[key]
+    values: dict[int, Tensor] = {}
+    if isinstance(inner, blocks.Block | blocks.Affine):
+        if not theirs:
+            return
+        tensors = {key.removeprefix(prefix): state.pop(key) for key in theirs}
+        tensors.pop("mask", None)  # the script's own holds
+        membrane = getattr(layer, "membrane", None)
+        updates = [] if membrane is None else lava_dl.decay_updates(membrane, tensors)
+        updates += lava_dl.block_updates(inner, tensors)
+        values = {id(target): value for target, value in updates}
     for key, target in own.items():
         state[key] = values.get(id(target), target.detach())

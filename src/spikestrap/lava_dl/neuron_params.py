@@ -67,8 +67,10 @@ def translate(
             made[key] *= factor
     if made.pop("requires_grad", False):
         made["learnable"] = tuple(learnable)
-    if callable(made.get("activation")):
-        made["activation"] = made["activation"].__name__  # torch.relu and the like
+    if callable(activation := made.get("activation")):
+        # torch.relu, or torch.nn.ReLU()
+        named = getattr(activation, "__name__", None) or type(activation).__name__.lower()
+        made["activation"] = named
     if made.get("norm") is not None:
         made["norm"] = _norm(made["norm"], where)
     if isinstance(made.get("dropout"), nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block as blocks
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, SpikestrapWarning
 from ..neuron import Neuron
 from ..routine import Mode
 from ..timeaxis import has_time
@@ -111,7 +112,9 @@ class TimeLast(nn.Module):
     def export_hdf5(self, handle: h5py.Group) -> None:
         """Writes this layer, as `spikestrap.save` writes it, into an h5py group of a .net file.
 
-        Nothing here changes. Raises SpikestrapError for what a .net file cannot hold.
+        Nothing here changes. Warns of what the layer does beside its weights, such as a readout's
+        membrane, which lava-dl leaves out as well. Raises SpikestrapError for what a .net file
+        cannot hold.
         """
         from .. import fixed
         from ..exchange import netx
@@ -120,6 +123,13 @@ class TimeLast(nn.Module):
         if not self.input_shape:
             raise SpikestrapError(
                 f"{name}: the export needs the shape of its input: run one batch first"
+            )
+        if self.adds is not None:
+            warnings.warn(
+                f"{name} {self.adds}, which a .net file has no place for: its readout is the "
+                "weighted input; dynamics=False trains on that",
+                SpikestrapWarning,
+                stacklevel=2,
             )
         netx.write_layer(handle, fixed.layer_of(self.block, self.input_shape))
 
