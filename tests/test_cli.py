@@ -96,6 +96,23 @@ def test_train_leaves_a_run_directory(trained):
     }  # fmt: skip
 
 
+def test_what_nir_has_no_word_for_can_be_allowed(trained, spikestrap_command, tmp_path):
+    run = trained[0] / "runs" / "digits-mlp-T4-s1"
+    arguments = ("export", run, "--format", "nir", "--out", tmp_path / "network.nir")
+    code, _, err = spikestrap_command(*arguments)
+    assert (code, 'allow=("reset",)' in err) == (1, True)
+    code, _, err = spikestrap_command(*arguments, "--allow", "reset", "--allow", "v_init")
+    assert code == 0, err
+
+
+def test_early_stopping_tells_the_epochs_that_there_were(spikestrap_command, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("train", "--epochs", 60, "--patience", 1, "--batch-size", 600, "--time-steps", 1)
+    result = json.loads(spikestrap_command(*arguments, "--out", run, "--json")[1].splitlines()[-1])
+    history = json.loads((run / "history.json").read_text())
+    assert result["epochs"] == len(history["epochs"]) < 60
+
+
 def test_evaluate_gives_the_numbers_of_the_training(trained, spikestrap_command):
     folder, done = trained
     expected = json.loads(done.stdout.splitlines()[-1])
@@ -434,6 +451,9 @@ def test_without_the_package_onnx_one_line_names_the_extra(
             "expected the folder of a run, a .net or a .nir file, got file.onnx",
         ),
         (["evaluate", "none.net"], "none.net: cannot be read: No such file"),
+        (["evaluate", "x.net", "--devices", "2"], "x.net: a file runs in one process"),
+        (["evaluate", "x.net", "--precision", "foo"], "--precision: expected one of 32-true"),
+        (["export", "x", "--allow", "reset"], "--allow: is for --format nir, got 'net'"),
         (["train", "--chip", "int"], "--chip: expected loihi or none, got 'int'"),
         (["train", "--precision", "loihi"], "--precision: expected one of 32-true.*--chip loihi"),
         (["train", "--strategy", "fsdp"], "--strategy: expected one of auto, ddp, got .fsdp."),

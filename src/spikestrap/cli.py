@@ -174,7 +174,7 @@ def train(
         for name, value in what.items():
             if value is not None:
                 raise SpikestrapError(f"--resume: takes {name} from the run, got {value} as well")
-    with _progress() as on_progress:
+    with _stopped("; spikestrap train --resume RUN goes on from there"), _progress() as on_progress:
         if resume is not None:
             result = training.resume(
                 resume, data=data, hardware=on, logger=logger, on_progress=on_progress
@@ -238,11 +238,16 @@ def evaluate(
     """
     from .train import Hardware, evaluate_file, evaluate_run
 
+    on = Hardware(devices, nodes, strategy, precision)
     if run.is_dir() or not run.suffix:
-        on = Hardware(devices, nodes, strategy, precision)
         result = evaluate_run(run, data=data, time_steps=time_steps, hardware=on)
         _show(result, as_json, title=f"{result['recipe']}, T = {result['time_steps']}")
     else:
+        if on != Hardware():
+            raise SpikestrapError(
+                f"{run}: a file runs in one process: expected no --devices, --nodes, --strategy or "
+                "--precision"
+            )
         result = evaluate_file(run, data=data, time_steps=time_steps)
         _show(result, as_json, title=f"{run.name}, T = {result['time_steps']}")
 
@@ -287,7 +292,7 @@ def compare(
     from .train.compare_report import COLUMNS, rows
 
     on = Hardware(devices, nodes, strategy, precision)
-    with _progress() as on_progress:
+    with _stopped(), _progress() as on_progress:
         result = compare_recipe(
             recipe,
             methods=method or METHODS,
@@ -330,12 +335,20 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="reset or v_init, may be repeated: goes into a .nir file's metadata, which other "
+            "tools do not read.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's network as a file for other tools."""
     from .train import export_run
 
-    result = export_run(run, kind, out)
+    result = export_run(run, kind, out, allow or ())
     if as_json:
         print(json.dumps(result))
     else:
@@ -436,6 +449,15 @@ def _show(result: Mapping[str, Any], as_json: bool, title: str) -> None:
 
 def _or_dash(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{value:.2f}{unit}"
+
+
+@contextmanager
+def _stopped(hint: str = "") -> Iterator[None]:
+    """What is stopped by Ctrl-C or SIGTERM has failed, and says so."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        raise SpikestrapError(f"stopped before its end{hint}") from stop
 
 
 @contextmanager

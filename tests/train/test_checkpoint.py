@@ -11,7 +11,7 @@ from tests.processes import environment, run
 
 import spikestrap as ss
 from spikestrap.train import Checkpoints, WholeFiles, load_run
-from spikestrap.train.checkpoint import BEFORE, NEWEST
+from spikestrap.train.run import BEFORE, NEWEST, load_config
 
 COMMAND = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
 ARGUMENTS = ["--epochs", "4", "--time-steps", "3", "--batch-size", "150", "--seed", "5"]
@@ -30,19 +30,22 @@ def whole(tmp_path_factory):
     return out
 
 
-def killed_after(epochs, out):
-    """Killed once so many epochs were told; at which moment after that is for the machine."""
+def killed_after(epochs, out, *more, by=signal.SIGKILL):
+    """Killed once so many epochs were told; at which moment after that is for the machine.
+
+    Gives the exit code and what else it said.
+    """
     running = subprocess.Popen(
-        [*COMMAND, *ARGUMENTS, "--out", str(out)],
+        [*COMMAND, *ARGUMENTS, "--out", str(out), *more],
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
     )
     for _ in range(epochs):
         assert running.stderr.readline().startswith("epoch")
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    running.stderr.close()
+    running.send_signal(by)
+    said = running.communicate()[1]
+    return running.returncode, said
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -133,3 +136,54 @@ class TestWholeFiles:
         with pytest.raises(ss.SpikestrapError, match=f"{NEWEST}: expected a checkpoint, got what"):
             WholeFiles().load_checkpoint(tmp_path / NEWEST)
         assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_it_fails_and_can_go_on(tmp_path, by):
+    code, said = killed_after(1, tmp_path / "run", "--epochs", "100", by=by)
+    assert code == 1
+    assert said.splitlines()[-1].startswith("error: stopped before its end; spikestrap train --res")
+    assert load_config(tmp_path / "run").options.epochs == 100
+
+
+def test_a_new_training_cut_off_in_an_old_ones_folder_is_not_taken_for_it(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "own.ckpt").write_text("the user's")
+    killed_after(2, out, "--seed", "6")
+    assert (out / "own.ckpt").read_text() == "the user's"
+    assert not {"best.pt", "result.json", "report.html"} & {path.name for path in out.iterdir()}
+    with pytest.raises(ss.SpikestrapError, match=r"cut off|cannot be read"):
+        load_run(out)
+
+
+@pytest.mark.parametrize("name", ["config.json", "last.ckpt", "report.html"])
+def test_a_folder_with_such_a_file_of_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    done = spikestrap_train(*ARGUMENTS, "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"expected a new folder or that of a run, got {tmp_path}, whose {name} is" in done.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "{}")]
+
+
+def test_a_checkpoint_of_another_network_is_refused(whole, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(whole, out)
+    done = spikestrap_train("digits-cnn", "--epochs", "1", "--out", other)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(other / NEWEST, out / NEWEST)
+    done = spikestrap_train("--resume", out)
+    assert done.returncode == 1
+    assert "error: checkpoint: expected one of this training" in done.stderr
+
+
+def test_a_log_is_kept_when_the_training_goes_on(tmp_path):
+    out = tmp_path / "run"
+    killed_after(2, out, "--logger", "csv")
+    log = out / "logs" / "metrics.csv"
+    before = log.read_text() if log.exists() else None
+    done = spikestrap_train("--resume", out, "--logger", "csv")
+    assert done.returncode == 0, done.stderr
+    if before is not None:
+        assert log.read_text() == before
+    assert "snn_accuracy" in (out / "logs" / "resumed-1" / "metrics.csv").read_text()

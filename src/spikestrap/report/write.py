@@ -8,10 +8,9 @@ from typing import Any
 
 from ..errors import SpikestrapError
 from ..files import write_file
+from ..train.run import REPORT
 from .gather import gather
 from .page import render
-
-REPORT = "report.html"
 
 
 def write_report(

@@ -20,8 +20,8 @@ from ..errors import SpikestrapError, SpikestrapWarning
 from ..files import replacing
 from ..random_state import random_state, set_random_state
 from .batches import Batches
+from .run import BEFORE, NEWEST
 
-NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
 _SHARE = 0.05  # of a training's time that may go into writing checkpoints
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
 from .run import (
     Run,
+    clear_run,
     count_parameters,
     load_config,
     load_run,
@@ -134,8 +135,7 @@ def _train(
     what = (run.recipe, run.options, run.time_steps, run.seed, run.data, net)
     net.to(default_device())
     if processes.is_first() and fresh:
-        for old in path.glob("*.ckpt"):  # of an earlier run
-            old.unlink()
+        clear_run(path)
         save_config(path, *what)
     history = fit(
         net,
@@ -144,14 +144,14 @@ def _train(
         run.seed,
         on_progress,
         hardware=hardware,
-        logger=logger and make_logger(logger, path / "logs"),
+        logger=logger and make_logger(logger, path / "logs", fresh),
         checkpoints=path,
     )
     numbers, _ = measure(net, splits.test)
     result = {
         "recipe": run.recipe.name,
         "time_steps": run.time_steps,
-        "epochs": run.options.epochs,
+        "epochs": len(history.epochs),
         "seed": run.seed,
         **numbers,
         "seconds": history.seconds,
@@ -280,24 +280,30 @@ def _run_as_snn(net: Network, test: Arrays) -> dict[str, Any]:
     return {"snn_accuracy": accuracy, "event_rate": rate.value}
 
 
-def export_run(path: Path, kind: str, file: Path | None = None) -> dict[str, Any]:
+def export_run(
+    path: Path, kind: str, file: Path | None = None, allow: Collection[str] = ()
+) -> dict[str, Any]:
     """Write a run's network as a file for other tools.
 
     Args:
         path: the run directory.
         kind: ``"net"`` (Lava), ``"nir"``, or ``"onnx"`` (the ANN).
         file: None for ``network.<kind>`` in the run directory.
+        allow: for ``"nir"``, what may go into the metadata: ``"reset"``, ``"v_init"``.
 
     Returns:
         file, format, time_steps, bytes.
     """
     if kind not in EXPORTS:
         raise SpikestrapError(f"--format: expected one of {', '.join(EXPORTS)}, got {kind!r}")
+    if allow and kind != "nir":
+        raise SpikestrapError(f"--allow: is for --format nir, got {kind!r}")
     run = load_run(path)
     target = path / f"network.{kind}" if file is None else file
     if target.suffix != f".{kind}":
         raise SpikestrapError(f"--out: expected a name that ends in .{kind}, got {target}")
-    exchange.save(run.net.eval(), target, input_shape=SHAPES[run.recipe.data])
+    options = {"allow": allow} if allow else {}
+    exchange.save(run.net.eval(), target, input_shape=SHAPES[run.recipe.data], **options)
     return {
         "file": str(target),
         "format": kind,

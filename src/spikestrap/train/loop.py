@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +141,7 @@ def fit(
 
     Raises:
         SpikestrapError: the loss is no longer finite, or a checkpoint is another training's.
+        KeyboardInterrupt, SystemExit: it was interrupted, the latter with code 143, by SIGTERM.
     """
     lightning = require("lightning.pytorch", "training")
     from .callback import BootstrapCallback
@@ -162,7 +165,7 @@ def fit(
         callbacks.append(
             lightning.callbacks.EarlyStopping("snn_accuracy", mode="max", patience=options.patience)
         )
-    with quiet():
+    with quiet(), _as_interrupted():
         trainer = _trainer(
             hardware,
             device,
@@ -202,7 +205,7 @@ def measure(
 
     callback = BootstrapCallback(as_ann=as_ann, plots=False)
     device = device_of(net)
-    with quiet():
+    with quiet(), _as_interrupted():
         trainer = _trainer(
             hardware,
             device,
@@ -235,13 +238,21 @@ def _trainer(
     )
 
 
-def make_logger(kind: str, folder: Path) -> Any:
-    """Lightning's logger of that kind, which writes into a folder."""
+def make_logger(kind: str, folder: Path, fresh: bool) -> Any:
+    """Lightning's logger of that kind, which writes into a folder.
+
+    fresh: of a training that begins, and not one that goes on.
+    """
     if kind == "tensorboard":
         require("tensorboard", "--logger tensorboard")
     loggers = require("lightning.pytorch.loggers", "--logger")
     made = {"tensorboard": loggers.TensorBoardLogger, "csv": loggers.CSVLogger}[kind]
-    return made(str(folder), name="", version="")
+    version = ""
+    if kind == "csv" and not fresh:
+        # It would delete what is there: each time that a training goes on has a folder of its own.
+        taken = {path.name for path in folder.glob("resumed-*")}
+        version = next(name for n in count(1) if (name := f"resumed-{n}") not in taken)
+    return made(str(folder), name="", version=version)
 
 
 class _Chunks:
@@ -263,6 +274,27 @@ class _Chunks:
 
     def _mine(self, tensor: Tensor) -> Tensor:
         return tensor[processes.rank() :: processes.count()]
+
+
+@contextmanager
+def _as_interrupted() -> Iterator[None]:
+    """What is interrupted ends as other programs do, which Lightning would not have.
+
+    At Ctrl-C it leaves the process, and takes no other one from then on; at SIGTERM it leaves as if
+    all had gone well.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    at_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit:
+        if isinstance(exit, SIGTERMException):
+            raise SystemExit(128 + signal.SIGTERM) from exit
+        if isinstance(exit.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, at_interrupt)
+            raise KeyboardInterrupt from exit
+        raise
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -96,6 +97,13 @@ class BootstrapModule(pl.LightningModule):
         """Nothing: the callback measures."""
 
     test_step = validation_step
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **more: Any) -> Any:
+        """From a checkpoint; SpikestrapError where it is that of another network."""
+        try:
+            return super().load_state_dict(state_dict, *arguments, **more)
+        except RuntimeError as error:
+            raise SpikestrapError(f"checkpoint: expected one of this training: {error}") from error
 
     def configure_optimizers(self) -> Any:
         """AdamW, with weight decay on weights only, and the schedule, a step at a time."""

@@ -2,7 +2,8 @@
 
 ``config.json`` says what was trained and how, ``history.json`` what each epoch gave,
 ``curves.json`` the curves that were fitted on the way, ``best.pt`` holds the weights and curves,
-``result.json`` the final numbers.
+``result.json`` the final numbers, ``report.html`` shows it; ``last.ckpt`` and ``previous.ckpt`` are
+what a training that is cut off goes on from.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from .options import Options, whole_number
 from .recipes import MAX_TIME_STEPS, Recipe, recipe
 
 CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"
-CURVES = "curves.json"
+CURVES, REPORT = "curves.json", "report.html"
+NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
 # The options that a run may have other than its recipe.
 OWN_OPTIONS = ("epochs", "batch_size", "patience")
 _MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
@@ -76,6 +78,33 @@ def prepare_run(path: Path) -> Path:
             f"--out: expected a folder that can be written, got {path} ({error.strerror or error})"
         ) from error
     return path
+
+
+def clear_run(path: Path) -> None:
+    """Take away what an earlier run left in the folder, and nothing else.
+
+    Otherwise a training that is cut off would leave its own config beside another one's weights.
+
+    Raises:
+        SpikestrapError: the folder holds a file of such a name that no run wrote.
+    """
+    names = (CONFIG, RESULT, REPORT, WEIGHTS, HISTORY, CURVES, NEWEST, BEFORE)
+    found = [path / name for name in names if (path / name).exists()]
+    if found and not _is_config(path / CONFIG):
+        raise SpikestrapError(
+            f"--out: expected a new folder or that of a run, got {path}, whose {found[0].name} is "
+            "no run's"
+        )
+    for file in found:
+        if file.name != CONFIG:  # the next one replaces it
+            file.unlink()
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        return {"recipe", "options"} <= set(read_json(path))
+    except SpikestrapError:
+        return False
 
 
 def save_run(
@@ -140,7 +169,7 @@ def load_run(path: Path) -> Run:
     """
     run = load_config(path)
     weights_path = path / WEIGHTS
-    if not weights_path.exists() and any(path.glob("*.ckpt")):
+    if not weights_path.exists() and ((path / NEWEST).exists() or (path / BEFORE).exists()):
         raise SpikestrapError(f"{path}: the training was cut off: spikestrap train --resume {path}")
     state = read_weights(weights_path, 2 * _size(run.net.state_dict()) + 2**20)
     with at(weights_path):
