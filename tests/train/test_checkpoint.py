@@ -40,6 +40,8 @@ def killed_after(epochs, out, *more, by=signal.SIGKILL):
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # What runs in a shell's background ignores it, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(epochs):
         assert running.stderr.readline().startswith("epoch")
