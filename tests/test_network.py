@@ -313,6 +313,8 @@ class TestInputs:
     def test_a_layer_of_torch_is_named(self):
         with pytest.raises(SpikestrapError, match=r"block 1 is a Linear, which takes no mode"):
             ss.Network(ss.block.cuba.Dense({"threshold": 1.0}, 6, 4), nn.Linear(4, 2))
+        with pytest.raises(SpikestrapError, match=r"one after the other, got a list"):
+            ss.Network([ss.block.cuba.Dense({"threshold": 1.0}, 6, 4)])
 
     @every
     @modes

@@ -71,6 +71,26 @@ def test_spikes_behind_a_pooling_are_counted_one_by_one():
     assert ss.cost(net, x).synaptic_operations == ss.cost(chip, x).synaptic_operations
 
 
+def test_pooling_behind_what_was_enlarged_and_in_channels_last():
+    weights = {"weight": 1.0, "bias": 0.0}
+    net = ss.Network(
+        block.cuba.Input(NEURON, **weights),
+        block.AvgPool(4),
+        block.Upsample(4),
+        block.AvgPool(2),
+        block.Flatten(),
+        block.cuba.Affine(None, 4, 3),
+        time_steps=2,
+    )
+    # Wherever something spikes all 16 places do once enlarged: 4 in each of 4 windows, 3 outputs.
+    assert ss.cost(net, torch.ones(1, 1, 4, 4)).synaptic_operations == 2 * 16 * 3
+    first = ss.Network(
+        block.AvgPool(2), block.Flatten(), block.cuba.Dense(NEURON, 8, 3), time_steps=2
+    )
+    x = torch.rand(5, 2, 4, 4)
+    assert ss.cost(first, x.to(memory_format=torch.channels_last)) == ss.cost(first, x)
+
+
 def test_recurrent_synapses_are_counted():
     net = ss.Network(
         block.cuba.Input(NEURON),

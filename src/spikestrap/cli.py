@@ -174,7 +174,10 @@ def train(
         for name, value in what.items():
             if value is not None:
                 raise SpikestrapError(f"--resume: takes {name} from the run, got {value} as well")
-    with _stopped("; spikestrap train --resume RUN goes on from there"), _progress() as on_progress:
+    with (
+        _stopped("; spikestrap train --resume RUN goes on from its last checkpoint, if any"),
+        _progress() as on_progress,
+    ):
         if resume is not None:
             result = training.resume(
                 resume, data=data, hardware=on, logger=logger, on_progress=on_progress

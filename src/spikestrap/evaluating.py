@@ -24,5 +24,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(trainings[model])  # for those that do something at the change
         for module, training in trainings.items():
             module.training = training

@@ -177,7 +177,11 @@ class Network(nn.Module):
         return (next(modes) if unit else Mode.SNN for unit in has_unit)
 
 
-def _check_takes_mode(number: int, module: nn.Module) -> None:
+def _check_takes_mode(number: int, module: object) -> None:
+    if not isinstance(module, nn.Module):
+        raise SpikestrapError(
+            f"Network: expected blocks, one after the other, got a {type(module).__name__}"
+        )
     parameters = inspect.signature(module.forward).parameters.values()
     if not any(p.name == "mode" or p.kind is p.VAR_KEYWORD for p in parameters):
         raise SpikestrapError(

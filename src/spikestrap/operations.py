@@ -109,22 +109,24 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
     blocks = [m for m in net.modules() if isinstance(m, Block | Affine)]
     # What a static input meets first computes with numbers, and once; all others with spikes.
     static = blocks[0] if blocks and net.time_steps is not None else None
-
+    # What the last pooling gave, its windows' spikes counted, until it is used.
     pooled: list[Tensor] = []
+
+    def arrived_at(x: Tensor) -> Tensor:
+        # Of a pooling in front, but where what it gave was enlarged since.
+        if pooled and (sums := pooled.pop()).numel() == x.numel():
+            return sums.reshape(x.shape)
+        return (x != 0).float()
 
     def on_pool(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # A window's spikes reach what is behind it one by one: a chip has no place to add them up.
         assert isinstance(module, AvgPool)
-        before = pooled.pop() if pooled else (args[0] != 0).float()
-        pooled.append(module.pooling.sums(before))
+        pooled.append(module.pooling.sums(arrived_at(args[0])))
 
     def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         assert isinstance(module, Block | Affine)
         x = args[0]
-        arrived = (x != 0).float()
-        # But for what was enlarged behind a pooling.
-        if pooled and (sums := pooled.pop()).numel() == x.numel():
-            arrived = sums.view_as(x)
+        arrived = arrived_at(x)
         steps, samples = x.shape[:2]
         macs = samples * _uses(module, torch.ones_like(x[0, 0]))
         counts["ann_macs"] += macs

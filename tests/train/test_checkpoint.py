@@ -159,6 +159,15 @@ def test_a_new_training_cut_off_in_an_old_ones_folder_is_not_taken_for_it(whole,
         load_run(out)
 
 
+def test_an_old_run_stays_where_the_new_training_is_refused(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    done = spikestrap_train("--out", out, "--precision", "16-mixed")
+    if not torch.cuda.is_available():
+        assert "16-mixed needs a GPU" in done.stderr
+        assert list(differing(state(whole), state(out))) == []
+
+
 @pytest.mark.parametrize("name", ["config.json", "last.ckpt", "report.html"])
 def test_a_folder_with_such_a_file_of_something_else_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("{}")

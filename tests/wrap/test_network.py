@@ -319,6 +319,50 @@ class TestLayouts:
             ss.bootstrap(model)(x)
         torch.testing.assert_close(ss.bootstrap(model, layout="own")(x), model(x).mean(0))
 
+    @pytest.mark.parametrize("batch", [1, 4, 12])
+    def test_a_first_batch_of_any_size_is_contiguous(self, batch):
+        class Views(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc, self.lif = nn.Linear(6, 3), neuron.IFNode(step_mode="m")
+
+            def forward(self, x):
+                steps, n = x.shape[:2]
+                return self.lif(self.fc(x.view(steps * n, 6)).view(steps, n, 3))
+
+        x = torch.rand(4, batch, 6)
+        for layout in (None, "own"):
+            model = Views()
+            torch.testing.assert_close(ss.bootstrap(model, layout=layout)(x), model(x).mean(0))
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_a_model_for_one_size_of_batch(self, batch):
+        class Fixed(nn.Module):
+            def __init__(self, mode):
+                super().__init__()
+                self.fc, self.lif = nn.Linear(6, 3), neuron.IFNode(step_mode=mode)
+                self.lead = (batch, 6) if mode == "s" else (-1, batch, 6)
+
+            def forward(self, x):
+                return self.lif(self.fc(x.reshape(self.lead)))
+
+        for mode in "sm":
+            net = fit(ss.bootstrap(Fixed(mode), time_steps=4), 2 * torch.rand(batch, 6))
+            assert net(torch.rand(batch, 6), ANN).shape == (batch, 3)
+
+    def test_a_neuron_in_two_places_is_named_by_a_first_pass_on_rates(self):
+        class Twice(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+                self.lif = neuron.IFNode(step_mode="m")
+
+            def forward(self, x):
+                return self.lif(self.last(self.lif(self.first(x))))
+
+        with pytest.raises(SpikestrapError, match="'lif' ran for 2 steps, expected 1"):
+            ss.bootstrap(Twice(), time_steps=4)(torch.rand(12, 6), ANN)
+
     @pytest.mark.parametrize("batch", [4, 12])
     def test_time_second_is_not_taken_for_the_batch(self, batch):
         class Second(SNNTorchLoop):

@@ -124,14 +124,15 @@ class TimeLast(nn.Module):
             raise SpikestrapError(
                 f"{name}: the export needs the shape of its input: run one batch first"
             )
+        layer = fixed.layer_of(self.block, self.input_shape)
         if self.adds is not None:
             warnings.warn(
-                f"{name} {self.adds}, which a .net file has no place for: its readout is the "
-                "weighted input; dynamics=False trains on that",
+                f"{name} {self.adds}, which a .net file has no place for: it reads out the "
+                "weighted input",
                 SpikestrapWarning,
                 stacklevel=2,
             )
-        netx.write_layer(handle, fixed.layer_of(self.block, self.input_shape))
+        netx.write_layer(handle, layer)
 
 
 class WithNeuron(TimeLast):

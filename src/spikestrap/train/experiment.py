@@ -19,6 +19,7 @@ from ..operations import cost
 from ..routine import Mode
 from .data import SHAPES, TEMPORAL, Arrays, load, to_input
 from .evaluate import EventRate, default_device, evaluate
+from .extras import require
 from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
@@ -134,6 +135,10 @@ def _train(
     path, net = prepare_run(run.path), run.net
     what = (run.recipe, run.options, run.time_steps, run.seed, run.data, net)
     net.to(default_device())
+    # What may be wrong with them shows before an earlier run is taken away.
+    require("lightning.pytorch", "training")
+    (hardware or Hardware()).check(default_device())
+    log = make_logger(logger, path / "logs", fresh) if logger else None
     if processes.is_first() and fresh:
         clear_run(path)
         save_config(path, *what)
@@ -144,7 +149,7 @@ def _train(
         run.seed,
         on_progress,
         hardware=hardware,
-        logger=logger and make_logger(logger, path / "logs", fresh),
+        logger=log,
         checkpoints=path,
     )
     numbers, _ = measure(net, splits.test)

@@ -50,6 +50,11 @@ class Hardware:
                 f"--precision: expected one of {known}, got {self.precision!r}{hint}"
             )
 
+    def check(self, device: torch.device) -> None:
+        """SpikestrapError where the device, on which the network is, cannot do it."""
+        if self.precision == "16-mixed" and device.type == "cpu":
+            raise SpikestrapError("--precision: 16-mixed needs a GPU; on a CPU take bf16-mixed")
+
     def trainer_options(self, device: torch.device, unused: bool) -> dict[str, Any]:
         """For `lightning.pytorch.Trainer`.
 
@@ -58,8 +63,7 @@ class Hardware:
         """
         from lightning.pytorch.strategies import DDPStrategy
 
-        if self.precision == "16-mixed" and device.type == "cpu":
-            raise SpikestrapError("--precision: 16-mixed needs a GPU; on a CPU take bf16-mixed")
+        self.check(device)
         several = self.devices * self.nodes > 1 or self.strategy == "ddp"
         return {
             "accelerator": "gpu" if device.type == "cuda" else device.type,

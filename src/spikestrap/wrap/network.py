@@ -23,7 +23,7 @@ from .layout import LAYOUTS, OWN
 from .probe import find_layout, one_step_does
 from .replaced import Call
 from .running import Runner
-from .unit import Trace, WrappedUnit, on_rates, silent, watching
+from .unit import Trace, WrappedUnit, expect, on_rates, silent, watching
 
 
 class Wrapped(nn.Module):
@@ -134,7 +134,7 @@ class Wrapped(nn.Module):
             logits = self._runner.logits(sequence, calls)
             if commutes:
                 commutes.check_output(logits)
-        _expect(traces, steps)
+        expect(traces, steps)
         for unit, unit_mode in zip(self._units, modes, strict=True):
             if unit_mode is Mode.SAMPLE:
                 traces[unit.name].sample_into(unit)
@@ -155,7 +155,7 @@ class Wrapped(nn.Module):
                 calls[name] = silent(name, neuron, adapter, lower, steps, stops)
         with self._runner.norms(sequence, moving=False):
             self._runner.run(sequence, calls)
-        _expect(lower, steps)
+        expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 
     def _rate_pass(self, mean: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -174,7 +174,7 @@ class Wrapped(nn.Module):
         }
         with self._checked(False, calls):
             logits = self._runner.on_rates(mean, calls, steps)
-        _expect(traces, steps)
+        expect(traces, steps)
         return logits
 
     # What comes in.
@@ -284,19 +284,3 @@ def _common_layout(found: list[Found]) -> str:
 
 def _states(neuron: nn.Module, adapter: Adapter) -> Any:
     return lambda: [getattr(neuron, state, None) for state in adapter.states(neuron)]
-
-
-def _expect(traces: Mapping[str, Trace], steps: int) -> None:
-    """Refuses a neuron that did not run, or not once a time step."""
-    for name, trace in traces.items():
-        if not trace.calls:
-            raise SpikestrapError(
-                f"bootstrap: {name!r} was not called by the model's forward: is it unused, or "
-                "called as a function? Its call must be seen, as in spikes = neuron(x)"
-            )
-        if trace.steps != steps:
-            raise SpikestrapError(
-                f"bootstrap: {name!r} ran for {trace.steps} steps, expected {steps}: it must be "
-                "called in one place of the model only, once a step, and with no other number of "
-                "steps of its own"
-            )

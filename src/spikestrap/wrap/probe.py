@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
+from .drive import check_logits
 from .layout import OWN, STEP
 from .replaced import Call
 from .running import Runner
-from .unit import Trace, even, silent
+from .unit import Trace, even, expect, silent
 
 
 @torch.no_grad()
@@ -26,10 +27,9 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
 
     Raises SpikestrapError where the model does not take time as it should.
     """
-    steps, sequence = sequence.shape[0], _other_batch(sequence)
     if guessed and runner.layout == STEP:
         called, name = _most_called(runner, sequence[:1])
-        if called == 1:
+        if called <= 1:
             return STEP
         if called != runner.time_steps:
             raise SpikestrapError(
@@ -39,9 +39,11 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
                 "runs over an input (T, N, ...)"
             )
         runner = replace(runner, layout=OWN)
-    if runner.layout != STEP:
+    elif guessed:
         with evaluating(runner.model), runner.explained(sequence):
-            runner.logits(sequence, _silent(runner, _traces(runner), steps))
+            runner.run(sequence, _silent(runner, _traces(runner), sequence.shape[0]))
+    if runner.layout == OWN and sequence.shape[0] == sequence.shape[1]:
+        _check_axes(runner, _other_batch(sequence, sequence.shape[0]))
     return runner.layout
 
 
@@ -74,28 +76,48 @@ def one_step_does(runner: Runner, mean: Tensor, check: bool) -> bool | None:
     return same if one.any() or not same else None
 
 
-def _other_batch(sequence: Tensor) -> Tensor:
+def _other_batch(sequence: Tensor, time_steps: int | None) -> Tensor:
     """A sequence (T, N, ...) with N other than 1 and T, so that a loop over either shows."""
-    steps, batch = sequence.shape[:2]
-    if batch not in (1, steps):
+    batch = sequence.shape[1]
+    if batch not in (1, time_steps):
         return sequence
     if batch - 1 > 1:
-        return sequence[:, 1:]
-    batch = 2 if steps != 2 else 3
-    return sequence[:, :1].expand(-1, batch, *sequence.shape[2:])
+        return sequence[:, 1:].contiguous()
+    batch = 2 if time_steps != 2 else 3
+    return sequence[:, :1].expand(-1, batch, *sequence.shape[2:]).contiguous()
 
 
-def _most_called(runner: Runner, sequence: Tensor) -> tuple[int, str]:
-    """How often one call of the model calls a neuron, at most, and which."""
+def _most_called(runner: Runner, step: Tensor) -> tuple[int, str]:
+    """How often a call of the model, on (1, N, ...), calls a neuron, at most, and which."""
+    other = _other_batch(step, runner.time_steps)
+    try:
+        return _calls(runner, other)
+    except SpikestrapError:
+        if other is step:
+            raise
+    return _calls(runner, step)  # a model that takes batches of this size alone
+
+
+def _calls(runner: Runner, step: Tensor) -> tuple[int, str]:
     traces = _traces(runner)
-    with evaluating(runner.model), runner.explained(sequence):
-        runner.run(sequence, _silent(runner, traces, 1))
+    with evaluating(runner.model), runner.explained(step):
+        runner.run(step, _silent(runner, traces, 1))
     return max((trace.calls, name) for name, trace in traces.items())
+
+
+def _check_axes(runner: Runner, sequence: Tensor) -> None:
+    """Refuses outputs (N, T, ...), which are not to be told from (T, N, ...) while N is T."""
+    try:
+        with evaluating(runner.model):
+            output = runner.run(sequence, _silent(runner, _traces(runner), sequence.shape[0]))
+    except Exception:
+        return  # a model that takes batches of one size alone
+    check_logits(output, sequence.shape[1], runner.layout)
 
 
 def _on_even_rates(
     runner: Runner, mean: Tensor, steps: int
-) -> tuple[Tensor, dict[str, Tensor], int]:
+) -> tuple[Tensor, dict[str, list[Tensor]], int]:
     """The model on rates of 1/2: logits, what came to each neuron, and for how many steps."""
     traces = _traces(runner, keep=True)
     calls = {
@@ -104,18 +126,26 @@ def _on_even_rates(
     }
     with evaluating(runner.model), runner.explained(mean.unsqueeze(0)):
         logits = runner.on_rates(mean, calls, steps)
-    seen = {name: torch.cat(trace.inputs) for name, trace in traces.items() if trace.calls}
+    if runner.layout != OWN:  # which may run for T steps, whatever it is told
+        expect(traces, steps)
+    seen = {name: trace.inputs for name, trace in traces.items()}
     return logits, seen, max(trace.steps for trace in traces.values())
 
 
-def _check_the_same(seen: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> None:
-    for name, z in seen.items():
-        if not torch.equal(z, again[name]):
+def _check_the_same(seen: Mapping[str, list[Tensor]], again: Mapping[str, list[Tensor]]) -> None:
+    for name, inputs in seen.items():
+        pairs = zip(inputs, again[name], strict=False)
+        if len(inputs) != len(again[name]) or not all(_close(*pair) for pair in pairs):
             raise SpikestrapError(
                 f"bootstrap: the input of {name!r} is another each time that the model runs, in "
                 "eval mode too: what is drawn at random is not its mean. Encode inputs at random "
                 "before the model and pass (T, N, ...), or check=False"
             )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    # Sums on a GPU may come in another order each time.
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _silent(runner: Runner, traces: Mapping[str, Trace], steps: int) -> dict[str, Call]:

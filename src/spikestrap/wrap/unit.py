@@ -93,6 +93,22 @@ class Trace:
         unit.sampler.append(spikes, torch.cat(self.inputs))
 
 
+def expect(traces: Mapping[str, Trace], steps: int) -> None:
+    """Refuses a neuron that did not run, or not once a time step."""
+    for name, trace in traces.items():
+        if not trace.calls:
+            raise SpikestrapError(
+                f"bootstrap: {name!r} was not called by the model's forward: is it unused, or "
+                "called as a function? Its call must be seen, as in spikes = neuron(x)"
+            )
+        if trace.steps != steps:
+            raise SpikestrapError(
+                f"bootstrap: {name!r} ran for {trace.steps} steps, expected {steps}: it must be "
+                "called in one place of the model only, once a step, and with no other number of "
+                "steps of its own"
+            )
+
+
 def watching(
     unit: WrappedUnit, neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int
 ) -> Call:
