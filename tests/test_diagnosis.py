@@ -201,6 +201,40 @@ def test_a_module_of_ones_own(one_mode):
     ]
 
 
+def test_calls_of_one_unit_are_compared_one_by_one():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            block = ss.block.integrate_fire.Dense
+            self.first, self.again = (block(IF, 20, 20, weight_scale=4.0) for _ in range(2))
+
+        def forward(self, x, mode=Mode.SNN):
+            x = self.first(ss.hold(x, T), mode=mode)
+            return self.again(self.again(x, mode=mode), mode=mode)
+
+    net, x = fit(Twice(), draw()).eval(), draw(seed=2)
+    rates = {Mode.SNN: [], Mode.ANN: []}
+    for mode, seen in rates.items():
+        hook = net.again.unit.register_forward_hook(
+            lambda _, args, y, seen=seen: seen.append(y.mean(0) if y.ndim == 3 else y)
+        )
+        net(x, mode)
+        hook.remove()
+    gaps = [(a - b).abs().mean() for a, b in zip(*rates.values(), strict=True)]
+    found = ss.diagnose(net, [x])[1]
+    assert found.rate_gap == pytest.approx(torch.stack(gaps).mean().item(), rel=1e-4)
+
+
+def test_a_gap_that_was_not_measured_is_no_number():
+    net, x = network(), draw()
+    for i in range(3):
+        net(x, ss.Scheduler(num_sample_iter=1, crossover_epochs=[0]).mode(0, i))
+    lower, upper = ss.diagnose(net, [x])
+    assert (lower.fitted, upper.fitted) == (False, True)
+    assert math.isnan(upper.rate_gap)
+    assert upper.curve_gap >= 0
+
+
 def test_a_wrapped_model():
     model = nn.Sequential(
         layer.Linear(20, 30), neuron.LIFNode(), layer.Linear(30, 30), neuron.IFNode()

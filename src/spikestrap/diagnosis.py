@@ -150,26 +150,29 @@ class _Unit:
         self.largest: Tensor | None = None
         self.ever: Tensor | None = None
         self.always: Tensor | None = None
-        self.rate = torch.empty(0)
+        self.rates: list[Tensor] = []  # of the unit's calls in a spiking pass, in their order
+        self.compared = False
 
     def see_spikes(self, spikes: Tensor, z: Tensor) -> None:
         """Spikes (T, N, ...) and inputs z (T, N, ...) or (1, N, ...) of a batch."""
-        self.rate, mean = time_mean(spikes.float()), time_mean(z.float())
+        rate, mean = time_mean(spikes.float()), time_mean(z.float())
+        self.rates.append(rate)
         self.time_steps = spikes.shape[0]
-        self.pairs += self.rate.numel()
-        self.events += self.rate.double().sum().item()
-        ever, always = (self.rate > 0).any(0), (self.rate == 1).all(0)
+        self.pairs += rate.numel()
+        self.events += rate.double().sum().item()
+        ever, always = (rate > 0).any(0), (rate == 1).all(0)
         self.ever = ever if self.ever is None else self.ever | ever
         self.always = always if self.always is None else self.always & always
         if self.fitted:
-            self.curve_gap += (self.sampler(mean) - self.rate).abs().double().sum().item()
+            self.curve_gap += (self.sampler(mean) - rate).abs().double().sum().item()
         top = mean[mean.flatten(1).amax(1).argmax()]
         if self.largest is None or top.max() > self.largest.max():
             self.largest = top
 
     def see_rates(self, rates: Tensor) -> None:
-        """Rates (N, ...) of the ANN for the same batch."""
-        self.rate_gap += (rates.float() - self.rate).abs().double().sum().item()
+        """Rates (N, ...) of the ANN for the same batch, at the next of its calls."""
+        self.compared = True
+        self.rate_gap += (rates.float() - self.rates.pop(0)).abs().double().sum().item()
 
     def judge(self, depth: int) -> LayerDiagnosis:
         """The numbers, and what they mean for the unit with so many before it."""
@@ -183,7 +186,7 @@ class _Unit:
             samples=int(self.sampler.statistics[:, 0].sum(-1).min()),
             residual=float(self.sampler.residual.max()) if self.fitted else unknown,
             curve_gap=self.curve_gap / self.pairs if self.fitted else unknown,
-            rate_gap=self.rate_gap / self.pairs if self.fitted else unknown,
+            rate_gap=self.rate_gap / self.pairs if self.compared else unknown,
             event_rate=self.events / self.pairs,
             dead=1 - self.ever.double().mean().item(),
             saturated=self.always.double().mean().item(),
@@ -269,6 +272,7 @@ def _units(net: nn.Module) -> Iterator[_Unit]:
 def _compare(net: nn.Module, x: Tensor, units: list[_Unit]) -> None:
     """Runs one batch as an SNN and, where there are curves, as an ANN."""
     for unit in units:
+        unit.rates.clear()
         # In place of the sampler's own: it sees just what would be sampled.
         unit.sampler.__dict__["append"] = unit.see_spikes
     _call(net, x, Mode.SAMPLE)

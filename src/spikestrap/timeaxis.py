@@ -173,6 +173,20 @@ def time_mean(x: Tensor) -> Tensor:
     return (total / mask.sum(0).view(column)).to(x.dtype)
 
 
+def without_padding(x: Tensor) -> Tensor:
+    """x (T, N, ...) with zeros for the steps that `ragged` says are padding.
+
+    >>> with ragged(torch.tensor([2])):
+    ...     without_padding(torch.ones(3, 1, 1)).flatten().tolist()
+    [1.0, 1.0, 0.0]
+    """
+    lengths = _current.lengths
+    if lengths is None:
+        return x
+    mask = _is_valid(x, lengths)
+    return x.masked_fill(~mask.view(*mask.shape, *[1] * (x.ndim - 2)), 0)
+
+
 def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies a function of (N, ...) to every step of (T, N, ...), time folded into N.
 

@@ -102,3 +102,15 @@ def test_stands_below_the_crossover():
 def test_refuses(make, message):
     with pytest.raises(SpikestrapError, match=message):
         make()
+
+
+@pytest.mark.parametrize("padding", [0.0, 1.0])
+def test_its_gradient_does_not_hear_padding(padding):
+    delay = Delay(1, max_delay=2, initial=1.0)
+    x = torch.tensor([0.0, 1.0, 1.0, padding]).view(4, 1, 1)
+    with ss.ragged(torch.tensor([3])):
+        delay(x)[:3].sum().backward()
+    padded = delay.delay.grad.clone()
+    delay.zero_grad()
+    delay(x[:3]).sum().backward()
+    assert torch.equal(padded, delay.delay.grad)

@@ -127,3 +127,17 @@ def test_channels_that_do_not_fit():
     fused = firing(LIF(torch.tensor([0.5, 1.0]), 0.1))
     with pytest.raises(SpikestrapError, match=r"threshold has 2 values.*expected \(N, 2, \.\.\.\)"):
         fused(torch.zeros(4, 1, 3, 5, 5), 4)
+
+
+def test_a_first_state_that_goes_by_the_place_in_an_image():
+    class Dithered(LIF):
+        def init_state(self, z):
+            return (torch.linspace(0, 0.9, z.shape[-1]).expand_as(z).contiguous(),)
+
+    neuron = Dithered(threshold=1.0, voltage_decay=0.1)
+    z = 2 * torch.rand(5, 4, 3, 6, 6)
+    with torch.no_grad():
+        spikes = neuron(z)
+    run = firing(neuron)
+    assert torch.equal(run(z, 5).float(), spikes)
+    torch.testing.assert_close(run.totals(z, 5), spikes.sum(0))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from spikestrap import SpikestrapError, SpikestrapWarning
-from spikestrap.kernel import explain, use_backend
+from spikestrap.kernel import automatic, explain, use_backend
 from spikestrap.neuron import LIF, Firing, Neuron
 from spikestrap.neuron.parameter import ANY, DECAY, THRESHOLD, per_channel, register, value_of
 
@@ -347,6 +347,27 @@ def test_arithmetic_outside_torch_is_found_by_comparison():
     torch.testing.assert_close(spikes, 3 * z)
     with use_backend("fused"), pytest.raises(SpikestrapError, match="gives other spikes"):
         neuron(z)
+
+
+class BySize(Own):
+    """Its threshold goes by how many neurons there are."""
+
+    def step(self, z, state):
+        threshold = torch.tensor(1.0 + z.shape[1:].numel() / 100)
+        spikes, v = self.firing(state[0] + z, threshold)
+        return spikes, (v,)
+
+
+@pytest.mark.parametrize("before", [(6, 4, 3), (6, 1, 3, 1, 1), (6, 4, 3, 1, 1)])
+def test_what_was_right_on_another_size_is_tried_anew(before, monkeypatch):
+    monkeypatch.setattr(automatic, "_checked", {})
+    neuron = BySize()
+    neuron(torch.rand(before))
+    z = 2 * torch.rand(6, 4, 3, 5, 5)
+    with pytest.warns(SpikestrapWarning, match="other spikes or states"):
+        spikes = neuron(z)
+    with use_backend("reference"):
+        assert torch.equal(spikes, neuron(z))
 
 
 def test_what_a_step_reads_may_change():

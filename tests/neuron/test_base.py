@@ -357,3 +357,58 @@ def test_checkpoint_steps_are_whole(value):
     neuron.checkpoint_steps = value
     with pytest.raises(SpikestrapError, match=r"ALIF: checkpoint_steps must be None or a whole"):
         neuron(torch.rand(4, 2, 3))
+
+
+class WithExtra(Neuron):
+    """Fires where its input and `given` together are positive."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.given = given
+
+    def init_state(self, z):
+        return ()
+
+    def extra(self, z, time_steps):
+        return self.given
+
+    def step(self, z, state, more):
+        return (z + more > 0).to(z.dtype), state
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_extras_of_other_steps_are_refused(backend):
+    z = torch.rand(4, 2, 3)
+    with use_backend(backend):
+        for steps in (1, 4):
+            assert WithExtra((torch.ones(steps, 2, 3),))(z).shape == z.shape
+        for given, got in (
+            ((torch.ones(3, 2, 3),), r"\[\(3, 2, 3\)\]"),
+            ((torch.ones(5, 2, 3),), r"\[\(5, 2, 3\)\]"),
+            (torch.ones(4, 2, 3), "Tensor"),
+        ):
+            with pytest.raises(SpikestrapError, match=f"T = 4, or .* from `extra`, got {got}"):
+                WithExtra(given)(z)
+
+
+def test_what_a_step_must_return():
+    class Returns(Neuron):
+        def __init__(self, result):
+            super().__init__()
+            self.result = result
+
+        def init_state(self, z):
+            return (torch.zeros_like(z),)
+
+        def step(self, z, state):
+            return self.result(z, state[0] + z)
+
+    z = torch.rand(4, 2, 3)
+    assert Returns(lambda z, v: ((v > 1).to(z.dtype), (v,)))(z).shape == z.shape
+    for result, message in (
+        (lambda z, v: ((v > 1).to(z.dtype), v), "a tuple of 1 tensors .* got Tensor"),
+        (lambda z, v: ((v > 1).to(z.dtype), ()), "a tuple of 1 tensors .* got a tuple of 0"),
+        (lambda z, v: ((v > 1).to(z.dtype)[..., :1], (v,)), r"spikes shaped like z, \(2, 3\)"),
+    ):
+        with pytest.raises(SpikestrapError, match=message):
+            Returns(result)(z)

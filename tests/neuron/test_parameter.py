@@ -5,7 +5,8 @@ from torch import nn
 
 from spikestrap import SpikestrapError
 from spikestrap.kernel import use_backend
-from spikestrap.neuron import CUBA, IF, LIF
+from spikestrap.neuron import CUBA, IF, LIF, Neuron
+from spikestrap.neuron.parameter import broadcast, register_all
 
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "fused"])
 
@@ -173,3 +174,25 @@ def test_learnable_alone_changes_nothing(backend, threshold):
         fixed, learnt = IF(threshold)(z), IF(threshold, learnable=("threshold",))(z)
     assert fixed.sum() > 0
     assert torch.equal(fixed, learnt)
+
+
+def test_parameters_without_bounds():
+    class Free(Neuron):
+        def __init__(self, learnable=()):
+            super().__init__()
+            register_all(self, learnable, gain=-2.0)
+
+        def init_state(self, z):
+            return ()
+
+        def step(self, z, state):
+            (gain,) = broadcast(self, z, "gain")
+            return (gain * z > 0).to(z.dtype), state
+
+    z = torch.tensor([[[1.0, -1.0]]])
+    for learnable in ((), ("gain",)):
+        neuron = Free(learnable)
+        assert isinstance(neuron.gain, nn.Parameter) == bool(learnable)
+        assert neuron(z).tolist() == [[[0.0, 1.0]]]
+    with pytest.raises(SpikestrapError, match="learnable may hold gain; got 'other'"):
+        Free(("other",))

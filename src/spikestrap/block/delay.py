@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..neuron.parameter import Bounds, Value, register, value_of
 from ..routine import Mode
-from ..timeaxis import has_time
+from ..timeaxis import has_time, without_padding
 
 
 class Delay(nn.Module):
@@ -69,7 +69,8 @@ class Delay(nn.Module):
         delay, steps = value_of(self.delay, self.bounds), self.steps
         y = _shift(x, steps)
         if delay.requires_grad:
-            slope = (_shift(x, steps + 1) - _shift(x, steps - 1)).detach() / 2
+            heard = without_padding(x)  # a step less looks ahead
+            slope = (_shift(heard, steps + 1) - _shift(heard, steps - 1)).detach() / 2
             free = (delay - delay.detach()).to(x.dtype)  # nothing but a gradient
             y = y + slope * free.view(-1, *[1] * (x.ndim - 3))
         return y

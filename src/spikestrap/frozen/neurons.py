@@ -45,25 +45,34 @@ class Fused:
         """Spikes (T, N, ...), bytes; of a complex z floats."""
         if z.is_complex():
             return _as_it_is(self.neuron, z, time_steps)
-        spikes = self._prepared(z.shape, time_steps, False)(_rows(z))
+        run = self._prepared(z.shape, time_steps, False)
+        if run is None:
+            return _as_it_is(self.neuron, z, time_steps)
+        spikes = run(_rows(z))
         return spikes if z.ndim == _DENSE else _as_before(spikes, z)
 
     def totals(self, z: Tensor, time_steps: int) -> Tensor:
         """How often each neuron fired, float32 (N, ...)."""
-        if z.is_complex():
+        run = None if z.is_complex() else self._prepared(z.shape, time_steps, True)
+        if run is None:
             return self(z, time_steps).sum(0)
-        totals = self._prepared(z.shape, time_steps, True)(_rows(z))
+        totals = run(_rows(z))
         return totals if z.ndim == _DENSE else _as_before(totals.unsqueeze(0), z).squeeze(0)
 
 
 def _prepare(
     neuron: Neuron, traced: Trace, shape: torch.Size, time_steps: int, counted: bool
-) -> compiled.Inference:
-    """For z of that shape, (T, N, ...)."""
+) -> compiled.Inference | None:
+    """For z of that shape, (T, N, ...); None where the neuron goes by more of it than channels."""
     z = torch.zeros((), dtype=torch.float32, device="cpu").expand(shape)
     check_channels(neuron, z[0])
     rows = _rows(z)
     state = neuron.init_state(rows[0])
+    if z.ndim != _DENSE:
+        own = neuron.init_state(z[0])
+        alike = (torch.equal(_rows(a.unsqueeze(0))[0], b) for a, b in zip(own, state, strict=True))
+        if not all(alike) or not isinstance(automatic.usable(neuron, (z,), own), Trace):
+            return None
     return compiled.Inference(traced, rows, state, time_steps, counted=counted)
 
 

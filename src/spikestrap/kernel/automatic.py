@@ -69,7 +69,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
         return Explanation("reference", str(error))
     devices = [z.device] if z.is_cuda else []
     with without_autocast(z.device.type), torch.random.fork_rng(devices):
-        inputs = (z, *neuron.extra(whole(z), z.shape[0]), *imag)
+        inputs = (z, *neuron.checked_extra(whole(z), z.shape[0]), *imag)
         found = usable(neuron, inputs, neuron.init_state(whole(z[0])))
     if isinstance(found, str):
         return Explanation("reference", found)
@@ -116,7 +116,9 @@ def usable(neuron: Neuron, inputs: tuple[Tensor, ...], state: State) -> Trace | 
         return str(reason)
     tensors = (*inputs, *state, *traced.scalars, *traced.channels)
     wanted = tuple(x.requires_grad and torch.is_grad_enabled() for x in tensors)
-    key = (type(neuron), traced.number, wanted, z.device.type, z.dtype)
+    # A step that goes by the input's size may be right on one and not on another.
+    sizes = tuple(size for axis, size in enumerate(_probe_shape(inputs[0])) if axis != 1)
+    key = (type(neuron), traced.number, wanted, z.device.type, z.dtype, sizes)
     if key not in _checked:
         _checked[key] = _objection(neuron, traced.structure, inputs, len(state), wanted)
     return _checked[key] or traced
@@ -159,9 +161,7 @@ def _difference(
 ) -> str | None:
     """In what kernel and reference differ on a small random input, or None."""
     z = inputs[0]
-    shape = tuple(
-        size if axis == 2 else min(size, _PROBE_SIZE) or 1 for axis, size in enumerate(z.shape)
-    )[1:]
+    shape = _probe_shape(z)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -203,6 +203,12 @@ def _difference(
     if grads and not all(_close(a, b, max(1e-3, roundoff)) for a, b in zip(*grads, strict=True)):
         return "gradients"
     return None
+
+
+def _probe_shape(z: Tensor) -> tuple[int, ...]:
+    """(N, C, ...) of a small input like z (T, N, C, ...), with all of its channels."""
+    sizes = enumerate(z.shape[1:])
+    return tuple(size if axis == 1 else min(size, _PROBE_SIZE) or 1 for axis, size in sizes)
 
 
 def _grad(total: Tensor | float, leaves: list[Tensor]) -> list[Tensor]:

@@ -7,10 +7,13 @@ precision, and autograd goes through it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from ..errors import SpikestrapError
 
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Tensor, State]]
@@ -60,6 +63,23 @@ def _scan(
     spikes = []
     for t in range(time_steps):
         z, *extra = (x[t if x.shape[0] > 1 else 0] for x in inputs)
-        s, state = step(z, state, *extra)
+        s, after = step(z, state, *extra)
+        if t == 0:
+            _check(s, after, z, state)
+        state = after
         spikes.append(s)
     return torch.stack(spikes), state
+
+
+def _check(spikes: Any, after: Any, z: Tensor, before: State) -> None:
+    """What a step returned; a state that is no tuple would be taken for one of its samples."""
+    if not isinstance(after, tuple) or len(after) != len(before):
+        got = f"a tuple of {len(after)}" if isinstance(after, tuple) else type(after).__name__
+        raise SpikestrapError(
+            f"step: expected (spikes, state) with a tuple of {len(before)} tensors for the next "
+            f"state, as init_state gives them, got {got}"
+        )
+    if spikes.shape != z.shape:
+        raise SpikestrapError(
+            f"step: expected spikes shaped like z, {tuple(z.shape)}, got {tuple(spikes.shape)}"
+        )

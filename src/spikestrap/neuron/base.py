@@ -66,6 +66,22 @@ class Neuron(nn.Module, ABC):
         """
         return ()
 
+    def checked_extra(self, z: Tensor, time_steps: int) -> tuple[Tensor, ...]:
+        """What `extra` gives, or SpikestrapError: kernels read as many steps as they are told."""
+        extra = self.extra(z, time_steps)
+        if isinstance(extra, tuple) and all(
+            isinstance(part, Tensor) and part.ndim and part.shape[0] in (1, time_steps)
+            for part in extra
+        ):
+            return extra
+        got: Any = type(extra).__name__
+        if isinstance(extra, tuple):
+            got = [tuple(getattr(part, "shape", ())) for part in extra]
+        raise SpikestrapError(
+            f"{type(self).__name__}: expected a tuple of tensors (T, N, ...), T = {time_steps}, or "
+            f"(1, N, ...) from `extra`, got {got}"
+        )
+
     def forward(
         self,
         z: Tensor,
@@ -102,7 +118,7 @@ class Neuron(nn.Module, ABC):
             state = fresh if state is None else self._check_state(state, fresh)
             # A float32 copy of all of z only for those who may look at it.
             plain = type(self).extra is Neuron.extra
-            extra = () if plain else self.extra(whole(z), time_steps)
+            extra = () if plain else self.checked_extra(whole(z), time_steps)
             inputs = (z, *extra, *imag)
             spikes, state = automatic.run(self, inputs, state, time_steps)
         spikes = spikes.to(dtype)

@@ -103,20 +103,23 @@ def per_channel(parameter: Tensor, z: Tensor) -> Tensor:
 
 
 def register_all(neuron: Neuron, learnable: Collection[str], **values: Value) -> None:
-    """Registers a neuron's parameters, each within its entry in `neuron.bounds`.
+    """Registers a neuron's parameters, each within its entry in `neuron.bounds`, if there is one.
 
     Raises SpikestrapError for a value out of bounds and for a name in `learnable` that is
     none of those that can be learnt.
     """
-    known = [name for name, bounds in neuron.bounds.items() if not bounds.whole]
-    check_learnable(neuron, learnable, known)
+    bounds = {**dict.fromkeys(values, ANY), **neuron.bounds}
+    check_learnable(neuron, learnable, [name for name, kept in bounds.items() if not kept.whole])
     for name, value in values.items():
-        register(neuron, name, value, neuron.bounds[name], name in learnable)
+        register(neuron, name, value, bounds[name], name in learnable)
 
 
 def values_of(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:
     """The parameters of those names, each () or (C,), in bounds and in z's precision."""
-    return tuple(value_of(getattr(neuron, name), neuron.bounds[name]).to(z.dtype) for name in names)
+    bounds = neuron.bounds
+    return tuple(
+        value_of(getattr(neuron, name), bounds.get(name, ANY)).to(z.dtype) for name in names
+    )
 
 
 def broadcast(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:
