@@ -404,7 +404,10 @@ def test_what_a_step_must_return():
             return self.result(z, state[0] + z)
 
     z = torch.rand(4, 2, 3)
-    assert Returns(lambda z, v: ((v > 1).to(z.dtype), (v,)))(z).shape == z.shape
+    by_tuple = Returns(lambda z, v: ((v > 1).to(z.dtype), (v,)))(z)
+    for backend in ("auto", "reference"):  # a list does as well, on either
+        with use_backend(backend):
+            assert torch.equal(Returns(lambda z, v: ((v > 1).to(z.dtype), [v]))(z), by_tuple)
     for result, message in (
         (lambda z, v: ((v > 1).to(z.dtype), v), "a tuple of 1 tensors .* got Tensor"),
         (lambda z, v: ((v > 1).to(z.dtype), ()), "a tuple of 1 tensors .* got a tuple of 0"),

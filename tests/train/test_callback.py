@@ -252,13 +252,13 @@ def test_copies_made_while_it_trains_have_no_mode_of_it():
             file = io.BytesIO()
             torch.save(self.net, file)
             file.seek(0)
-            self.copies = [[copy.deepcopy(self.net), torch.load(file, weights_only=False)]]
+            self.copies = [copy.deepcopy(self.net), torch.load(file, weights_only=False)]
 
     # Without weight norm, with which torch pickles no module.
     module = Copies(ss.Network(cuba.Dense(NEURON, 6, 8), cuba.Affine(None, 8, 2), time_steps=4))
     trained(module)
     x = torch.rand(5, 6)
-    for net in module.copies[0]:
+    for net in module.copies:
         assert torch.equal(net(x), module.net(x, ss.Mode.SNN))
 
 

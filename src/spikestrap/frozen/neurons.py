@@ -42,10 +42,8 @@ class Fused:
         self._prepared = lru_cache(_SHAPES)(partial(_prepare, neuron, traced))
 
     def __call__(self, z: Tensor, time_steps: int) -> Tensor:
-        """Spikes (T, N, ...), bytes; of a complex z floats."""
-        if z.is_complex():
-            return _as_it_is(self.neuron, z, time_steps)
-        run = self._prepared(z.shape, time_steps, False)
+        """Spikes (T, N, ...), bytes; floats of a complex z, and where the neuron runs as it is."""
+        run = self._kernel(z, time_steps, counted=False)
         if run is None:
             return _as_it_is(self.neuron, z, time_steps)
         spikes = run(_rows(z))
@@ -53,11 +51,14 @@ class Fused:
 
     def totals(self, z: Tensor, time_steps: int) -> Tensor:
         """How often each neuron fired, float32 (N, ...)."""
-        run = None if z.is_complex() else self._prepared(z.shape, time_steps, True)
+        run = self._kernel(z, time_steps, counted=True)
         if run is None:
             return self(z, time_steps).sum(0)
         totals = run(_rows(z))
         return totals if z.ndim == _DENSE else _as_before(totals.unsqueeze(0), z).squeeze(0)
+
+    def _kernel(self, z: Tensor, time_steps: int, counted: bool) -> compiled.Inference | None:
+        return None if z.is_complex() else self._prepared(z.shape, time_steps, counted)
 
 
 def _prepare(

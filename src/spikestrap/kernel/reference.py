@@ -73,8 +73,10 @@ def _scan(
 
 def _check(spikes: Any, after: Any, z: Tensor, before: State) -> None:
     """What a step returned; a state that is no tuple would be taken for one of its samples."""
-    if not isinstance(after, tuple) or len(after) != len(before):
-        got = f"a tuple of {len(after)}" if isinstance(after, tuple) else type(after).__name__
+    if not isinstance(after, tuple | list) or len(after) != len(before):
+        got = type(after).__name__
+        if isinstance(after, tuple | list):
+            got = f"a {got} of {len(after)}"
         raise SpikestrapError(
             f"step: expected (spikes, state) with a tuple of {len(before)} tensors for the next "
             f"state, as init_state gives them, got {got}"

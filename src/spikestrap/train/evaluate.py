@@ -141,6 +141,6 @@ class EventRate:
     def _count(self, name: str, unit: nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
         # Each unit puts in as many values as it has neurons: the mean is weighted by them.
         spikes = valid(spikes.detach())
-        # Of truths, which torch counts four times faster than numbers.
+        # Of truths, which torch counts much faster than numbers.
         self._spikes[name] += int(spikes.ne(0).count_nonzero())
         self._places[name] += spikes.numel()

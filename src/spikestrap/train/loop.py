@@ -288,12 +288,12 @@ def _as_interrupted() -> Iterator[None]:
     at_interrupt = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit as exit:
-        if isinstance(exit, SIGTERMException):
-            raise SystemExit(128 + signal.SIGTERM) from exit
-        if isinstance(exit.__context__, KeyboardInterrupt):
+    except SystemExit as left:
+        if isinstance(left, SIGTERMException):
+            raise SystemExit(128 + signal.SIGTERM) from left
+        if isinstance(left.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, at_interrupt)
-            raise KeyboardInterrupt from exit
+            raise KeyboardInterrupt from left
         raise
 
 

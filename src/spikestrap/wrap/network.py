@@ -123,15 +123,15 @@ class Wrapped(nn.Module):
             unit.name: Trace(keep=m is Mode.SAMPLE)
             for unit, m in zip(self._units, modes, strict=True)
         }
-        steps, units = sequence.shape[0], self._by_name()
+        steps, units, runner = sequence.shape[0], self._by_name(), self._runner
         calls = {
             name: watching(units[name], neuron, adapter, traces[name], steps)
-            for name, neuron, adapter in self._runner.neurons()
+            for name, neuron, adapter in runner.neurons()
         }
-        with self._checked(True, calls) as commutes, self._runner.norms(sequence):
+        with self._checked(True, calls) as commutes, runner.norms(sequence):
             if commutes and self.time_steps is None:
                 sequence = commutes.over_time(sequence)
-            logits = self._runner.logits(sequence, calls)
+            logits = runner.logits(sequence, calls)
             if commutes:
                 commutes.check_output(logits)
         expect(traces, steps)
@@ -147,14 +147,14 @@ class Wrapped(nn.Module):
         lower = {unit.name: traces[unit.name] for unit in self._units[:below]}
         # What comes after them is not needed, unless the model must finish its step.
         stops = self.layout != OWN and not takes_state(self.model)
-        calls, units = {}, self._by_name()
-        for name, neuron, adapter in self._runner.neurons():
+        calls, units, runner = {}, self._by_name(), self._runner
+        for name, neuron, adapter in runner.neurons():
             if name in lower:
                 calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
                 calls[name] = silent(name, neuron, adapter, lower, steps, stops)
-        with self._runner.norms(sequence, moving=False):
-            self._runner.run(sequence, calls)
+        with runner.norms(sequence, moving=False):
+            runner.run(sequence, calls)
         expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 
@@ -167,13 +167,13 @@ class Wrapped(nn.Module):
     def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
         """The model once, on time means (N, ...), as if held for so many steps."""
         traces = {unit.name: Trace() for unit in self._units}
-        units = self._by_name()
+        units, runner = self._by_name(), self._runner
         calls = {
             name: on_rates(units[name], neuron, adapter, traces[name], steps, given.get(name))
-            for name, neuron, adapter in self._runner.neurons()
+            for name, neuron, adapter in runner.neurons()
         }
         with self._checked(False, calls):
-            logits = self._runner.on_rates(mean, calls, steps)
+            logits = runner.on_rates(mean, calls, steps)
         expect(traces, steps)
         return logits
 

@@ -55,15 +55,18 @@ def one_step_does(runner: Runner, mean: Tensor, check: bool) -> bool | None:
     mean, which one step gives as well, or to a sum, which grows with the steps. check: also
     refuse one that draws at random what its neurons get.
     """
+    static_own = runner.layout == OWN and runner.time_steps is not None
+    known = True if runner.layout == STEP else None
+    if static_own and not runner.step_name():
+        known = runner.time_steps == 1  # it loops T times, whatever it is told
+    if known is not None and not check:
+        return known
     one, seen, _ = _on_even_rates(runner, mean, 1)
     if check:
         _, again, _ = _on_even_rates(runner, mean, 1)
         _check_the_same(seen, again)
-    if runner.layout == STEP:
-        return True
-    static_own = runner.layout == OWN and runner.time_steps is not None
-    if static_own and not runner.step_name():
-        return runner.time_steps == 1
+    if known is not None:
+        return known
     two, _, ran = _on_even_rates(runner, mean, 2)
     # A sum makes it twice as much; rounding, a little more or less.
     same = ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
