@@ -173,7 +173,14 @@ class TestWarnings:
         x[:, ::2] = torch.cat([8 * x[:1, ::2], torch.zeros(7, 200, 4)])
         fit(net, x)
         (found,) = ss.diagnose(net, [x])
-        assert any("does not tell a neuron's rate" in text for text in found.warnings)
+        (text,) = (text for text in found.warnings if "does not tell a neuron's rate" in text)
+        assert 'a curve for each channel (per="channel")' in text
+        # Units of a wrapped model cannot have that.
+        wrapped = ss.bootstrap(nn.Sequential(neuron.LIFNode(tau=2.0, step_mode="m"), nn.Flatten(2)))
+        fit(wrapped, 2 * x)
+        (found,) = ss.diagnose(wrapped, [2 * x])
+        (text,) = (text for text in found.warnings if "does not tell a neuron's rate" in text)
+        assert "more time steps, or cross over" in text
 
 
 class Written(nn.Module):

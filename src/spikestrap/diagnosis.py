@@ -192,7 +192,7 @@ class _Unit:
             saturated=self.always.double().mean().item(),
             warnings=(),
         )
-        told = (*self._about_fit(found), *self._about_spikes(found), *_about_gap(found, depth))
+        told = (*self._about_fit(found), *self._about_spikes(found), *self._about_gap(found, depth))
         return replace(found, warnings=told)
 
     def _about_fit(self, found: LayerDiagnosis) -> Iterator[str]:
@@ -241,23 +241,24 @@ class _Unit:
                 return f"{text}, though it would in time: take more time steps, or set v_init"
         return f"{text}; lower the threshold or raise the weights"
 
-
-def _about_gap(found: LayerDiagnosis, depth: int) -> Iterator[str]:
-    if found.curve_gap > GAP:
-        text = f"its curve is a bad model, off by {found.curve_gap:.3f} on average; "
-        if found.curve_gap > found.residual:
-            yield f"{text}worse than when it was fitted ({found.residual:.3f}): sample again"
-        else:
+    def _about_gap(self, found: LayerDiagnosis, depth: int) -> Iterator[str]:
+        if found.curve_gap > GAP:
+            text = f"its curve is a bad model, off by {found.curve_gap:.3f} on average; "
+            if found.curve_gap > found.residual:
+                yield f"{text}worse than when it was fitted ({found.residual:.3f}): sample again"
+            else:
+                # Units of a wrapped model share their settings, as to how many channels too.
+                curves = "" if self.neuron is None else 'a curve for each channel (per="channel"), '
+                yield (
+                    f"{text}its mean input alone does not tell a neuron's rate: take more time "
+                    f"steps, {curves}or cross over to SNN mode here"
+                )
+        elif found.rate_gap > GAP:
             yield (
-                f"{text}its mean input alone does not tell a neuron's rate: take more time steps, "
-                'a curve for each channel (per="channel"), or cross over to SNN mode here'
+                f"ANN and SNN differ by {found.rate_gap:.3f}, of which its own curve makes "
+                f"{found.curve_gap:.3f}: the rest has come from the {depth} units before; mend "
+                "those first, or cross over to SNN mode there"
             )
-    elif found.rate_gap > GAP:
-        yield (
-            f"ANN and SNN differ by {found.rate_gap:.3f}, of which its own curve makes "
-            f"{found.curve_gap:.3f}: the rest has come from the {depth} units before; mend those "
-            "first, or cross over to SNN mode there"
-        )
 
 
 def _units(net: nn.Module) -> Iterator[_Unit]:

@@ -44,6 +44,10 @@ def save(
     """
     path = Path(path)
     kind = _format(path, WRITTEN)
+    if not isinstance(net, Network | fixed.Network):
+        raise SpikestrapError(
+            f"save: expected a Network, or a fixed.Network for .net, got {type(net).__name__}"
+        )
     if kind != ".nir":
         _no_options(kind, options)
     if kind == ".net":

@@ -27,6 +27,7 @@ class Adapter:
     refuse: the reason why this neuron has no transfer curve, or None.
     steps: where time is folded, how many steps the neuron takes so many rows for, or None if
         any number will do.
+    starts: given a call's arguments, whether they lack the state that the model has to pass on.
     """
 
     layout: Callable[[Any], str]
@@ -35,6 +36,7 @@ class Adapter:
     reset: Callable[[Any], None]
     refuse: Callable[[Any], str | None]
     steps: Callable[[Any, int], int | None] = lambda neuron, rows: None
+    starts: Callable[[Any, tuple[Any, ...], dict[str, Any]], bool] = lambda *call: False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from .layout import BATCH_FIRST, FOLDED, OWN, STEP, from_time_first
 from .unit import Stop
 
 # Where a model that runs over time by itself may have its number of steps.
-STEP_NAMES = ("num_steps", "time_steps", "T", "n_steps", "timesteps", "num_timesteps")
+STEP_NAMES = (
+    *("num_steps", "time_steps", "T", "n_steps", "timesteps", "num_timesteps"),
+    *("seq_length", "sequence_length", "time_window"),
+)
 
 
 def run(model: nn.Module, sequence: Tensor, layout: str, static: bool) -> Any:
@@ -63,6 +66,8 @@ def _run_steps(model: nn.Module, sequence: Tensor) -> Any:
         if passes_state:
             output, arguments["state"] = output
         output = _first(output)
+        if not isinstance(output, Tensor):
+            return output
         total = output if total is None else total + output
     return total if total is None else total / sequence.shape[0]
 
@@ -82,7 +87,7 @@ def check_logits(logits: Any, batch: int, layout: str) -> Tensor:
     )
 
 
-def step_name(model: nn.Module, time_steps: int | None) -> str | None:
+def step_name(model: nn.Module, time_steps: int) -> str | None:
     """The attribute in which the model has its number of time steps, if there is one."""
     own = vars(model)
     return next((name for name in STEP_NAMES if own.get(name) == time_steps), None)

@@ -16,6 +16,7 @@ from ..network import Modes
 from ..routine import LayerMode, Mode
 from ..timeaxis import hold, refuse_lengths, time_mean
 from .adapter import Adapter
+from .averaging import check_averages
 from .commute import Commutes
 from .drive import takes_state
 from .find import Found, find_neurons
@@ -74,6 +75,7 @@ class Wrapped(nn.Module):
         self._guessed = layout is None
         self._probed = False
         self._one_step_does: bool | None = None
+        self._check = check
         self._unchecked = {True, False} if check else set()
 
     def unwrap(self) -> nn.Module:
@@ -114,7 +116,7 @@ class Wrapped(nn.Module):
             if unit_mode is Mode.FIT or (not unit_mode.spiking and unit.sampler.pending):
                 unit.sampler.fit()
         given = self._rates_below(sequence, below) if below else {}
-        return self._rate_pass(time_mean(sequence), given)
+        return self._rate_pass(sequence, given)
 
     # The three kinds of pass. A sequence is (T, N, features...); a static input is held.
 
@@ -158,14 +160,15 @@ class Wrapped(nn.Module):
         expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 
-    def _rate_pass(self, mean: Tensor, given: dict[str, Tensor]) -> Tensor:
-        if self._one_step_does is None:
-            self._one_step_does = one_step_does(self._runner, mean, False in self._unchecked)
+    def _rate_pass(self, sequence: Tensor, given: dict[str, Tensor]) -> Tensor:
+        """The model once, on time means, as if held for one step or all."""
+        mean, length = time_mean(sequence), sequence.shape[0]
+        found_out = self._one_step_does is not None
+        if not found_out:
+            self._one_step_does = one_step_does(self._runner, mean, length, self._check)
         steps = 1 if self._one_step_does else (self.time_steps or 1)
-        return self._on_rates(mean, given, steps)
-
-    def _on_rates(self, mean: Tensor, given: dict[str, Tensor], steps: int) -> Tensor:
-        """The model once, on time means (N, ...), as if held for so many steps."""
+        if self._check and not found_out and self._one_step_does is not None:
+            check_averages(self._runner, sequence, steps)
         traces = {unit.name: Trace() for unit in self._units}
         units, runner = self._by_name(), self._runner
         calls = {
@@ -173,7 +176,7 @@ class Wrapped(nn.Module):
             for name, neuron, adapter in runner.neurons()
         }
         with self._checked(False, calls):
-            logits = runner.on_rates(mean, calls, steps)
+            logits = runner.on_rates(mean, calls, steps, length)
         expect(traces, steps)
         return logits
 

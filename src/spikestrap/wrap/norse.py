@@ -31,6 +31,7 @@ def _adapter(layout: str, state: type) -> Adapter:
         states=lambda _: (),
         reset=lambda _: None,
         refuse=lambda _: None,
+        starts=lambda _, args, kwargs: (args[1] if args[1:] else kwargs.get("state")) is None,
     )
 
 

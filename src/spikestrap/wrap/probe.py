@@ -48,26 +48,26 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
 
 
 @torch.no_grad()
-def one_step_does(runner: Runner, mean: Tensor, check: bool) -> bool | None:
+def one_step_does(runner: Runner, mean: Tensor, length: int, check: bool) -> bool | None:
     """Whether the model may run on rates for a single step; None if that cannot be seen yet.
 
     A model that takes time whole may return each step's output, or reduce them itself: to a
-    mean, which one step gives as well, or to a sum, which grows with the steps. check: also
-    refuse one that draws at random what its neurons get.
+    mean, which one step gives as well, or to a sum, which grows with the steps. mean: (N, ...),
+    over `length` time steps. check: also refuse one that draws at random what its neurons get.
     """
     static_own = runner.layout == OWN and runner.time_steps is not None
     known = True if runner.layout == STEP else None
-    if static_own and not runner.step_name():
+    if static_own and not runner.step_name(length):
         known = runner.time_steps == 1  # it loops T times, whatever it is told
     if known is not None and not check:
         return known
-    one, seen, _ = _on_even_rates(runner, mean, 1)
+    one, seen, _ = _on_even_rates(runner, mean, 1, length)
     if check:
-        _, again, _ = _on_even_rates(runner, mean, 1)
+        _, again, _ = _on_even_rates(runner, mean, 1, length)
         _check_the_same(seen, again)
     if known is not None:
         return known
-    two, _, ran = _on_even_rates(runner, mean, 2)
+    two, _, ran = _on_even_rates(runner, mean, 2, length)
     # A sum makes it twice as much; rounding, a little more or less.
     same = ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
     if not same and not static_own:
@@ -119,7 +119,7 @@ def _check_axes(runner: Runner, sequence: Tensor) -> None:
 
 
 def _on_even_rates(
-    runner: Runner, mean: Tensor, steps: int
+    runner: Runner, mean: Tensor, steps: int, length: int
 ) -> tuple[Tensor, dict[str, list[Tensor]], int]:
     """The model on rates of 1/2: logits, what came to each neuron, and for how many steps."""
     traces = _traces(runner, keep=True)
@@ -128,7 +128,7 @@ def _on_even_rates(
         for name, neuron, adapter in runner.neurons()
     }
     with evaluating(runner.model), runner.explained(mean.unsqueeze(0)):
-        logits = runner.on_rates(mean, calls, steps)
+        logits = runner.on_rates(mean, calls, steps, length)
     if runner.layout != OWN:  # which may run for T steps, whatever it is told
         expect(traces, steps)
     seen = {name: trace.inputs for name, trace in traces.items()}

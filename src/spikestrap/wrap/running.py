@@ -14,7 +14,7 @@ from ..timeaxis import hold
 from .adapter import adapter_of, libraries
 from .drive import check_logits, explained, laid_out, run, step_name, steps_set
 from .find import Found
-from .layout import OWN
+from .layout import OWN, STEP
 from .replaced import Call, replaced, time_means
 
 
@@ -51,15 +51,15 @@ class Runner:
         """The same, (N, classes); SpikestrapError where the output is none."""
         return check_logits(self.run(sequence, calls), sequence.shape[1], self.layout)
 
-    def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int) -> Tensor:
-        """Logits for time means (N, ...), as if held for so many steps."""
-        name = self.step_name() if self.layout == OWN else None
+    def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int, length: int) -> Tensor:
+        """Logits for means (N, ...) over `length` time steps, as if held for so many steps."""
+        name = self.step_name(length) if self.layout != STEP else None
         with steps_set(self.model, name, steps):
             return self.logits(hold(mean, steps), calls)
 
-    def step_name(self) -> str | None:
-        """Where a model that loops over a static input has its number of steps."""
-        return step_name(self.model, self.time_steps) if self.time_steps is not None else None
+    def step_name(self, length: int) -> str | None:
+        """Where a model that loops over time by itself has its number of steps."""
+        return step_name(self.model, length)
 
     def norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
         """Batch norms go by time means; their running statistics move in the end, if `moving`."""

@@ -70,8 +70,9 @@ class Trace:
         """One call: z and spikes (t, N, ...)."""
         self.count(spikes.shape[0])
         if self.keep:
-            self.inputs.append(z.detach())
-            self.spikes.append(spikes.detach())
+            # Copies: the model may go on to change either in place.
+            self.inputs.append(z.detach().clone())
+            self.spikes.append(spikes.detach().clone())
         if self.add:
             total = spikes.sum(0)
             self.total = total if self.total is None else self.total + total
@@ -105,7 +106,7 @@ def expect(traces: Mapping[str, Trace], steps: int) -> None:
             raise SpikestrapError(
                 f"bootstrap: {name!r} ran for {trace.steps} steps, expected {steps}: it must be "
                 "called in one place of the model only, once a step, and with no other number of "
-                "steps of its own"
+                "steps of its own (where time is folded, batch_size or num_timesteps; a step mode)"
             )
 
 
@@ -116,10 +117,16 @@ def watching(
     original, layout = neuron.forward, adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        if trace.calls and adapter.starts(neuron, args, kwargs):
+            raise SpikestrapError(
+                f"bootstrap: {unit.name!r} starts from its initial state at every step: its state "
+                "is not passed on. Take it as `state` in the model's forward, and return "
+                "(output, state)"
+            )
         output = original(*args, **kwargs)
         spikes = output[0] if isinstance(output, tuple) else output
         own = adapter.steps(neuron, spikes.shape[0]) or steps
-        z = to_time_first(_input(args, kwargs), layout, own)
+        z = to_time_first(first_argument(args, kwargs), layout, own)
         trace.see(z, unit(z, to_time_first(spikes, layout, own)))
         return output
 
@@ -138,10 +145,10 @@ def on_rates(
     layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = to_time_first(_input(args, kwargs), layout, steps)
+        z = to_time_first(first_argument(args, kwargs), layout, steps)
         trace.count(z.shape[0])
         rates = unit(time_mean(z)) if given is None else given
-        return _instead(neuron, adapter, from_time_first(hold(rates, z.shape[0]), layout))
+        return instead(neuron, adapter, from_time_first(hold(rates, z.shape[0]), layout))
 
     return forward
 
@@ -161,7 +168,7 @@ def silent(
     layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = _input(args, kwargs)
+        z = first_argument(args, kwargs)
         if name in traces:
             traces[name].count(to_time_first(z, layout, steps).shape[0])
         elif len({trace.calls for trace in traces.values()}) > 1 or not all(
@@ -173,7 +180,7 @@ def silent(
             )
         elif stops:
             raise Stop
-        return _instead(neuron, adapter, torch.zeros_like(z))
+        return instead(neuron, adapter, torch.zeros_like(z))
 
     return forward
 
@@ -185,19 +192,20 @@ def even(
     layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = to_time_first(_input(args, kwargs), layout, steps)
+        z = to_time_first(first_argument(args, kwargs), layout, steps)
         rates = torch.full_like(z, 0.5)
         traces[name].see(z, rates)
-        return _instead(neuron, adapter, from_time_first(rates, layout))
+        return instead(neuron, adapter, from_time_first(rates, layout))
 
     return forward
 
 
-def _instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
+def instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
     """What the neuron's call returns, with these in place of its spikes."""
     return adapter.output(neuron, spikes, spikes.detach().new_zeros(()).expand_as(spikes))
 
 
-def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What a neuron's call gets as its input."""
     z: Tensor = args[0] if args else next(iter(kwargs.values()))
     return z

@@ -1,0 +1,222 @@
+"""What does something else on mean rates than on spikes is refused, whatever its operations."""
+
+import norse.torch as norse
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import spikestrap as ss
+from spikestrap import SpikestrapError
+
+T = 8
+X = 4 * torch.rand(32, 20, generator=torch.Generator().manual_seed(0))
+
+
+def leaky(**options):
+    return snn.Leaky(beta=0.9, threshold=0.3, **options)
+
+
+class Two(nn.Module):
+    """A forward with a function of the spikes of two layers in it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.one, self.lif1 = nn.Linear(20, 16), leaky(init_hidden=True)
+        self.two, self.lif2 = nn.Linear(20, 16), leaky(init_hidden=True)
+        self.last, self.lif3 = nn.Linear(16, 8), leaky(init_hidden=True)
+        self.readout = nn.Linear(8, 3)
+
+    def forward(self, x):
+        between = self.function(self.lif1(self.one(x)), self.lif2(self.two(x)))
+        return self.readout(self.lif3(self.last(between)))
+
+
+class Loop(nn.Module):
+    """The style of snnTorch's tutorials; `reduce` makes an output of those of all steps."""
+
+    def __init__(self, reduce=torch.stack, feedback=False):
+        super().__init__()
+        self.num_steps, self.reduce, self.feedback = T, reduce, feedback
+        self.fc1, self.lif1 = nn.Linear(20, 16), leaky()
+        self.fc2, self.lif2 = nn.Linear(16, 3), leaky()
+        self.back = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spk1, outputs = torch.zeros(len(x), 16), []
+        for _ in range(self.num_steps):
+            z = self.fc1(x)
+            spk1, mem1 = self.lif1(z + self.back(spk1) if self.feedback else z, mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            outputs.append(spk2)
+        return self.reduce(outputs)
+
+
+def run(model, modes=(ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.SNN), **options):
+    net = ss.bootstrap(model, time_steps=T, **options)
+    return [net(X, mode) for mode in modes]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: torch.logical_or(a.bool(), b.bool()).float(),
+        lambda a, b: (a.bool() | b.bool()).float(),
+        lambda a, b: (a == 1).float() + b,
+        lambda a, b: (a + b) % 2,
+        lambda a, b: (a + b).int().float(),
+        lambda a, b: torch.greater(a, b).float(),
+        lambda a, b: torch.where(a.bool(), b, 1 - b),
+        lambda a, b: b.masked_fill(a.bool(), 0.0),
+        lambda a, b: torch.addcmul(a, a, b),
+        lambda a, b: torch.mul(input=a, other=b),
+        lambda a, b: torch.erf(a) - torch.erf(2 * b) * 2,
+        lambda a, b: torch.linalg.norm(a, dim=1, keepdim=True) + b,
+        lambda a, b: a + torch.cdist(a, b).mean(1, keepdim=True),
+    ],
+)
+def test_what_does_not_commute_is_refused(function):
+    with pytest.raises(SpikestrapError, match="does not commute"):
+        run(Two(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a - b / 2,
+        lambda a, b: 1 - a,
+        lambda a, b: torch.cat((a, b), dim=1).unflatten(1, (2, 16)).mean(1),
+        lambda a, b: F.conv1d(a.unsqueeze(1), torch.ones(1, 1, 3), padding=1).squeeze(1),
+        lambda a, b: a.flip(1).roll(3, dims=1) + b.sum(1, keepdim=True),
+    ],
+)
+def test_what_commutes_is_not(function):
+    assert run(Two(function))[-1].shape == (32, 3)
+
+
+def test_the_neuron_is_named_whose_input_is_wrong():
+    with pytest.raises(SpikestrapError, match="the input of 'lif3' is not what it is on spikes"):
+        run(Two(lambda a, b: (a == 1).float() + b))
+
+
+def test_without_the_check_nothing_is_refused():
+    assert run(Two(lambda a, b: (a + b) % 2), check=False)[-1].shape == (32, 3)
+
+
+@pytest.mark.parametrize("reduce", [torch.stack, lambda outputs: sum(outputs) / len(outputs)])
+def test_outputs_of_all_steps_are_not_refused(reduce):
+    assert run(Loop(reduce))[-1].shape == (32, 3)
+
+
+def test_an_output_of_the_last_step_is_refused():
+    with pytest.raises(SpikestrapError, match="not that of one step alone"):
+        run(Loop(lambda outputs: outputs[-1]))
+
+
+def test_feedback_of_spikes_is_refused():
+    with pytest.raises(SpikestrapError, match="the input of 'lif1'"):
+        run(Loop(feedback=True))
+
+
+def test_the_users_random_numbers_are_left_alone():
+    torch.manual_seed(0)
+    net = ss.bootstrap(Loop(), time_steps=T)
+    before = torch.get_rng_state()
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN):
+        net(X, mode)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Adds(nn.Module):
+    """Changes a neuron's input and its spikes after the call, in place or not."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.in_place = in_place
+        self.fc1, self.lif1 = nn.Linear(20, 16), leaky(init_hidden=True)
+        self.fc2, self.lif2 = nn.Linear(16, 16), leaky(init_hidden=True)
+        self.readout = nn.Linear(16, 3)
+
+    def forward(self, x):
+        z = self.fc1(x)
+        spikes = self.lif1(z)
+        if self.in_place:
+            z += self.fc2(spikes)
+            spikes = self.lif2(z)
+            spikes *= 0.5
+        else:
+            spikes = 0.5 * self.lif2(z + self.fc2(spikes))
+        return self.readout(spikes)
+
+
+def test_changes_in_place_do_not_reach_what_is_sampled():
+    found = []
+    for in_place in (False, True):
+        torch.manual_seed(0)
+        model = Adds(in_place)
+        outputs = run(model)
+        outputs[2].sum().backward()
+        found.append([*outputs, model.fc1.weight.grad])
+    for plain, changed in zip(*found, strict=True):
+        assert torch.equal(plain, changed)
+
+
+class Named(nn.Module):
+    """A model of Norse's whose state goes by another name, or nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = norse.SequentialState(nn.Linear(20, 16), norse.LIFCell(), nn.Linear(16, 3))
+
+    def forward(self, x, hidden=None):
+        return self.model(x, hidden)
+
+
+def test_a_state_that_is_not_passed_on_is_refused():
+    with pytest.raises(SpikestrapError, match=r"'model\.1' starts from its initial state at every"):
+        run(Named())
+
+
+@pytest.mark.parametrize("layout", ["own", "batch_first"])
+def test_a_loop_over_an_input_with_steps_of_its_own_runs_on_rates_once(layout):
+    class Over(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.num_steps = T
+            self.fc, self.lif, self.readout = nn.Linear(20, 16), leaky(), nn.Linear(16, 3)
+            self.steps = []
+
+        def forward(self, x):
+            self.steps.append(self.num_steps)
+            mem, outputs = self.lif.init_leaky(), []
+            for t in range(self.num_steps):
+                spikes, mem = self.lif(self.fc(x[t] if layout == "own" else x[:, t]), mem)
+                outputs.append(self.readout(spikes))
+            return torch.stack(outputs, dim=0 if layout == "own" else 1)
+
+    model = Over()
+    net = ss.bootstrap(model, layout=layout)
+    x = ss.hold(X, T)
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN):
+        assert net(x, mode).shape == (32, 3)
+    assert model.steps[-1] == 1
+    assert model.num_steps == T
+
+
+def test_a_list_as_output_is_named():
+    class Lists(nn.Sequential):
+        def forward(self, x):
+            return [super().forward(x)]
+
+    model = Lists(nn.Linear(20, 16), leaky(init_hidden=True), nn.Linear(16, 3))
+    with pytest.raises(SpikestrapError, match=r"expected the model to return logits .* got list"):
+        run(model)
+
+
+def test_a_wrapped_model_is_not_saved():
+    model = nn.Sequential(nn.Linear(20, 16), leaky(init_hidden=True), nn.Linear(16, 3))
+    with pytest.raises(SpikestrapError, match=r"save: expected a Network, .* got Wrapped"):
+        ss.save(ss.bootstrap(model, time_steps=T), "model.net")
