@@ -125,6 +125,28 @@ def test_the_chips_neuron_is_one_graph_and_the_same(gradient, fresh_compiler):
     assert torch.equal(compiled(z), neuron(z))
 
 
+def test_learnt_parameters_are_kept_in_their_bounds(fresh_compiler):
+    neuron = ss.neuron.LIF(1.0, 0.5, learnable=("voltage_decay",))
+    with torch.no_grad():
+        neuron.voltage_decay.fill_(1.5)  # where an optimizer may push it
+    z, found = 1.5 * torch.rand(8, 4, 3), []
+    for run in (neuron, torch.compile(neuron, fullgraph=True, backend="aot_eager")):
+        spikes = run(z)
+        spikes.sum().backward()
+        found.append((spikes, neuron.voltage_decay.grad))
+        neuron.voltage_decay.grad = None
+    assert found[0][1] != 0
+    torch.testing.assert_close(*found)
+
+
+def test_a_recurrent_network_is_one_graph_and_the_same(fresh_compiler):
+    lif = {"threshold": 0.5, "voltage_decay": 0.1}
+    net = ss.Network(block.lif.Recurrent(lif, 7, 5), block.lif.Affine(None, 5, 3))
+    x = torch.rand(6, 4, 7)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, SNN), net(x, SNN))
+
+
 def test_the_modes_of_a_training_compile_once_each(fresh_compiler):
     """SAMPLE and FIT run uncompiled; the steps between them are the same two graphs throughout."""
     graphs = []

@@ -501,6 +501,16 @@ class TestTraining:
         logits.square().sum().backward()
         assert (net.blocks[0].synapse.layer.weight.grad != 0).any()
 
+    @pytest.mark.filterwarnings("ignore:layer")
+    def test_gradients_do_not_multiply_from_one_silent_layer_to_the_next(self):
+        silent = {**NEURON, "threshold": 50.0, "norm": None}
+        layers = [ss.block.lif.Dense(silent, 6, 6) for _ in range(4)]
+        net, x = ss.Network(*layers, time_steps=2), draw((6,))
+        for mode in (SAMPLE, FIT):
+            logits = net(x, mode)
+        logits.sum().backward()
+        assert all(layer.synapse.weight.grad.norm() < 10 for layer in layers)
+
     def test_a_diverged_network_says_so(self):
         net, x = mlp(), draw((6,))
         with torch.no_grad():

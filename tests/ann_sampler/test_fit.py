@@ -11,6 +11,7 @@ from spikestrap.ann_sampler.fit import (
     escape_slopes,
     fit_curve,
     fit_slopes,
+    is_constant,
     rescaled_slopes,
     smooth_slopes,
 )
@@ -171,6 +172,33 @@ def test_slopes_by_hand():
     expected = [x * 3 / 0.8 + 1e-5 for x in (0, 0, 0.6, 0.8, 0, 0)]
     assert rescaled_slopes(fit).tolist() == pytest.approx(expected)
     assert escape_slopes(fit).tolist() == pytest.approx([0.5 / 3] * 6)
+
+
+def test_inputs_of_nothing_do_not_make_a_slope_without_bound():
+    fit = fit_curve(sums_of(np.zeros(100), np.zeros(100)), 64, 2)
+    assert is_constant(fit)
+    assert escape_slopes(fit).tolist() == [1.0] * 66
+
+
+@pytest.mark.parametrize("samples", [8, 1000, 100_000])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_the_same_rate_everywhere_is_constant(samples, rate, spread):
+    z = 0.6 + spread * np.linspace(-1, 1, samples)
+    assert is_constant(fit_curve(sums_of(z, np.full(samples, rate)), 64, 4))
+    rising = np.linspace(0, 1, samples)
+    assert not is_constant(fit_curve(sums_of(rising, (rising > 0.5) / 4), 64, 4))
+
+
+@pytest.mark.parametrize("samples", [2000, 20_000])
+@pytest.mark.parametrize("time_steps", [1, 2, 4, 16, 64])
+def test_a_rate_that_jumps_has_a_slope_around_the_jump(time_steps, samples):
+    """A neuron without memory fires at every step or never: one step, whatever T."""
+    z = np.random.default_rng(0).normal(size=samples)
+    fit = fit_curve(sums_of(z, z > 1), 64, time_steps)
+    slopes = smooth_slopes(fit, time_steps)
+    centre = fit.origin + fit.width * (np.arange(-1, 65) + 0.5)
+    assert slopes[(centre > 0.1) & (centre < 1.9)].min() > 0.05
 
 
 @pytest.mark.parametrize("time_steps", [1, 2, 4, 32])

@@ -3,8 +3,8 @@ import inspect
 import pytest
 import torch
 
-from spikestrap import Mode, SpikestrapError
-from spikestrap.block import ComplexDense, Dense, adrf, adrf_iz, rf, rf_iz
+from spikestrap import Mode, Network, SpikestrapError
+from spikestrap.block import ComplexDense, Dense, adrf, adrf_iz, lif, rf, rf_iz
 from spikestrap.neuron import LIF, RF
 
 NEURON = {"threshold": 0.5, "period": 6.0, "decay": 0.1}
@@ -55,6 +55,11 @@ def test_has_the_arguments_of_the_plain_block():
     assert block.synapse.imag.layer.bias is not None
     half = block.to(torch.bfloat16)
     assert half(torch.rand(4, 2, 6).bfloat16()).shape == (4, 2, 4)
+
+
+def test_goes_before_layers_in_half_precision():
+    net = Network(rf.ComplexDense(NEURON, 6, 4), lif.Affine(None, 4, 3)).bfloat16()
+    assert net(torch.rand(4, 2, 6).bfloat16(), Mode.SNN).dtype == torch.bfloat16
 
 
 def test_of_an_instance():

@@ -11,6 +11,7 @@ from tests.kernel.test_cuba import check
 from tests.neuron.cases import draw_input, seeds
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from spikestrap import SpikestrapError, SpikestrapWarning
 from spikestrap.kernel import automatic, explain, use_backend
@@ -37,7 +38,7 @@ class Own(Neuron):
 
     def value(self, name, z):
         bounds = {"threshold": THRESHOLD, **self.bounds}[name]
-        return per_channel(value_of(getattr(self, name), bounds).to(z.dtype), z)
+        return per_channel(value_of(self, name, bounds).to(z.dtype), z)
 
 
 class Leaky(Own):
@@ -541,3 +542,15 @@ def test_compiles_with_inductor(fresh_compiler):
     eager, graph = (outcome(call, neuron) for call in (neuron, compiled))
     for a, b in zip(eager, graph, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("learnable", [(), ("voltage_decay",)])
+def test_a_users_checkpoint_does_not_see_what_is_done_once(learnable, monkeypatch):
+    monkeypatch.setattr(automatic, "_checked", {})
+    lif = LIF(1.0, 0.25, learnable=learnable)
+    z, found = torch.rand(6, 4, 3, requires_grad=True), []
+    for run in (lambda z: checkpoint(lif, z, use_reentrant=False), lif):
+        run(z).square().sum().backward()
+        found.append((z.grad, lif.voltage_decay.grad))
+        z.grad = lif.voltage_decay.grad = None
+    torch.testing.assert_close(*found)

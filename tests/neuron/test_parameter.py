@@ -196,3 +196,17 @@ def test_parameters_without_bounds():
         assert neuron(z).tolist() == [[[0.0, 1.0]]]
     with pytest.raises(SpikestrapError, match="learnable may hold gain; got 'other'"):
         Free(("other",))
+
+
+def test_bounds_hold_for_tensors_in_the_place_of_parameters():
+    neuron = LIF(1.0, 0.5, learnable=("voltage_decay", "threshold"))
+    with torch.no_grad():
+        neuron.voltage_decay.fill_(1.5)  # where an optimizer may push it
+    tensors = {name: parameter.detach() for name, parameter in neuron.named_parameters()}
+    z = 1.5 * torch.rand(8, 4, 3)
+    assert torch.equal(torch.func.functional_call(neuron, tensors, (z,)), neuron(z))
+    assert torch.equal(neuron(z), LIF(1.0, 1.0)(z))
+
+
+def test_names_may_come_from_an_iterator():
+    assert isinstance(IF(1.0, learnable=(n for n in ("threshold",))).threshold, nn.Parameter)

@@ -28,6 +28,12 @@ _SATURATED = 0.995
 # The smooth slope's window, as a share of the ramp.
 _WINDOW = 0.5
 _POINTS = 16  # of the mean over a step
+# As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
+# their scale, and slopes without a bound would multiply from one such layer to the next.
+_STEEPEST_ESCAPE = 1.0
+# Steps within this share of the input at which the first lies are a single one: so much of them
+# the fit may smear.
+_ONE_STEP = 0.25
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
 
@@ -109,7 +115,10 @@ def _ramp(x: Array, rising: Array, time_steps: int) -> _Ramp:
     if crossed.size:
         at = np.interp(crossed, rising, x)
         first, last = float(at[0]), float(at[-1])
-        step = (last - first) / (crossed.size - 1) if last > first else 2 * abs(first)
+        if last - first > _ONE_STEP * abs(first):
+            step = (last - first) / (crossed.size - 1)
+        else:
+            step = 2 * abs(first)
         if step > 0:
             return _Ramp(first - step / 2, last + step / 2, step)
     return _Ramp(float(x[0]), float(x[-1]), float(x[-1] - x[0]) / time_steps)
@@ -184,4 +193,9 @@ def escape_slopes(fit: Fit) -> Array:
     """For a constant curve: the slope of a line that would leave it, so that training can."""
     cells = fit.values.size - 1
     reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
-    return np.full(cells + 2, 0.5 / reach)
+    return np.full(cells + 2, min(0.5 / reach, _STEEPEST_ESCAPE))
+
+
+def is_constant(fit: Fit) -> bool:
+    """Whether the rate is the same everywhere, up to what the solver leaves."""
+    return bool(np.ptp(fit.values) < 5e-3)

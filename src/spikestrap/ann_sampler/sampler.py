@@ -305,7 +305,7 @@ class AnnSampler(nn.Module):
         return processes.copy_of_first(tensor)
 
     def _slopes(self, fit: fitting.Fit) -> np.ndarray:
-        if np.ptp(fit.values) < 1e-6:
+        if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
         if self.slope == "smooth":
             return fitting.smooth_slopes(fit, self._time_steps)

@@ -120,7 +120,8 @@ class Block(nn.Module):
         else:
             z = self.synapse(x) if self.norm is None else self.norm(self.synapse(x))
         y: Tensor = self.unit(z, mode, time_steps)
-        return y
+        # There are no complex numbers of half precision to calculate with.
+        return y.to(x.dtype) if z.is_complex() else y
 
 
 def split_neuron(

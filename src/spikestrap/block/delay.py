@@ -56,7 +56,7 @@ class Delay(nn.Module):
     @property
     def steps(self) -> Tensor:
         """The whole number of steps of each channel, int64 (C,)."""
-        return value_of(self.delay, self.bounds).detach().round().long()
+        return value_of(self, "delay", self.bounds).detach().round().long()
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """See above; `mode` is there to be called as other blocks are."""
@@ -66,7 +66,7 @@ class Delay(nn.Module):
                 f"got shape {tuple(x.shape)}; rates have no time to delay in: keep what stands "
                 "before it SNN, below the crossover"
             )
-        delay, steps = value_of(self.delay, self.bounds), self.steps
+        delay, steps = value_of(self, "delay", self.bounds), self.steps
         y = _shift(x, steps)
         if delay.requires_grad:
             heard = without_padding(x)  # a step less looks ahead

@@ -43,7 +43,7 @@ class Competition(nn.Module):
         """See the equation above."""
         (neuron,) = self.neuron
         (threshold,) = broadcast(neuron, spikes, "threshold")
-        excitation = value_of(self.self_excitation, DECAY).to(spikes.dtype)
+        excitation = value_of(self, "self_excitation", DECAY).to(spikes.dtype)
         others = spikes.sum(1, keepdim=True) - spikes
         rest = self.num_winners - (1 + excitation) / 2
         return threshold * (excitation * spikes - others + rest)

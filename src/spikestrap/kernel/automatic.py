@@ -18,7 +18,7 @@ from . import backend, dynamo
 from .backend import check_not_forced, fused_wanted
 from .expression import Graph
 from .reference import State, scan
-from .replay import trace_of
+from .replay import trace_of, unhooked
 from .trace import Structure, Trace, Untraceable, trace
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def _objection(
 ) -> str | None:
     """What stands against the use of the kernel, and has been said by a warning; or None."""
     try:
-        difference = _difference(neuron, structure, inputs, states, wanted)
+        with unhooked():
+            difference = _difference(neuron, structure, inputs, states, wanted)
     except Exception as error:  # whatever a compiler, a linker or a driver may raise
         if not backend.takes_triton(inputs[0]):
             raise

@@ -32,7 +32,10 @@ def run(
 ) -> tuple[Tensor, State]:
     """As `automatic.run`, while Dynamo traces."""
     z = inputs[0]
-    number, reason = neuron._registered(z.ndim, z.device, z.dtype)
+    # A channel that is fixed: where no parameter goes by it, compiled code takes any number.
+    sized = any(p.ndim for p in (*neuron.parameters(), *neuron.buffers()))
+    channels = z.shape[2] if sized and z.ndim > 2 else 1
+    number, reason = neuron._registered(z.ndim, channels, z.device, z.dtype)
     if reason:
         check_not_forced(type(neuron).__name__, reason)
         inputs = tuple(map(whole, inputs))
@@ -45,16 +48,15 @@ def run(
 
 
 def register(
-    neuron: Neuron, axes: int, device: torch.device, dtype: torch.dtype
+    neuron: Neuron, axes: int, channels: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[int, str]:
     """The number by which `_run` knows the neuron, and why it cannot be compiled, if so.
 
-    axes, device, dtype: those of z (T, N, ...).
+    axes, channels, device, dtype: those of z (T, N, channels, ...).
     """
     from .automatic import usable
 
-    sizes = [p.numel() for p in (*neuron.parameters(), *neuron.buffers()) if p.ndim]
-    shape = (1, 1, max(sizes, default=1), *[1] * axes)[:axes]
+    shape = (1, 1, channels, *[1] * axes)[:axes]
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         z = torch.ones(shape, dtype=dtype, device=device, requires_grad=True)

@@ -9,6 +9,7 @@ trace is part of the gradient's graph and is made anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -45,9 +46,22 @@ def trace_of(neuron: Neuron, z: Tensor, state: State, extra: tuple[Tensor, ...])
     kept = _kept.get(neuron)
     if kept is not None and kept[0] == key:
         return kept[1]
-    made = trace(neuron.step, z, state, extra)
+    with unhooked():
+        made = trace(neuron.step, z, state, extra)
     _kept[neuron] = key, made
     return made
+
+
+def unhooked() -> AbstractContextManager[None]:
+    """What is done once, and not at each call, hides from hooks what it saves for a gradient.
+
+    A checkpoint of the user's counts what is saved, and finds less when it runs the layer again.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _key(

@@ -125,9 +125,11 @@ class Neuron(nn.Module, ABC):
         return (spikes, state) if return_state else spikes
 
     @torch.compiler.assume_constant_result
-    def _registered(self, axes: int, device: torch.device, dtype: torch.dtype) -> tuple[int, str]:
+    def _registered(
+        self, axes: int, channels: int, device: torch.device, dtype: torch.dtype
+    ) -> tuple[int, str]:
         # A method, since torch.compile hands itself to nothing else.
-        return dynamo.register(self, axes, device, dtype)
+        return dynamo.register(self, axes, channels, device, dtype)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
         name, between = type(self).__name__, self.checkpoint_steps

@@ -89,9 +89,11 @@ def check_learnable(module: nn.Module, learnable: Collection[str], known: Collec
             )
 
 
-def value_of(parameter: Tensor, bounds: Bounds) -> Tensor:
+def value_of(module: nn.Module, name: str, bounds: Bounds) -> Tensor:
     """The parameter, kept in its bounds where training can move it, and able to come back."""
-    if not isinstance(parameter, nn.Parameter) or bounds == ANY:
+    parameter: Tensor = getattr(module, name)
+    # By its place: a compiler, or a functional call, puts plain tensors there.
+    if name not in module._parameters or bounds == ANY:
         return parameter
     low = max(bounds.low, _SMALLEST) if bounds.positive else bounds.low
     return straight_through(parameter, torch.clamp, low, bounds.high)
@@ -109,6 +111,8 @@ def register_all(neuron: Neuron, learnable: Collection[str], **values: Value) ->
     none of those that can be learnt.
     """
     bounds = {**dict.fromkeys(values, ANY), **neuron.bounds}
+    # An iterator can be gone through but once.
+    learnable = learnable if isinstance(learnable, str) else tuple(learnable)
     check_learnable(neuron, learnable, [name for name, kept in bounds.items() if not kept.whole])
     for name, value in values.items():
         register(neuron, name, value, bounds[name], name in learnable)
@@ -117,9 +121,7 @@ def register_all(neuron: Neuron, learnable: Collection[str], **values: Value) ->
 def values_of(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:
     """The parameters of those names, each () or (C,), in bounds and in z's precision."""
     bounds = neuron.bounds
-    return tuple(
-        value_of(getattr(neuron, name), bounds.get(name, ANY)).to(z.dtype) for name in names
-    )
+    return tuple(value_of(neuron, name, bounds.get(name, ANY)).to(z.dtype) for name in names)
 
 
 def broadcast(neuron: Neuron, z: Tensor, *names: str) -> tuple[Tensor, ...]:

@@ -171,10 +171,9 @@ def from_nodes(nodes: Sequence[nir.NIRNode], dt: float) -> Neuron:
 
 def _values(neuron: Neuron, name: str, bounds: Bounds, default: float | None = None) -> Array:
     """A parameter () or (C,) as it acts, in float64."""
-    parameter = getattr(neuron, name, None)
-    if parameter is None:
+    if getattr(neuron, name, None) is None:
         return np.asarray(default, np.float64)
-    return value_of(parameter, bounds).detach().cpu().double().numpy()
+    return value_of(neuron, name, bounds).detach().cpu().double().numpy()
 
 
 def _full(values: Array, shape: Shape) -> Array:
