@@ -141,7 +141,8 @@ def test_what_is_sampled_makes_no_step(make, accumulate, steps):
     module = make()
     before = copy.deepcopy(module.state_dict())
     samples = BootstrapCallback(ss.Scheduler(num_sample_iter=8, sample_period=2))
-    trained(module, samples, max_epochs=1, accumulate_grad_batches=accumulate)
+    with pytest.warns(ss.SpikestrapWarning, match="nothing trains as an ANN"):
+        trained(module, samples, max_epochs=1, accumulate_grad_batches=accumulate)
     for name, parameter in module.named_parameters():
         assert parameter.equal(before[name]), name
     trainer = trained(module, max_epochs=1, accumulate_grad_batches=accumulate)
@@ -150,21 +151,31 @@ def test_what_is_sampled_makes_no_step(make, accumulate, steps):
 
 
 @pytest.mark.parametrize(("batches", "accumulate"), [(1, 1), (2, 1), (3, 4), (4, 4)])
-def test_a_schedule_that_samples_every_batch_is_warned_of(batches, accumulate):
-    def start(batches, **schedule):
+def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
+    def start(batches, epochs=4, **schedule):
         trainer = SimpleNamespace(
-            num_training_batches=batches, accumulate_grad_batches=accumulate, current_epoch=0
+            num_training_batches=batches, accumulate_grad_batches=accumulate, max_epochs=epochs
         )
         schedule = {"num_sample_iter": 2, "sample_period": 1, **schedule}
         BootstrapCallback(ss.Scheduler(**schedule)).on_train_start(trainer, None)
 
-    with pytest.warns(ss.SpikestrapWarning, match=rf"num_sample_iter=2 .*it has {batches};"):
-        start(batches)
+    for schedule in (
+        {},
+        {"epochs": 1, "sample_period": 5},
+        {"snn_from": 3},
+        {"snn_from": 1, "sample_period": 5},
+        {"epochs": -1},  # stopped by max_steps
+        {"crossover_epochs": [0, 1]},  # what has crossed over waits for the rest
+    ):
+        with pytest.warns(ss.SpikestrapWarning, match=rf"num_sample_iter=2 .*it has {batches};"):
+            start(batches, **schedule)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         start(batches + 3)
         start(batches, sample_period=2)
         start(batches, snn_from=0)
+        start(float("inf"))
+        start(batches, epochs=-1, sample_period=2)
 
 
 def lif_nodes():
@@ -297,6 +308,25 @@ def test_test_measures_as_validation_does():
         warnings.filterwarnings("ignore", module="lightning")
         (result,) = trainer.test(module, loader(32, 16), verbose=False)
     assert result == pytest.approx(expected)
+
+
+def test_it_measures_in_the_trainers_precision():
+    dtypes = []
+
+    def measure(module, batch):
+        x, y = batch
+        dtypes.append(module.net.blocks[0].synapse(x).dtype)
+        return module(x).argmax(1) == y
+
+    trainer = trained(
+        Plain(), BootstrapCallback(SCHEDULER, measure=measure), precision="bf16-mixed"
+    )
+    assert dtypes == 8 * [torch.bfloat16]
+    dtypes.clear()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.test(trainer.lightning_module, loader(32, 16), verbose=False)
+    assert dtypes == 4 * [torch.bfloat16]
 
 
 def test_logs_and_draws(tmp_path):

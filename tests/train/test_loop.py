@@ -189,6 +189,14 @@ def test_patience_ends_it_early():
     assert len(history.epochs) == 3
 
 
+def test_that_nothing_trains_reaches_the_user():
+    """As many images as are sampled: an epoch has no step."""
+    few = splits(train=part(16, 0))
+    with pytest.warns(ss.SpikestrapWarning, match="nothing trains as an ANN: .*it has 2;"):
+        history = fit(Toy(), few, replace(OPTIONS, sample_period=1))
+    assert [epoch.steps for epoch in history.epochs] == 3 * [{"sample": 2}]
+
+
 def test_tells_its_progress():
     told = []
     fit(Toy(), splits(), OPTIONS, on_progress=told.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -107,18 +108,30 @@ class BootstrapCallback(pl.Callback):
         module.bootstrap_mode = mode  # type: ignore[assignment]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = trainer.num_training_batches - 1
-        first_of_step = last - last % trainer.accumulate_grad_batches
-        schedule = self.scheduler
-        bootstraps = schedule.snn_from is None or trainer.current_epoch < schedule.snn_from
-        if bootstraps and schedule.sample_period == 1 and first_of_step < schedule.num_sample_iter:
+        if self._only_samples(trainer):
+            schedule = self.scheduler
             warnings.warn(
                 "BootstrapCallback: nothing trains as an ANN: each epoch samples, its first "
                 f"num_sample_iter={schedule.num_sample_iter} batches make no step, and it has "
-                f"{last + 1}; expected more batches, or a larger sample_period",
+                f"{trainer.num_training_batches}; expected more batches, a smaller "
+                "num_sample_iter, or epochs between those that sample (sample_period="
+                f"{schedule.sample_period})",
                 SpikestrapWarning,
-                stacklevel=2,
+                stacklevel=1,  # Lightning, which calls this, is where `fit` ignores warnings
             )
+
+    def _only_samples(self, trainer: pl.Trainer) -> bool:
+        """Whether no batch makes a step in all the epochs that are not an SNN's."""
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        if epochs is None or epochs < 0:  # without end: one period is like the next
+            epochs = self.scheduler.sample_period
+        left = range(epochs)[: self.scheduler.snn_from]
+        if not left or batches in (0, math.inf):
+            return False
+        # A step is left out where any of its batches is sampled, and those come first.
+        accumulated = trainer.accumulate_grad_batches
+        last = int(batches - 1) // accumulated * accumulated
+        return all(self.scheduler.mode(e, last).base_mode is Mode.SAMPLE for e in left)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -162,14 +175,16 @@ class BootstrapCallback(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert self._rates is not None
-        with self._rates, self.clock("snn"):
+        # Around steps Lightning puts the trainer's precision, but not around hooks.
+        precision = trainer.precision_plugin.forward_context
+        with self._rates, self.clock("snn"), precision():
             scores = self.measure(pl_module, batch)
         self._scores["snn"] += float(scores.sum())
         self._scores["samples"] += len(scores)
         if self.as_ann:
             self._set(pl_module, LayerMode(Mode.ANN))
             # Before the first fit, or trained as an SNN throughout, there are no curves.
-            with self.clock("ann"), suppress(NotFittedError):
+            with self.clock("ann"), precision(), suppress(NotFittedError):
                 self._scores["ann"] += float(self.measure(pl_module, batch).sum())
                 self._scores["as_ann"] += len(scores)
             self._set(pl_module, LayerMode(Mode.SNN))  # for hooks that come after this one
