@@ -68,7 +68,10 @@ Strategy = Annotated[
     str, typer.Option("--strategy", metavar="S", help="auto, or ddp: a copy of it a process.")
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed.")
+    str | None,
+    typer.Option(
+        "--precision", metavar="P", help="32-true, bf16-mixed or 16-mixed.  [default: 32-true]"
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", metavar="N", help="Passes over the training images.")
@@ -149,7 +152,7 @@ def train(
     devices: Devices = 1,
     nodes: Nodes = 1,
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: Precision = None,
     logger: Annotated[
         str | None, typer.Option(metavar="L", help="tensorboard or csv: log into <run>/logs.")
     ] = None,
@@ -232,7 +235,7 @@ def evaluate(
     devices: Devices = 1,
     nodes: Nodes = 1,
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a run, a .net or a .nir file on test images, at its own T or another.
@@ -284,7 +287,7 @@ def compare(
     devices: Devices = 1,
     nodes: Nodes = 1,
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe's network as ReLU ANN, by bootstrap, hybrid and direct training."""

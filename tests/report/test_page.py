@@ -123,6 +123,13 @@ def test_a_precision_other_than_the_recipes_is_named(report):
     assert "--chip loihi" in command(dataclasses.replace(report, precision="loihi"))
 
 
+def test_the_precision_of_the_training_is_named_where_it_is_not_the_usual_one(report):
+    assert report.config["training_precision"] == "32-true"
+    assert "--precision" not in command(report)
+    halves = {**report.config, "training_precision": "bf16-mixed"}
+    assert "--precision bf16-mixed" in command(dataclasses.replace(report, config=halves))
+
+
 def test_without_test_images_and_without_a_history(run):
     (run / "curves.json").unlink()
     report = gather(run, evaluate=False)

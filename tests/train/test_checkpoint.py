@@ -85,6 +85,20 @@ def test_a_finished_one_resumed_does_nothing_more(whole, tmp_path):
     assert list(differing(state(whole), state(out))) == []
 
 
+def test_it_goes_on_in_its_own_precision(tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    halves = ("--precision", "bf16-mixed")
+    done = spikestrap_train(*ARGUMENTS, *halves, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    killed_after(1, out, *halves)
+    refused = spikestrap_train("--resume", out, "--precision", "32-true")
+    assert refused.returncode == 1
+    assert "error: --precision: expected bf16-mixed, in which the training" in refused.stderr
+    done = spikestrap_train("--resume", out)
+    assert done.returncode == 0, done.stderr
+    assert list(differing(state(whole), state(out))) == []
+
+
 class TestChoice:
     def write(self, folder, name, value=1.0):
         WholeFiles().save_checkpoint({"x": torch.full((100,), value)}, folder / name)

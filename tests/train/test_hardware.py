@@ -48,6 +48,16 @@ def test_what_lightning_gets():
     assert options["strategy"]._ddp_kwargs["find_unused_parameters"] is True
 
 
+def test_a_training_goes_on_in_the_precision_in_which_it_began():
+    assert Hardware(devices=2).going_on("bf16-mixed") == Hardware(2, precision="bf16-mixed")
+    assert Hardware(precision="bf16-mixed").going_on("bf16-mixed").precision == "bf16-mixed"
+    # A run of an early version does not say.
+    assert Hardware(precision="bf16-mixed").going_on(None).precision == "bf16-mixed"
+    assert Hardware().going_on(None).training_precision == "32-true"
+    with pytest.raises(SpikestrapError, match=r"--precision: expected bf16-mixed, .*got '32-true'"):
+        Hardware(precision="32-true").going_on("bf16-mixed")
+
+
 @pytest.mark.slow
 def test_nodes(tmp_path):
     """Two machines, here the same one: each runs the command, the first one prints."""

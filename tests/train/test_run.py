@@ -102,6 +102,7 @@ def test_a_damaged_config(run, content, message):
         ({"time_steps": 10**9}, "config.json: time_steps: expected"),
         ({"seed": "x"}, "config.json: seed: expected an integer >= 0, got 'x'"),
         ({"data": 3}, "config.json: data: expected a text, got 3"),
+        ({"training_precision": "8"}, "config.json: training_precision: expected one of 32-true,"),
         ({"recipe": "digits-cnn"}, "best.pt: "),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..operations import ADDITION_PJ, MAC_PJ
 from ..train.extras import require
+from ..train.hardware import PRECISIONS
 from ..train.recipes import recipe
 from ..train.run import OWN_OPTIONS
 from . import figures
@@ -106,6 +107,8 @@ def command(report: Report) -> str:
             words += [f"--{key.replace('_', '-')}", options[key]]
     if report.precision != recipe(report.name).precision:
         words += ["--chip", "none" if report.precision == "float" else report.precision]
+    if (arithmetic := report.config.get("training_precision")) in PRECISIONS[1:]:
+        words += ["--precision", arithmetic]
     words += ["--seed", report.seed]
     if report.config.get("data") is not None:
         words += ["--data", "DIR"]

@@ -92,7 +92,7 @@ def train(
     net = made_by.network(steps, precision)
     path = Path("runs") / run_name(name, steps, seed) if out is None else out
     run = Run(path, made_by, options, steps, seed, data, net)
-    return _train(run, hardware, logger, on_progress, fresh=True)
+    return _train(run, hardware or Hardware(), logger, on_progress, fresh=True)
 
 
 def resume(
@@ -108,23 +108,25 @@ def resume(
     Args:
         path: the run directory.
         data, hardware, logger, on_progress: as for `train`; the result is the same to the bit on
-            the same hardware only.
+            the same hardware only. The precision is the run's.
 
     Returns:
         What `train` would have.
 
     Raises:
-        SpikestrapError: there is no such run, or none of its checkpoints is whole.
+        SpikestrapError: there is no such run, none of its checkpoints is whole, or it began in
+            another precision than was asked for.
     """
     run = load_config(path)
     if data is not None:
         run = replace(run, data=data)
-    return _train(run, hardware, logger, on_progress, fresh=False)
+    on = (hardware or Hardware()).going_on(run.training_precision)
+    return _train(run, on, logger, on_progress, fresh=False)
 
 
 def _train(
     run: Run,
-    hardware: Hardware | None,
+    hardware: Hardware,
     logger: str | None,
     on_progress: Callable[[Progress], None],
     fresh: bool,
@@ -137,11 +139,11 @@ def _train(
     net.to(default_device())
     # What may be wrong with them shows before an earlier run is taken away.
     require("lightning.pytorch", "training")
-    (hardware or Hardware()).check(default_device())
+    hardware.check(default_device())
     log = make_logger(logger, path / "logs", fresh) if logger else None
     if processes.is_first() and fresh:
         clear_run(path)
-        save_config(path, *what)
+        save_config(path, *what, training_precision=hardware.training_precision)
     history = fit(
         net,
         splits,
@@ -164,7 +166,7 @@ def _train(
         "out": str(path),
     }
     if processes.is_first():
-        save_run(path, *what, history, result)
+        save_run(path, *what, history, result, training_precision=hardware.training_precision)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ class Hardware:
         nodes: machines with so many each, started there by the same command, as Lightning wants.
         strategy: "auto", or "ddp", one copy of the network a process; for more than one process
             both are the same.
-        precision: Lightning's "32-true", "bf16-mixed" or "16-mixed" (with a loss scaler; on GPUs).
+        precision: Lightning's "32-true", "bf16-mixed" or "16-mixed" (with a loss scaler; on GPUs);
+            None for that which a training that goes on began with, and else for "32-true".
             Neuron states, statistics and curves are float32 in all of them.
 
     Raises:
@@ -33,7 +34,7 @@ class Hardware:
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         whole_number("--devices", self.devices, 1)
@@ -43,12 +44,30 @@ class Hardware:
             raise SpikestrapError(
                 f"--strategy: expected one of {', '.join(STRATEGIES)}, got {self.strategy!r}{more}"
             )
-        if self.precision not in PRECISIONS:
+        if self.precision not in (None, *PRECISIONS):
             hint = "; the chip's numbers are --chip loihi" if self.precision == "loihi" else ""
             known = ", ".join(PRECISIONS)
             raise SpikestrapError(
                 f"--precision: expected one of {known}, got {self.precision!r}{hint}"
             )
+
+    @property
+    def training_precision(self) -> str:
+        """`precision`, or what None stands for where nothing goes on."""
+        return self.precision or PRECISIONS[0]
+
+    def going_on(self, precision: str | None) -> Hardware:
+        """The same, in the precision that a training began with; None where that is not known.
+
+        Raises:
+            SpikestrapError: another one was asked for.
+        """
+        if precision is not None and self.precision not in (None, precision):
+            raise SpikestrapError(
+                f"--precision: expected {precision}, in which the training began, or none, "
+                f"got {self.precision!r}"
+            )
+        return replace(self, precision=precision or self.precision)
 
     def check(self, device: torch.device) -> None:
         """SpikestrapError where the device, on which the network is, cannot do it."""
@@ -70,5 +89,5 @@ class Hardware:
             "devices": self.devices,
             "num_nodes": self.nodes,
             "strategy": DDPStrategy(find_unused_parameters=unused) if several else "auto",
-            "precision": self.precision,
+            "precision": self.training_precision,
         }

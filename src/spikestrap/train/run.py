@@ -24,6 +24,7 @@ from .. import __version__
 from ..errors import SpikestrapError, at
 from ..files import read_weights, write_file
 from ..network import Network
+from .hardware import PRECISIONS
 from .loop import History
 from .options import Options, whole_number
 from .recipes import MAX_TIME_STEPS, Recipe, recipe
@@ -45,6 +46,7 @@ class Run:
         recipe, options, time_steps, seed: what was trained, and how.
         data: the folder of the data set, None for the bundled or downloaded one.
         net: the trained network, at ``time_steps``.
+        training_precision: see `Hardware`; None where the run does not say.
         config: all of ``config.json``, where it was read from there.
     """
 
@@ -55,6 +57,7 @@ class Run:
     seed: int
     data: Path | None
     net: Network
+    training_precision: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -117,9 +120,13 @@ def save_run(
     net: Network,
     history: History,
     result: Mapping[str, Any],
+    *,
+    training_precision: str | None = None,
 ) -> None:
     """Write a run; a file of an earlier one is replaced, never left half new and half old."""
-    save_config(path, made_by, options, time_steps, seed, data, net)
+    save_config(
+        path, made_by, options, time_steps, seed, data, net, training_precision=training_precision
+    )
     weights = io.BytesIO()
     torch.save(net.state_dict(), weights)
     epochs = history.as_dict()
@@ -139,12 +146,15 @@ def save_config(
     seed: int,
     data: Path | None,
     net: Network,
+    *,
+    training_precision: str | None = None,
 ) -> None:
     """Write what is trained and how; all that a training which was cut off needs to go on."""
     config = {
         "recipe": made_by.name,
         "time_steps": time_steps,
         "precision": net.precision,
+        "training_precision": training_precision,
         "seed": seed,
         "data": None if data is None else str(data.resolve()),
         "options": asdict(options),
@@ -194,6 +204,12 @@ def load_config(path: Path) -> Run:
         seed = whole_number("seed", config.get("seed"), 0)
         data = None if config.get("data") is None else Path(_text(config, "data"))
         precision = _text({"precision": made_by.precision, **config}, "precision")
+        training_precision = config.get("training_precision")
+        if training_precision not in (None, *PRECISIONS):
+            raise SpikestrapError(
+                f"training_precision: expected one of {', '.join(PRECISIONS)}, "
+                f"got {training_precision!r}"
+            )
         given = config.get("options")
         if not isinstance(given, dict):
             raise SpikestrapError(f"options: expected an object, got {given!r}")
@@ -203,7 +219,7 @@ def load_config(path: Path) -> Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # the weights that the training began with
             net = made_by.network(time_steps, precision)
-    return Run(path, made_by, options, time_steps, seed, data, net, config)
+    return Run(path, made_by, options, time_steps, seed, data, net, training_precision, config)
 
 
 def count_parameters(net: nn.Module) -> int:
