@@ -12,16 +12,42 @@ from spikestrap.train import compare as comparison_of
 from spikestrap.train.compare import (
     METHODS,
     _add_seconds_to_direct,
+    _pace,
     _seconds,
     _within,
     options_for,
     relu_twin,
 )
+from spikestrap.train.data import Arrays, digits
 from spikestrap.train.options import Options
 from spikestrap.train.recipes import recipe
 
 OWN = Options(epochs=20, batch_size=10, num_sample_iter=2, sample_period=4, snn_epochs=1)
 PACE = {"snn": 8.0, "sample": 10.0, "fit": 3.0, "ann": 1.0}
+MODULE = sys.modules[options_for.__module__]
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The trainings, as (network, modes, hardware), where only T = 1 and 2 are evaluated."""
+    found = []
+    own = MODULE.fit
+
+    def noted(net, splits, options, *more, on_progress=lambda progress: None, hardware=None):
+        modes = set()
+        found.append((net, modes, hardware))
+
+        def note(progress):
+            modes.add(progress.mode.split(",")[0])
+            modes.update(["crossover"] * ("below" in progress.mode))
+            on_progress(progress)
+
+        on_progress, given = (more[1], more[:1]) if len(more) > 1 else (on_progress, more)
+        return own(net, splits, options, *given, on_progress=note, hardware=hardware)
+
+    monkeypatch.setattr(MODULE, "fit", noted)
+    monkeypatch.setattr(MODULE, "TIME_STEPS", (1, 2))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +128,40 @@ class TestCompare:
         with pytest.raises(ss.SpikestrapError, match="pace is that of one process, got 2"):
             comparison_of(budget=1.0, out=tmp_path / "out", hardware=Hardware(devices=2))
 
+    def test_all_that_a_method_runs_has_run_on_a_copy_before(self, fits, tmp_path):
+        comparison_of("digits-mlp", time_steps=2, epochs=6, out=tmp_path)
+        assert len(fits) == 8
+        for (copied, before, _), (net, modes, _) in zip(fits[::2], fits[1::2], strict=True):
+            assert copied is not net
+            assert modes <= before
+        assert "crossover" in fits[5][1]
+
+    def test_what_ran_before_changes_no_result(self, result, tmp_path, monkeypatch):
+        monkeypatch.setattr(MODULE, "_warm_up", lambda *what: None)
+        found = comparison_of(
+            "digits-mlp", methods=("hybrid",), time_steps=2, epochs=4, out=tmp_path
+        )
+        without, usual = found["methods"]["hybrid"], result[0]["methods"]["hybrid"]
+        for method in (without, usual):
+            accuracies = [(p["snn_accuracy"], p["ann_accuracy"]) for p in method["over_time"]]
+            method["told"] = accuracies, method["over_time_steps"], method["event_rate"]
+        assert without["told"] == usual["told"]
+
+    def test_what_had_ended_before_it_was_stopped_is_written(self, tmp_path, monkeypatch):
+        own = MODULE._train
+
+        def stopped(method, *what):
+            if method == "direct":
+                raise KeyboardInterrupt
+            return own(method, *what)
+
+        monkeypatch.setattr(MODULE, "_train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            comparison_of(methods=("bootstrap", "direct"), time_steps=2, epochs=1, out=tmp_path)
+        stored = json.loads((tmp_path / "compare.json").read_text())
+        assert list(stored["methods"]) == ["bootstrap"]
+        assert (tmp_path / "compare.md").exists()
+
     @pytest.mark.slow
     def test_two_processes(self, tmp_path):
         """The first one prints and writes; options go the way from the command line."""
@@ -142,13 +202,21 @@ class TestCompare:
         comparison_of(methods=["ann"], epochs=1, out=tmp_path / "out")
         assert "T = 16" not in (tmp_path / "out" / "compare.md").read_text()
 
-    def test_within_a_budget(self, tmp_path, monkeypatch):
-        compare_module = sys.modules[options_for.__module__]
-        monkeypatch.setattr(compare_module, "_CALIBRATION_STEPS", 2)
-        monkeypatch.setattr(compare_module, "TIME_STEPS", ())
-        result = comparison_of(time_steps=2, budget=1e-3, out=tmp_path)
+    def test_within_a_budget(self, tmp_path, monkeypatch, fits):
+        monkeypatch.setattr(MODULE, "_CALIBRATION_STEPS", 2)
+        on = Hardware(precision="bf16-mixed")
+        result = comparison_of(time_steps=2, budget=1e-3, out=tmp_path, hardware=on)
         assert [method["epochs"] for method in result["methods"].values()] == 4 * [1]
-        assert result["budget"] == 1e-3
+        assert (result["budget"], result["training_precision"]) == (1e-3, "bf16-mixed")
+        # What comes first, what the pace is taken of, and the training.
+        assert [hardware for _, _, hardware in fits] == 3 * 4 * [on]
+
+    def test_the_pace_of_few_images(self):
+        splits = digits(0)
+        few = replace(splits, train=Arrays(splits.train.x[:50], splits.train.y[:50]))
+        net = recipe("digits-mlp").network(1)
+        pace = _pace(net, few, replace(OWN, batch_size=64), Hardware())
+        assert set(pace) == {"snn", "sample", "fit", "ann"}
 
 
 class TestOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, SpikestrapWarning
 from ..network import Network
 from ..routine import LayerMode, Mode
 from ..unit import units_of
@@ -61,7 +62,8 @@ def compare(
 
     All start from the same weights, see the same images in the same order, and keep the last
     epoch that validates within a standard error of the best. Seconds are those of training,
-    without validation.
+    without validation, and without what is compiled once: before each method a copy of its
+    network trains for a few steps. The files are written anew after each method.
 
     Args:
         name: the recipe.
@@ -77,11 +79,11 @@ def compare(
         on_progress: called with the method's name after every step and every epoch.
 
     Returns:
-        recipe, time_steps, seed, budget, out, and methods: by name a dict of epochs, seconds,
-        seconds_to_direct (until the SNN validated as well as direct training at its best; None
-        where it never did or direct is not compared; for ann its ANN accuracy counts),
-        snn_accuracy, ann_accuracy, gap, event_rate (as `train` gives them; None for what ann has
-        not),
+        recipe, time_steps, batch_size, precision (of the network), training_precision, seed,
+        budget, out, and methods: by name a dict of epochs, seconds, seconds_to_direct (until the
+        SNN validated as well as direct training at its best; None where it never did or direct is
+        not compared; for ann its ANN accuracy counts), snn_accuracy, ann_accuracy, gap, event_rate
+        (as `train` gives them; None for what ann has not),
         over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
         and over_time_steps (test accuracy of the SNN by T). Of several processes the first one
         has, and writes, all of it.
@@ -102,7 +104,19 @@ def compare(
     path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
     device = default_device()
+    on = hardware or Hardware()
     results: dict[str, dict[str, Any]] = {}
+    result = {
+        "recipe": name,
+        "time_steps": steps,
+        "batch_size": own.batch_size,
+        "precision": made_by.precision,
+        "training_precision": on.training_precision,
+        "seed": seed,
+        "budget": budget,
+        "methods": results,
+        "out": str(path),
+    }
     for method in (method for method in METHODS if method in methods):
         torch.manual_seed(seed)
         network = made_by.network(steps).to(device)
@@ -110,22 +124,14 @@ def compare(
         units = sum(1 for block in network.blocks if any(True for _ in units_of(block)))
         net: nn.Module = relu_twin(network) if method == "ann" else network
         options = options_for(method, own, units)
+        _warm_up(copy.deepcopy(net), splits, options, on)
         if budget is not None:
-            pace = _pace(copy.deepcopy(net), splits, options)
+            pace = _pace(copy.deepcopy(net), splits, options, on)
             options = _within(budget, pace, method, own, units, len(splits.train))
-        results[method] = _train(method, net, splits, options, seed, hardware, on_progress)
-    if processes.is_first():
-        _add_seconds_to_direct(results)
-    result = {
-        "recipe": name,
-        "time_steps": steps,
-        "seed": seed,
-        "budget": budget,
-        "methods": results,
-        "out": str(path),
-    }
-    if processes.is_first():
-        write_comparison(path, result)
+        results[method] = _train(method, net, splits, options, seed, on, on_progress)
+        if processes.is_first():
+            _add_seconds_to_direct(results)
+            write_comparison(path, result)
     return result
 
 
@@ -293,11 +299,42 @@ def _check_budget(budget: float, epochs: int | None, hardware: Hardware) -> None
         )
 
 
-def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:
+def _warm_up(net: nn.Module, splits: Splits, options: Options, hardware: Hardware) -> None:
+    """Have all compiled that a method runs, by a few steps that train the copy given."""
+    short = replace(
+        options,
+        epochs=3,
+        num_sample_iter=1,
+        sample_period=3,
+        crossover_epochs=None if options.crossover_epochs is None else (1,),
+        snn_epochs=3 if options.snn_epochs == options.epochs else 1,
+        validate_every=3,
+    )
+    _few_steps(net, splits, short, 3, hardware)
+
+
+def _few_steps(
+    net: nn.Module,
+    splits: Splits,
+    options: Options,
+    batches: int,
+    hardware: Hardware,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> None:
+    """Train on so many full batches an epoch; where there are not enough, the images come again."""
+    size = min(options.batch_size, len(splits.train))
+    chosen = torch.arange(batches * size) % len(splits.train)
+    few = Arrays(splits.train.x[chosen], splits.train.y[chosen])
+    small = replace(splits, train=few, validation=Arrays(few.x[:1], few.y[:1]))
+    options = replace(options, batch_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpikestrapWarning)  # the training itself will say it
+        fit(net, small, options, on_progress=on_progress, hardware=hardware)
+
+
+def _pace(net: nn.Module, splits: Splits, options: Options, hardware: Hardware) -> dict[str, float]:
     """Seconds a step by mode, as a few steps take that train nothing but the copy given."""
     steps = _CALIBRATION_STEPS
-    images = min(len(splits.train), 2 * steps * options.batch_size)
-    few = Arrays(splits.train.x[:images], splits.train.y[:images])
     short = replace(
         options,
         epochs=2,
@@ -307,15 +344,13 @@ def _pace(net: nn.Module, splits: Splits, options: Options) -> dict[str, float]:
         snn_epochs=1,
         validate_every=2,
     )
-    small = replace(splits, train=few, validation=Arrays(few.x[:1], few.y[:1]))
-    fit(net, small, short)  # what is compiled at the first call is not timed
     ends: list[tuple[int, str, float]] = []
 
     def note(progress: Progress) -> None:
         if progress.finished is None:
             ends.append((progress.epoch, progress.mode.lower(), time.perf_counter()))
 
-    fit(net, small, short, on_progress=note)
+    _few_steps(net, splits, short, 2 * steps, hardware, note)
     # From the end of one step to that of the next, with the images' augmentation and all else.
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     for (epoch, _, start), (same, mode, end) in pairwise(ends):
