@@ -6,6 +6,7 @@ import pytest
 import spikestrap as ss
 from spikestrap.report.records import read_records, read_speed_up
 from spikestrap.train.history import FittedCurve
+from spikestrap.train.run import load_run
 
 
 def test_a_training_is_read_as_it_was_written(trained):
@@ -33,21 +34,56 @@ def test_a_run_of_an_early_version(run, edit):
     assert [epoch.seconds_by_mode for epoch in records.epochs] == [{}, {}]
 
 
+def compared(**changes):
+    """Direct training was at its best after 7 s, bootstrap as good after 2 s."""
+    methods = {
+        "direct": {"epochs": 2, "seconds_to_direct": 7.0},
+        "bootstrap": {"epochs": 2, "seconds_to_direct": 2.0},
+    }
+    return {
+        "recipe": "digits-mlp", "time_steps": 4, "batch_size": 64, "precision": "float",
+        "training_precision": "32-true", "seed": 0, "methods": methods, **changes,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("folder", ["run", "compare-digits-mlp-T4-s0"])
 def test_the_speed_up_of_a_comparison(run, folder):
-    """Direct training was at its best after 7 s, bootstrap as good after 2 s."""
-    assert read_speed_up(run, "digits-mlp", 4, 0) is None
-    methods = {"direct": {"seconds_to_direct": 7.0}, "bootstrap": {"seconds_to_direct": 2.0}}
+    loaded = load_run(run)
+    assert read_speed_up(loaded) is None
     (run.parent / folder).mkdir(exist_ok=True)
     file = run.parent / folder / "compare.json"
-    file.write_text(json.dumps({"methods": methods}))
-    assert read_speed_up(run, "digits-mlp", 4, 0) == 3.5
+    file.write_text(json.dumps(compared()))
+    assert read_speed_up(loaded) == 3.5
+    methods = compared()["methods"]
     methods["bootstrap"]["seconds_to_direct"] = None
-    file.write_text(json.dumps({"methods": methods}))
-    assert read_speed_up(run, "digits-mlp", 4, 0) is None
-    file.write_text("{}")
+    file.write_text(json.dumps(compared(methods=methods)))
+    assert read_speed_up(loaded) is None
+    file.write_text(json.dumps(compared(methods=None)))
     with pytest.raises(ss.SpikestrapError, match="methods: expected an object, got null"):
-        read_speed_up(run, "digits-mlp", 4, 0)
+        read_speed_up(loaded)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": "digits-cnn"},
+        {"time_steps": 8},
+        {"batch_size": 32},
+        {"precision": "loihi"},
+        {"training_precision": "bf16-mixed"},
+        {"seed": 1},
+        {"methods": {"direct": {"epochs": 2, "seconds_to_direct": 7.0}}},
+        {"methods": {"ann": {}, "bootstrap": {"epochs": 2, "seconds_to_direct": None}}},
+        {"methods": {**compared()["methods"], "bootstrap": {"epochs": 3, "seconds_to_direct": 1}}},
+    ],
+)
+def test_no_speed_up_of_another_training_or_of_one_method(run, changes):
+    (run / "compare.json").write_text(json.dumps(compared(**changes)))
+    assert read_speed_up(load_run(run)) is None
+    beside = run.parent / "compare-digits-mlp-T4-s0"
+    beside.mkdir()
+    (beside / "compare.json").write_text(json.dumps(compared()))
+    assert read_speed_up(load_run(run)) == 3.5
 
 
 def test_a_network_without_curves(run, edit):

@@ -114,7 +114,7 @@ def gather(path: Path, data: Path | None = None, evaluate: bool = True) -> Repor
     """
     run = load_run(path)
     records = read_records(path)
-    speed_up = read_speed_up(path, run.recipe.name, run.time_steps, run.seed)
+    speed_up = read_speed_up(run)
     layers = _layers(run, records)
     measured = None
     if evaluate:

@@ -13,7 +13,7 @@ from ..errors import SpikestrapError
 from ..train.compare_report import COMPARISON, comparison_name
 from ..train.history import FittedCurve
 from ..train.loop import Epoch
-from ..train.run import CURVES, HISTORY, RESULT, read_json
+from ..train.run import CURVES, HISTORY, RESULT, Run, read_json
 
 _LARGEST = 1e15  # of any number: more is damage
 _PERCENT = (0.0, 100.0)
@@ -80,25 +80,40 @@ def read_records(path: Path) -> Records:
     return Records(result, epochs, best_epoch, curves)
 
 
-def read_speed_up(run: Path, recipe: str, time_steps: int, seed: int) -> float | None:
+def read_speed_up(run: Run) -> float | None:
     """How many times sooner bootstrap was as accurate as direct training at its best.
 
     From the comparison in the run's folder, or in the folder beside it that `compare` makes by
-    default for the same training; None where there is none, or bootstrap never was.
-
-    run: the run's folder. recipe, time_steps, seed: what it trained.
+    default for the same training; None where there is none of just this training, direct or
+    bootstrap was not compared, or bootstrap never was as accurate.
     """
-    beside = run.resolve().parent / comparison_name(recipe, time_steps, seed)
-    for folder in (run, beside):
+    beside = run.path.resolve().parent / comparison_name(run.recipe.name, run.time_steps, run.seed)
+    trained = {
+        "recipe": run.recipe.name,
+        "time_steps": run.time_steps,
+        "batch_size": run.options.batch_size,
+        "precision": run.net.precision,
+        "training_precision": run.training_precision,
+        "seed": run.seed,
+    }
+    for folder in (run.path, beside):
         path = folder / COMPARISON
-        if path.exists():
-            methods = _Entry(read_json(path), str(path)).entry("methods")
-            seconds = [
-                methods.entry(method).number_or_none("seconds_to_direct", 0.0, _LARGEST)
-                for method in ("direct", "bootstrap")
-            ]
-            direct, bootstrap = seconds
-            return direct / bootstrap if direct and bootstrap else None
+        if not path.exists():
+            continue
+        found = _Entry(read_json(path), str(path))
+        if {key: found.value.get(key) for key in trained} != trained:
+            continue
+        methods = found.entry("methods")
+        if not {"direct", "bootstrap"} <= methods.value.keys():
+            continue
+        direct, bootstrap = methods.entry("direct"), methods.entry("bootstrap")
+        if bootstrap.value.get("epochs") != run.options.epochs:
+            continue
+        late, soon = (
+            method.number_or_none("seconds_to_direct", 0.0, _LARGEST)
+            for method in (direct, bootstrap)
+        )
+        return late / soon if late and soon else None
     return None
 
 
