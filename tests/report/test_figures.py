@@ -119,6 +119,37 @@ def test_over_time_steps(trained):
     assert "ANN" not in "".join(texts(parsed(without)))
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "ann", "trained"),
+    [
+        ([60.0, 80.0, 90.0, 94.0, 96.0, 97.0, 97.2, 97.5], 97.9, 8),  # as many frames as there are
+        ([90.0], 92.0, 1),
+        ([50.0, 90.0], 91.0, 1),
+        ([98.1, 97.0], 98.2, 1),
+        ([97.9, 98.1], 98.0, 1),
+        ([10.0, 20.0], 96.8, 2),
+    ],
+)
+def test_accuracies_over_time_steps_are_told_within_the_figure_and_off_the_lines(
+    accuracy, ann, trained
+):
+    tree = parsed(figures.over_time_steps(Sweep(accuracy, ann, 100), trained))
+    x, y = zip(
+        *((float(dot.get("cx")), float(dot.get("cy"))) for dot in of_class(tree, "dot")),
+        strict=True,
+    )
+    (dashed,) = of_class(tree, "dashed")
+    level = float(re.search(r" ([\d.]+)L", dashed.get("d"))[1])
+    for label in of_class(tree, "label"):
+        start, baseline = float(label.get("x")), float(label.get("y"))
+        wide = 7 * len(label.text)
+        left = start - wide if label.get("text-anchor") == "end" else start
+        assert 0 <= left <= WIDTH - wide
+        curve = np.interp(np.linspace(left, left + wide, 50), x, y)
+        for line in (*curve, level):
+            assert not baseline - 9 < line < baseline + 1
+
+
 def test_confusion():
     tree = parsed(figures.confusion(np.array([[5, 0, 3], [0, 9, 1], [0, 0, 0]])))
     alt = tree.get("aria-label")

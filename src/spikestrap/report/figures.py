@@ -19,6 +19,7 @@ from .measure import Array, Density, Sweep
 from .svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Scale
 
 _MINUTES_FROM = 180.0  # seconds
+_LABEL = 130.0  # wide, at most, beside a point
 _DOTS = 32  # of the samples behind a curve
 _CURVES = 24  # of a history
 _UNITS_PER_LINE_CHART = 8
@@ -153,13 +154,21 @@ def over_time_steps(sweep: Sweep, trained: int) -> str:
     if steps <= 64:
         parts.append(svg.dots(points, "snn"))
     value = sweep.accuracy[trained - 1]
-    lines = [y(value)] if ann is None else [y(value), y(ann)]
-    # Below both lines, or above them where there is no room.
-    place = max(lines) + 18 if max(lines) + 36 < y.start else min(lines) - 30
-    told = [(place, f"SNN {value:.1f} %", "snn")]
+    told = [(f"SNN {value:.1f} %", "snn")]
     if ann is not None:
-        told.append((place + 14, f"ANN {ann:.1f} %, dashed", "ann"))
-    parts.append(svg.labels(told, x(trained) + 6))
+        told.append((f"ANN {ann:.1f} %, dashed", "ann"))
+    at, side = (x(trained), 1) if x(trained) + _LABEL < WIDTH else (x(trained), -1)
+    places, drawn = np.array(points).T
+    beside = np.interp(np.linspace(at, at + side * _LABEL, 16), places, drawn)
+    lines = [(beside.min(), beside.max()), *([] if ann is None else [(y(ann), y(ann))])]
+    place = _between(lines, y.end, y.start)
+    parts.append(
+        svg.labels(
+            [(place + 14 * number, *what) for number, what in enumerate(told)],
+            at + 6 * side,
+            "start" if side > 0 else "end",
+        )
+    )
     alt = (
         f"Accuracy of the SNN: {sweep.accuracy[0]:.1f} % after 1 step, {value:.1f} % after "
         f"{trained}, {sweep.accuracy[-1]:.1f} % after {steps}"
@@ -240,6 +249,21 @@ def operations(cost: Cost) -> str:
 
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def _between(lines: Sequence[tuple[float, float]], top: float, bottom: float) -> float:
+    """Where two labels begin: below all lines, or in the widest gap where there is no room.
+
+    lines: from where to where each goes, downwards. top, bottom: of the plot.
+    """
+    gaps = []
+    for start, end in sorted(lines):
+        gaps.append((top, start))
+        top = max(top, end)
+    gaps.append((top, bottom))
+    if bottom - top < 40:
+        top, bottom = max(gaps, key=lambda gap: gap[1] - gap[0])
+    return min(top + 18, (top + bottom) / 2 - 7)
 
 
 def _up_to_100(low: float, high: float) -> tuple[float, float]:
