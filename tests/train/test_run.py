@@ -11,7 +11,7 @@ import spikestrap as ss
 from spikestrap.files import write_file
 from spikestrap.train.loop import Epoch, History
 from spikestrap.train.recipes import recipe
-from spikestrap.train.run import load_run, prepare_run, save_run
+from spikestrap.train.run import clear_run, load_run, prepare_run, save_run
 
 X = torch.rand(6, 1, 8, 8)
 
@@ -173,6 +173,21 @@ def test_a_folder_that_cannot_be_written(tmp_path):
             ss.SpikestrapError, match="--out: expected a folder that can be written"
         ):
             prepare_run(path)
+
+
+def test_a_run_is_taken_away_with_its_exports_and_logs_and_nothing_else(run, tmp_path):
+    own = ["network.net", "network.nir", "network.onnx"]
+    own += [f"logs/{name}" for name in ("events.out.tfevents.1.host.2.0", "hparams.yaml")]
+    own += [f"logs/{folder}metrics.csv" for folder in ("", "resumed-1/")]
+    others = ["mine.net", "logs/notes.txt", "logs/try/metrics.csv"]
+    for folder in (run, tmp_path / "no run"):
+        for name in own + others:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("")
+        clear_run(folder)
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert left == {"config.json", *others}
+    assert all((tmp_path / "no run" / name).exists() for name in own)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

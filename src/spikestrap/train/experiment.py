@@ -25,9 +25,12 @@ from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
 from .run import (
+    EXPORTS,
+    LOGS,
     Run,
     clear_run,
     count_parameters,
+    export_path,
     load_config,
     load_run,
     prepare_run,
@@ -37,7 +40,6 @@ from .run import (
 )
 
 MAX_SEED = 2**32 - 1
-EXPORTS = ("net", "nir", "onnx")
 _COST_SAMPLES = 256
 
 
@@ -140,7 +142,7 @@ def _train(
     # What may be wrong with them shows before an earlier run is taken away.
     require("lightning.pytorch", "training")
     hardware.check(default_device())
-    log = make_logger(logger, path / "logs", fresh) if logger else None
+    log = make_logger(logger, path / LOGS, fresh) if logger else None
     if processes.is_first() and fresh:
         clear_run(path)
         save_config(path, *what, training_precision=hardware.training_precision)
@@ -306,7 +308,7 @@ def export_run(
     if allow and kind != "nir":
         raise SpikestrapError(f"--allow: is for --format nir, got {kind!r}")
     run = load_run(path)
-    target = path / f"network.{kind}" if file is None else file
+    target = export_path(path, kind) if file is None else file
     if target.suffix != f".{kind}":
         raise SpikestrapError(f"--out: expected a name that ends in .{kind}, got {target}")
     options = {"allow": allow} if allow else {}

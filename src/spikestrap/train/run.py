@@ -32,6 +32,10 @@ from .recipes import MAX_TIME_STEPS, Recipe, recipe
 CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"
 CURVES, REPORT = "curves.json", "report.html"
 NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
+LOGS = "logs"
+EXPORTS = ("net", "nir", "onnx")
+# What Lightning's loggers write.
+_LOGGED = ("events.out.tfevents.*", "metrics.csv", "hparams.yaml")
 # The options that a run may have other than its recipe.
 OWN_OPTIONS = ("epochs", "batch_size", "patience")
 _MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
@@ -98,9 +102,18 @@ def clear_run(path: Path) -> None:
             f"--out: expected a new folder or that of a run, got {path}, whose {found[0].name} is "
             "no run's"
         )
+    if found:
+        found += [file for kind in EXPORTS if (file := export_path(path, kind)).exists()]
+        for folder in (path / LOGS, *(path / LOGS).glob("resumed-*")):
+            found += [file for name in _LOGGED for file in folder.glob(name)]
     for file in found:
         if file.name != CONFIG:  # the next one replaces it
             file.unlink()
+
+
+def export_path(path: Path, kind: str) -> Path:
+    """Where a run's network is exported to by default: ``network.<kind>``."""
+    return path / f"network.{kind}"
 
 
 def _is_config(path: Path) -> bool:
