@@ -211,6 +211,28 @@ def test_tells_its_progress():
     assert told[-1].finished is finished[-1]
 
 
+@pytest.mark.parametrize("name", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:0], y[:0]), "expected images and as many labels, at least one, got"),
+        (lambda x, y: (x, y[:-1]), r"got images \(20, 1, 2, 2\) and labels \(19,\)"),
+        (lambda x, y: (x, y[:, None]), r"got images .* and labels \(20, 1\)"),
+        (lambda x, y: (x, y.int()), "labels: expected a tensor of torch.int64, got torch.int32"),
+        (lambda x, y: (x.double(), y), "images: expected a tensor of .*, got torch.float64"),
+        (lambda x, y: (x.numpy(), y), "images: expected a tensor of .*, got ndarray"),
+        (lambda x, y: (x, y + 1), "labels: expected 0 to 1, got 1 to 2"),
+        (lambda x, y: (x, y - 1), "labels: expected 0 to 1, got -1 to 0"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_before_it_begins(name, change, message):
+    good = part(20, 1)
+    net = Toy()
+    with pytest.raises(ss.SpikestrapError, match=f"{name}.*{message}"):
+        fit(net, splits(**{name: Arrays(*change(good.x, good.y))}), OPTIONS)
+    assert net.train_modes == []
+
+
 def test_a_loss_that_is_not_finite_ends_it():
     bad = part(40, 0)
     bad.x[:] = float("nan")

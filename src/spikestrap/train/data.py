@@ -76,6 +76,34 @@ class Splits:
     test: Arrays
 
 
+def check_part(name: str, part: Arrays, classes: int) -> None:
+    """See that one can train or validate on a part of a data set.
+
+    Raises:
+        SpikestrapError: it is empty, images and labels do not belong together, or they are not
+            of the types that `Arrays` names.
+
+    >>> check_part("train", Arrays(torch.rand(2, 1, 8, 8), torch.tensor([0, 10])), classes=10)
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: train, labels: expected 0 to 9, got 0 to 10
+    """
+    wanted = {"images": (part.x, (torch.float32, torch.uint8)), "labels": (part.y, (torch.int64,))}
+    for what, (values, types) in wanted.items():
+        got = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        if got not in types:
+            expected = " or ".join(map(str, types))
+            raise SpikestrapError(f"{name}, {what}: expected a tensor of {expected}, got {got}")
+    if not len(part.x) == len(part.y) > 0 or part.y.ndim != 1:
+        raise SpikestrapError(
+            f"{name}: expected images and as many labels, at least one, got images "
+            f"{tuple(part.x.shape)} and labels {tuple(part.y.shape)}"
+        )
+    low, high = (int(value) for value in part.y.aminmax())
+    if low < 0 or high >= classes:
+        raise SpikestrapError(f"{name}, labels: expected 0 to {classes - 1}, got {low} to {high}")
+
+
 def to_input(x: Tensor) -> Tensor:
     """What a network takes: images as they are, frames (N, T, ...) as float32 (T, N, ...).
 

@@ -19,7 +19,7 @@ from .. import processes
 from ..unit import units_of
 from .allocator import keep_memory
 from .batches import Batches
-from .data import Arrays, Splits, to_input
+from .data import Arrays, Splits, check_part, to_input
 from .evaluate import device_of
 from .extras import require
 from .hardware import Hardware
@@ -140,7 +140,8 @@ def fit(
             whole one in it, and ends as if it had not been.
 
     Raises:
-        SpikestrapError: the loss is no longer finite, or a checkpoint is another training's.
+        SpikestrapError: the loss is no longer finite, a checkpoint is another training's, or the
+            training or validation part is empty or not as `Arrays` has it.
         KeyboardInterrupt, SystemExit: it was interrupted, the latter with code 143, by SIGTERM.
     """
     lightning = require("lightning.pytorch", "training")
@@ -149,6 +150,8 @@ def fit(
     from .module import BootstrapModule
     from .recorder import Recorder
 
+    check_part("train", splits.train, splits.classes)
+    check_part("validation", splits.validation, splits.classes)
     torch.manual_seed(seed)
     device = device_of(net)
     learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())

@@ -67,6 +67,10 @@ class Options:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value}")
+        if self.label_smoothing > 1:
+            raise SpikestrapError(
+                f"label_smoothing: expected a probability, got {self.label_smoothing}"
+            )
 
     def scheduler(self) -> Scheduler:
         """When to sample, fit, cross over and train as an SNN.
