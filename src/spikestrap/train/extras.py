@@ -10,7 +10,7 @@ def require(module: str, purpose: str, extra: str = "train") -> Any:
     """Import ``module``, which that extra installs.
 
     Raises:
-        SpikestrapError: the package is not installed.
+        SpikestrapError: the package, or one that it needs itself, is not installed.
 
     >>> require("json", "an example").dumps([1])
     '[1]'
@@ -18,7 +18,7 @@ def require(module: str, purpose: str, extra: str = "train") -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        name = module.split(".")[0]
+        name = (error.name or module).split(".")[0]
         package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)
         raise SpikestrapError(
             f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[{extra}]'"
