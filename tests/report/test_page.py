@@ -88,7 +88,7 @@ def test_where_the_time_went(report):
     assert max(row.share for row in rows.values()) == 1
     epochs = report.records.epochs
     paces = [1000 * epoch.seconds_by_mode["ann"] / epoch.steps["ann"] for epoch in epochs]
-    assert rows["ann"].milliseconds == pytest.approx(sum(paces) / 2)
+    assert rows["ann"].milliseconds == pytest.approx(min(paces))  # the other compiled
     old = [dataclasses.replace(epoch, seconds_by_mode={}) for epoch in epochs]
     records = dataclasses.replace(report.records, epochs=old)
     rows = {row.mode: row for row in mode_rows(dataclasses.replace(report, records=records))}

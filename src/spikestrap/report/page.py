@@ -27,7 +27,7 @@ _ROWS = 200  # of the table of epochs, at most
 class ModeRow:
     """What a mode took: steps, seconds, and as a share of the longest.
 
-    milliseconds: a step's, the median of the epochs; their mean where that was not recorded.
+    milliseconds: a step's, the lower median of the epochs; their mean where that was not recorded.
     """
 
     mode: str
@@ -79,13 +79,13 @@ def mode_rows(report: Report) -> list[ModeRow]:
     for mode, spent in sorted(seconds.items(), key=lambda item: -item[1]):
         epochs = [epoch for epoch in report.records.epochs if epoch.steps.get(mode)]
         steps = sum(epoch.steps[mode] for epoch in epochs)
-        # The first steps also wait for compilers, hence the median.
+        # The first steps also wait for compilers, hence the median, of two epochs the lower.
         paces = [
             epoch.seconds_by_mode[mode] / epoch.steps[mode]
             for epoch in epochs
             if mode in epoch.seconds_by_mode
         ]
-        pace = statistics.median(paces) if paces else spent / steps if steps else None
+        pace = statistics.median_low(paces) if paces else spent / steps if steps else None
         milliseconds = None if pace is None else 1000 * pace
         rows.append(ModeRow(mode, steps, spent, milliseconds, spent / most))
     return rows
