@@ -347,7 +347,7 @@ def recordings(tmp_path_factory):
 def test_a_recipe_on_events_from_training_to_report(spikestrap_command, recordings, tmp_path):
     run = tmp_path / "run"
     train = ("train", "nmnist", "--data", recordings, "--time-steps", 3, "--epochs", 3)
-    code, out, err = spikestrap_command(*train, "--batch-size", 4, "--out", run, "--json")
+    code, out, err = spikestrap_command(*train, "--batch-size", 2, "--out", run, "--json")
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
     assert set(result) == TRAIN_KEYS
@@ -368,6 +368,7 @@ def test_a_recipe_on_events_from_training_to_report(spikestrap_command, recordin
     assert spikestrap_command("export", run, "--format", "onnx")[0] == 0
 
 
+@pytest.mark.filterwarnings("ignore:BootstrapCallback. nothing trains")
 def test_methods_are_compared_on_events(spikestrap_command, recordings, tmp_path):
     arguments = ("compare", "nmnist", "--data", recordings, "--time-steps", 3, "--epochs", 1)
     code, out, err = spikestrap_command(*arguments, "--out", tmp_path, "--json")
