@@ -325,7 +325,8 @@ def _few_steps(
     size = min(options.batch_size, len(splits.train))
     chosen = torch.arange(batches * size) % len(splits.train)
     few = Arrays(splits.train.x[chosen], splits.train.y[chosen])
-    small = replace(splits, train=few, validation=Arrays(few.x[:1], few.y[:1]))
+    each = slice(hardware.devices * hardware.nodes)  # an image a process
+    small = replace(splits, train=few, validation=Arrays(few.x[each], few.y[each]))
     options = replace(options, batch_size=size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpikestrapWarning)  # the training itself will say it
