@@ -65,15 +65,22 @@ class Norm(nn.Module, ABC):
         if not self.training:
             y = affine(timed, *self.folded())
         else:
-            mean = time_mean(timed)
-            mean = mean if mean.dtype is torch.float64 else mean.float()
-            if mean.numel() == mean.shape[1] and not self._shared:
-                raise SpikestrapError(
-                    f"{type(self).__name__}: training needs more than one value a channel, got "
-                    f"shape {tuple(z.shape)}: take a larger batch, or call eval()"
-                )
-            y = self.by_batch(mean, timed)
+            y = self.by_batch(self.batch_mean(z), timed)
         return y.view_as(z).to(z.dtype)
+
+    def batch_mean(self, z: Tensor) -> Tensor:
+        """z (N, C, ...), or its time mean, of which the statistics are: in float32 or wider.
+
+        Raises SpikestrapError where a channel has but one value.
+        """
+        mean = time_mean(z) if has_time(z) else z
+        mean = mean if mean.dtype is torch.float64 else mean.float()
+        if mean.numel() == mean.shape[1] and not self._shared:
+            raise SpikestrapError(
+                f"{type(self).__name__}: training needs more than one value a channel, got "
+                f"shape {tuple(z.shape)}: take a larger batch, or call eval()"
+            )
+        return mean
 
     @property
     def _shared(self) -> bool:

@@ -60,6 +60,35 @@ def test_sigma_delta_network_sums_up_what_an_ordinary_one_computes():
     torch.testing.assert_close(y[..., -1], hidden @ layers[2].synapse.weight.T, atol=0.1, rtol=0)
 
 
+def test_sigma_delta_blocks_with_a_norm_train():
+    sd = slayer.block.sigma_delta
+    neuron = {
+        "threshold": 0.1,
+        "tau_grad": 0.1,
+        "scale_grad": 3,
+        "requires_grad": True,
+        "shared_param": True,
+        "activation": torch.relu,
+    }
+    normed = {**neuron, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
+    dropped = {**normed, "dropout": slayer.neuron.Dropout(p=0.2)}
+    size = {"weight_scale": 2, "weight_norm": True}
+    layers = torch.nn.Sequential(
+        sd.Input(neuron),
+        sd.Conv(normed, 3, 8, 3, padding=0, stride=2, **size),
+        sd.Flatten(),
+        sd.Dense(dropped, 8 * 3 * 2, 5, **size),
+        sd.Output(dropped, 5, 1, **size),
+    )
+    y = layers(torch.rand(4, 3, 7, 5, 6))
+    assert y.shape == (4, 1, 6)
+    y.square().sum().backward()
+    normed = layers[1].neuron
+    assert (normed.norm.bias.grad != 0).any()
+    assert normed.norm.running_mean.any()
+    assert (normed.neuron.threshold.grad != 0).any()
+
+
 def test_resonators_have_complex_weights():
     block = slayer.block.rf.Dense({"threshold": 0.1, **RESONATES}, 4, 3)
     assert block.synapse.shape == (3, 4)
