@@ -31,7 +31,8 @@ def test_max_loss():
     x, label = spikes(4, 3, 10), torch.tensor([0, 2, 1, 1])
     x[..., 0] = 1
     expected = F.nll_loss(F.log_softmax(x.mean(-1), 1), label, reduction="sum")
-    assert slayer.loss.SpikeMax(mode="softmax")(x, label).item() == pytest.approx(expected.item())
+    for mode in ("softmax", "logsoftmax"):
+        assert slayer.loss.SpikeMax(mode=mode)(x, label).item() == pytest.approx(expected.item())
     p = x.sum(-1) / x.sum((1, 2))[:, None]
     expected = -p[range(4), label].log().mean()
     loss = slayer.loss.SpikeMax(reduction="mean")(x, label)

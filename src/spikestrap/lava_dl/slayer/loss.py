@@ -90,7 +90,7 @@ class SpikeMax(_OfRates):
     """Negative log of the confidence in the label.
 
     moving_window: at each step, of the last so many; labels (N,) or (N, T). mode:
-    "probability", rates over their sum, or "softmax".
+    "probability", rates over their sum, or "softmax", also by the name "logsoftmax".
 
     >>> import torch
     >>> loss = SpikeMax(mode="softmax")
@@ -102,13 +102,15 @@ class SpikeMax(_OfRates):
         self, moving_window: int | None = None, mode: str = "probability", reduction: str = "sum"
     ) -> None:
         super().__init__(moving_window, reduction)
-        if mode not in ("probability", "softmax"):
-            raise SpikestrapError(f"SpikeMax: mode must be probability or softmax, got {mode!r}")
+        if mode not in ("probability", "softmax", "logsoftmax"):
+            raise SpikestrapError(
+                f"SpikeMax: mode must be probability, softmax or logsoftmax, got {mode!r}"
+            )
         self.mode = mode
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T); label: classes."""
-        if self.mode == "softmax":
+        if self.mode != "probability":
             log_p = self.window.confidence(input, mode="logsoftmax")
         else:  # a class that never fired has confidence 0: its log must stay finite
             log_p = self.window.confidence(input, mode="probability").clamp_min(_SMALLEST).log()
