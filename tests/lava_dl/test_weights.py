@@ -36,3 +36,12 @@ def test_gradient_norm_is_that_of_the_lengths_with_weight_norm():
         trained = layer.parametrizations.weight.original0 if weight_norm else layer.weight
         expected = np.linalg.norm(trained.grad.numpy()) / trained.numel()
         assert block.synapse.grad_norm == pytest.approx(expected)
+
+
+def test_a_hook_set_afterwards_is_refused():
+    rf = slayer.block.rf.Dense({"threshold": 0.1, "period": 10, "decay": 0.1}, 4, 3)
+    for block in (cuba.Dense(NEURON, 12, 7), cuba.Input(NEURON), cuba.Affine(NEURON, 12, 7), rf):
+        views = [] if isinstance(block, cuba.Input) else [block.synapse]
+        for place in (block, *views):
+            with pytest.raises(ss.SpikestrapError, match="given to the block: left out for 8-bit"):
+                place.pre_hook_fx = torch.round

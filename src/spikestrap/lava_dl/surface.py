@@ -20,6 +20,7 @@ from .checkpoint import rename_lava_dl
 from .neuron_params import translate
 from .sampler import AnnSampler
 from .timelast import time_first, time_last
+from .weights import at_construction
 
 if TYPE_CHECKING:
     import h5py
@@ -62,6 +63,7 @@ class TimeLast(nn.Module):
     adds: str | None = None
 
     input_sizes: Tensor
+    pre_hook_fx = at_construction
 
     def __init__(self, made: nn.Module, input_shape: tuple[int, ...], count_log: bool) -> None:
         super().__init__()

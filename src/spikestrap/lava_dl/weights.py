@@ -14,6 +14,17 @@ from ..errors import SpikestrapError
 from ..synapse import Synapse
 
 
+def _refuse(self: Any, value: Any) -> None:
+    raise SpikestrapError(
+        "pre_hook_fx is not set afterwards but given to the block: left out for 8-bit weights, "
+        "None for float ones"
+    )
+
+
+# Set as an attribute it would change nothing.
+at_construction = property(fset=_refuse)
+
+
 class SynapseView:
     """What scripts ask of a block's synapse.
 
@@ -21,6 +32,8 @@ class SynapseView:
     >>> SynapseView(linear(4, 3, False, 1.0, True)).weight_norm_enabled
     True
     """
+
+    pre_hook_fx = at_construction
 
     def __init__(self, synapse: Synapse) -> None:
         self._synapse = synapse
@@ -58,6 +71,8 @@ class SynapseView:
 
 class ComplexSynapseView:
     """The same of complex weights: `real` and `imag`, a `SynapseView` each."""
+
+    pre_hook_fx = at_construction
 
     def __init__(self, synapse: ComplexSynapse) -> None:
         assert isinstance(synapse.real, Synapse)
