@@ -1,4 +1,5 @@
 import re
+import warnings
 
 import matplotlib
 import pytest
@@ -51,6 +52,27 @@ def test_text():
     assert "Valid" not in str(stats)
 
 
+def test_without_a_classifier_there_is_no_accuracy(tmp_path):
+    stats = LearningStats()
+    for _ in range(2):
+        stats.training.num_samples += 4
+        stats.training.loss_sum += 2.0
+        assert "accuracy" not in str(stats)
+        assert str(stats.training).startswith("loss =     0.50000")
+        stats.update()
+    assert stats.training.accuracy_log == [None, None]
+    assert (stats.training.max_accuracy, stats.training.best_accuracy) == (None, False)
+    assert not stats.training.valid_accuracy_log
+    stats.save(tmp_path)
+    again = LearningStats()
+    again.load(tmp_path)
+    assert again.training.loss_log == [0.5, 0.5]
+    assert again.training.accuracy_log == [None, None]
+    stats.plot()
+    assert not matplotlib.pyplot.figure(2).gca().get_lines()
+    matplotlib.pyplot.close("all")
+
+
 def test_print_goes_over_what_it_printed(capsys):
     stats = LearningStats()
     epoch(stats.training, 0.5, 8)
@@ -77,7 +99,7 @@ def test_files_come_back(tmp_path, name):
     for part in ("training", "validation", "testing"):
         assert vars(getattr(again, part)) == vars(getattr(stats, part)) | {
             "loss_sum": 0,
-            "correct_samples": 0,
+            "_correct": None,
             "num_samples": 0,
         }
     LearningStats().save(tmp_path)
@@ -99,7 +121,11 @@ def test_damaged_files(tmp_path, text):
 
 
 def test_figures(tmp_path):
-    made().plot(figsize=(3, 2), path=tmp_path)
+    made().plot(path=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made().plot(figsize=(3, 2), path=tmp_path)  # into the figures that are there
+    assert matplotlib.pyplot.figure(1).get_size_inches().tolist() == [3, 2]
     assert {p.name for p in tmp_path.iterdir()} == {"loss.png", "accuracy.png"}
     axes = matplotlib.pyplot.figure(2).gca()
     assert [line.get_label() for line in axes.get_lines()] == ["Train", "Test"]

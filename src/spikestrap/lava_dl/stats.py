@@ -16,10 +16,10 @@ _MAX_BYTES = 10**8
 class LearningStat:
     """Sums of one epoch, and the loss and accuracy of those before.
 
-    A script adds to `loss_sum`, `num_samples`, `correct_samples`; `update` closes the epoch,
-    `reset` opens the next. `best_loss` and `best_accuracy` tell whether the last one closed
-    was the best so far; `min_loss`, `max_accuracy`, `loss_log`, `accuracy_log` (None for an
-    epoch without samples).
+    A script adds to `loss_sum`, `num_samples`, and, if it classifies, to `correct_samples`;
+    `update` closes the epoch, `reset` opens the next. `best_loss` and `best_accuracy` tell
+    whether the last one closed was the best so far; `min_loss`, `max_accuracy`, `loss_log`,
+    `accuracy_log` (None for an epoch without samples, or without any classified).
 
     >>> stat = LearningStat()
     >>> stat.num_samples, stat.loss_sum, stat.correct_samples = 10, 5.0, 8
@@ -49,8 +49,17 @@ class LearningStat:
     def reset(self) -> None:
         """Sets the sums to zero."""
         self.loss_sum: float = 0
-        self.correct_samples: float = 0
         self.num_samples: int = 0
+        self._correct: float | None = None
+
+    @property
+    def correct_samples(self) -> float:
+        """How many of this epoch's samples were right, as the script counts."""
+        return 0 if self._correct is None else self._correct
+
+    @correct_samples.setter
+    def correct_samples(self, count: float) -> None:
+        self._correct = count
 
     @property
     def loss(self) -> float | None:
@@ -59,8 +68,10 @@ class LearningStat:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of this epoch's samples that were right; None without any."""
-        return self.correct_samples / self.num_samples if self.num_samples else None
+        """Share of this epoch's samples that were right; None without any, or if none counted."""
+        if self._correct is None or not self.num_samples:
+            return None
+        return self._correct / self.num_samples
 
     @property
     def valid_loss_log(self) -> bool:
@@ -69,7 +80,7 @@ class LearningStat:
 
     @property
     def valid_accuracy_log(self) -> bool:
-        """Whether any epoch had samples."""
+        """Whether any epoch had samples that were classified."""
         return any(accuracy is not None for accuracy in self.accuracy_log)
 
     def update(self) -> None:
@@ -99,10 +110,14 @@ class LearningStat:
         if self.loss is None:
             return ""
         least, most = self.min_loss, self.max_accuracy
-        texts = (
+        texts: tuple[str, ...] = (
             f"{self.loss_str} = {self.loss:11.5f}",
             " " * 20 if least is None else f" (min = {least:11.5f})",
             f" {self.loss_unit}".rstrip(),
+        )
+        if self.accuracy is None:
+            return "".join(texts).rstrip()
+        texts += (
             f"    {self.accuracy_str} = {self.accuracy:7.5f}",
             "" if most is None else f" (max = {most:7.5f})",
             f" {self.accuracy_unit}".rstrip(),
@@ -184,14 +199,17 @@ class LearningStats:
         import matplotlib.pyplot as plt
 
         for figure, (name, unit, logs) in zip(figures, self._logs(), strict=True):
-            plt.figure(figure, figsize=figsize)
+            shown = plt.figure(figure)
+            if figsize is not None:
+                shown.set_size_inches(figsize)
             plt.cla()
             draw = plt.semilogy if name == self.training.loss_str else plt.plot
-            for label, log in logs.items():
+            lines = {label: log for label, log in logs.items() if any(v is not None for v in log)}
+            for label, log in lines.items():
                 draw([math.nan if value is None else value for value in log], label=label)
             plt.xlabel("Epoch")
             plt.ylabel(f"{name.capitalize()} {unit}".rstrip())
-            if logs:
+            if lines:
                 plt.legend()
             if path is not None:
                 plt.savefig(Path(path) / f"{name}.png")
