@@ -18,16 +18,16 @@ EXPORTS = {
     "bootstrap.ann_sampler": "AnnSampler",
     "slayer": "auto axon block classifier dendrite io loss neuron spike synapse utils",
     "slayer.axon": "Delay Delta delay",
-    "slayer.block": "adrf adrf_iz alif cuba rf rf_iz sigma_delta",
+    "slayer.block": "adrf adrf_iz alif base cuba rf rf_iz sigma_delta",
     "slayer.block.cuba": "Affine Average Conv ConvT Dense Flatten Input KWTA Pool Recurrent "
     "TimeDecimation Unpool",
     "slayer.classifier": "MovingWindow Rate",
     "slayer.loss": "SpikeMax SpikeMoid SpikeRate SpikeTime",
-    "slayer.neuron": "Dropout adrf adrf_iz alif cuba norm rf rf_iz sigma_delta",
+    "slayer.neuron": "Dropout adrf adrf_iz alif base cuba norm rf rf_iz sigma_delta",
     "slayer.neuron.norm": "MeanOnlyBatchNorm WgtScaleBatchNorm",
     "slayer.neuron.cuba": "Neuron neuron_params",
     "slayer.utils": "Assistant LearningStat LearningStats QUANTIZE_MODE diagonal_mask filter "
-    "quantize staticproperty time",
+    "quantize quantize_hook_fx staticproperty stats time",
     "slayer.utils.filter": "FIR FIRBank conv corr",
     "slayer.utils.time": "replicate shift",
 }

@@ -5,4 +5,10 @@ from . import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 
 __all__ = ["adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta"]
 
-__getattr__ = missing(__name__, {"cuba_hoyer": "spikestrap has no Hoyer threshold"})
+__getattr__ = missing(
+    __name__,
+    {
+        "base": "a block of your own is a spikestrap.block.Block, time first",
+        "cuba_hoyer": "spikestrap has no Hoyer threshold",
+    },
+)

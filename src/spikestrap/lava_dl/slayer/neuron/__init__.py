@@ -12,6 +12,7 @@ __getattr__ = missing(
         "adrf": "spikestrap.neuron.AdRF, time first",
         "adrf_iz": "spikestrap.neuron.AdRFIzhikevich, time first",
         "alif": "spikestrap.neuron.ALIF, time first",
+        "base": "a neuron of your own is a spikestrap.neuron.Neuron, time first",
         "cuba_hoyer": "spikestrap has no Hoyer threshold",
         "rf": "spikestrap.neuron.RF, time first",
         "rf_iz": "spikestrap.neuron.RFIzhikevich, time first",

@@ -19,6 +19,8 @@ __all__ = [
 __getattr__ = missing(
     __name__,
     {
+        "quantize_hook_fx": "a block without pre_hook_fx has 8-bit weights, with None float ones",
+        "stats": "slayer.utils has LearningStat and LearningStats",
         "diagonal_mask": "torch.ones(n, n).triu(-k).tril(k) makes one",
         "staticproperty": "a plain attribute of the class does it",
     },
