@@ -11,6 +11,7 @@ from tests.lava_dl.cases import NEURON, pair, spikes
 import spikestrap as ss
 import spikestrap.lava_dl.bootstrap as bootstrap
 import spikestrap.lava_dl.slayer as slayer
+from spikestrap import Mode
 from spikestrap.lava_dl import to_network
 
 cuba, direct = bootstrap.block.cuba, slayer.block.cuba
@@ -146,3 +147,23 @@ def test_what_is_not_there_says_so(make, message):
     with pytest.raises(ss.SpikestrapError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_a_neurons_parameters_get_a_gradient_where_it_spikes():
+    learns = {**NEURON, "requires_grad": True}
+    layers = torch.nn.ModuleList([bootstrap.block.cuba.Dense(learns, 8, 8, 4) for _ in range(2)])
+    x = slayer.utils.time.replicate(torch.rand(16, 8), 8)
+
+    def trained(*modes):
+        y = x
+        layers.zero_grad()
+        for layer, mode in zip(layers, modes, strict=True):
+            y = layer(y, mode=mode)
+        y.square().sum().backward()
+        return [layer.neuron.voltage_decay.grad is not None for layer in layers]
+
+    assert trained(Mode.SAMPLE, Mode.SAMPLE) == [True, True]
+    assert trained(Mode.FIT, Mode.FIT) == [False, False]
+    assert trained(Mode.ANN, Mode.ANN) == [False, False]
+    assert trained(Mode.SNN, Mode.ANN) == [True, False]
+    assert trained(Mode.SNN, Mode.SNN) == [True, True]
