@@ -49,6 +49,25 @@ def test_frames_hold_the_events_of_each_window(tmp_path, steps, expected):
     assert part.labels.tolist() == [7]
 
 
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([(3, 5, 1, 700)], {(0, 1, 5, 3): 1}),
+        ([(3, 5, 1, 0), (3, 5, 1, 0)], {(0, 1, 5, 3): 2}),
+        (
+            [(3, 5, 1, 7), (4, 5, 0, 8), (3, 5, 1, 10)],
+            {(0, 1, 5, 3): 1, (1, 0, 5, 4): 1, (3, 1, 5, 3): 1},
+        ),
+        ([(3, 5, 1, 0)] * 300, {(0, 1, 5, 3): 255}),
+        # Over 4 microseconds the windows are tonic's, without the last event.
+        ([(3, 5, 1, 7), (4, 5, 0, 8), (3, 5, 1, 11)], {(0, 1, 5, 3): 1, (1, 0, 5, 4): 1}),
+    ],
+)
+def test_a_recording_of_fewer_microseconds_than_steps_is_not_empty(tmp_path, events, expected):
+    write(tmp_path, "Test", 7, 1, events)
+    assert counts(read_part(tmp_path, "test", 4).frames[0]) == expected
+
+
 def test_the_order_in_the_file_does_not_matter(tmp_path):
     write(tmp_path, "Train", 0, 1, EVENTS[::-1])
     assert counts(read_part(tmp_path, "train", 4).frames[0]) == IN_4
