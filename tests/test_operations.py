@@ -91,6 +91,33 @@ def test_pooling_behind_what_was_enlarged_and_in_channels_last():
     assert ss.cost(first, x.to(memory_format=torch.channels_last)) == ss.cost(first, x)
 
 
+def events_net(*front):
+    return ss.Network(
+        *front,
+        block.cuba.Dense({"threshold": 100.0}, 1, 2),  # silent
+        block.cuba.Affine(None, 2, 3),
+        time_steps=None,
+    )
+
+
+def test_an_input_of_counts_is_so_many_events():
+    x = torch.tensor([3.0, 0.0, 1.0, 8.0]).view(4, 1, 1)
+    assert ss.cost(events_net(), x).synaptic_operations == 2 * 12
+    assert ss.cost(events_net(), x.expand(4, 5, 1)).synaptic_operations == 2 * 12
+    images = x.view(4, 1, 1, 1, 1).expand(4, 1, 1, 2, 2)
+    pooled = events_net(block.AvgPool(2), block.Flatten())
+    assert ss.cost(pooled, images).synaptic_operations == 2 * 4 * 12
+    for values in (x / 2, -x):  # no counts
+        assert ss.cost(events_net(), values).synaptic_operations == 2 * 3
+    # An Input block turns values, whole or not, into spikes: once a step.
+    encoder = block.cuba.Input({"threshold": 100.0})
+    assert ss.cost(events_net(encoder), x).synaptic_operations == 3
+    # A sigma-delta neuron sends whole numbers at times: one message each.
+    sends = block.sigma_delta.Dense({"threshold": 0.5}, 1, 1)
+    sends.synapse.layer.weight.data.fill_(1.0)
+    assert ss.cost(events_net(sends), x).synaptic_operations == 12 + 2 * 3
+
+
 def test_recurrent_synapses_are_counted():
     net = ss.Network(
         block.cuba.Input(NEURON),

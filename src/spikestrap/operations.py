@@ -73,6 +73,9 @@ class Cost:
 def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None) -> Cost:
     """Counts the operations of a network on the inputs x (N, ...) or (T, N, ...).
 
+    With time, whole numbers from 0 on are frames of events: where x meets weights first, or a
+    pooling, a count of k is k events. Other values, and what an Input block gets, count once each.
+
     time_steps: T of a `fixed.Network`, None for its own; any other network has its own. Raises
     SpikestrapError where they do not fit.
 
@@ -111,11 +114,16 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
     static = blocks[0] if blocks and net.time_steps is not None else None
     # What the last pooling gave, its windows' spikes counted, until it is used.
     pooled: list[Tensor] = []
+    unmet = net.time_steps is None  # whether an input with time has met nothing yet
 
-    def arrived_at(x: Tensor) -> Tensor:
+    def arrived_at(x: Tensor, values: bool = False) -> Tensor:
+        nonlocal unmet
+        first, unmet = unmet, False
         # Of a pooling in front, but where what it gave was enlarged since.
         if pooled and (sums := pooled.pop()).numel() == x.numel():
             return sums.reshape(x.shape)
+        if first and not values and _are_counts(x):
+            return x.float()
         return (x != 0).float()
 
     def on_pool(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -126,7 +134,7 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
     def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         assert isinstance(module, Block | Affine)
         x = args[0]
-        arrived = arrived_at(x)
+        arrived = arrived_at(x, values=isinstance(module.synapse, ElementWise))
         steps, samples = x.shape[:2]
         macs = samples * _uses(module, torch.ones_like(x[0, 0]))
         counts["ann_macs"] += macs
@@ -152,6 +160,10 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _are_counts(x: Tensor) -> bool:
+    return not x.is_complex() and bool(((x >= 0) & (x % 1 == 0)).all())
 
 
 def _uses(module: Block | Affine, events: Tensor) -> float:
