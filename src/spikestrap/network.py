@@ -217,6 +217,15 @@ def check_finite(x: Tensor) -> None:
         raise SpikestrapError("Network: the input holds NaN or inf; expected finite numbers")
 
 
+def refuse_own_forward(net: Network, who: str) -> None:
+    """Raises where a class of its own does more than to run the blocks one after the other."""
+    if type(net).forward is not Network.forward:
+        raise SpikestrapError(
+            f"{who}: {type(net).__name__} has a forward of its own, which would not be run; "
+            "expected blocks in a row, as Network runs them"
+        )
+
+
 def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:
     """The shape (C,) of one input, where a dense synapse comes first; else None."""
     for module in blocks:

@@ -48,3 +48,31 @@ def test_what_has_none():
     dense.quantize(4)  # again: other bits, the same neuron
     assert dense.unit.neuron is neuron
     assert dense.quantizer.bits == 4
+
+
+class Inverted(ss.block.cuba.Dense):
+    def forward(self, x, mode=ss.Mode.SNN):
+        return super().forward(1 - x, mode)
+
+
+class Doubled(ss.block.cuba.Dense):
+    def _run(self, x, mode):
+        return super()._run(2 * x, mode)
+
+
+class Late(ss.block.Flatten):
+    def forward(self, x, mode=ss.Mode.SNN):
+        return super().forward(x.roll(1, 0), mode)
+
+
+@pytest.mark.parametrize("kind", [Inverted, Doubled])
+def test_a_block_that_runs_otherwise_is_not_taken_for_what_it_derives_from(kind):
+    entry = ss.block.cuba.Input(NEURON)
+    net = ss.Network(entry, kind(NEURON, 4, 3), time_steps=4, precision="loihi")
+    with pytest.raises(ss.SpikestrapError, match=f"block 1 .{kind.__name__}.: .*forward of its"):
+        from_network(net)
+    with pytest.raises(ss.SpikestrapError, match="forward of its own"):
+        layer_of(net.blocks[1], (4,))
+    first = ss.Network(Late(), entry, time_steps=4, precision="loihi")
+    with pytest.raises(ss.SpikestrapError, match=r"block 0 .Late.: .*forward of its own"):
+        from_network(first, (1, 2, 2))

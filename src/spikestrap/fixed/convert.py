@@ -14,13 +14,15 @@ from .. import block
 from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError, at
 from ..network import Network as TorchNetwork
-from ..network import flat_input
+from ..network import flat_input, refuse_own_forward
 from ..neuron import ChipCUBA
 from ..norm import Norm
 from ..quantize import Quantizer
 from ..synapse import ElementWise, Pooling, Synapse
 from . import layers
 from .network import Network
+
+_KNOWN = (block.Block, block.Affine, block.AvgPool, block.Delay, block.Dropout, block.Flatten)
 
 
 @torch.no_grad()
@@ -52,7 +54,11 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
             'expected a network of precision="loihi", whose weights the chip can hold; '
             f"got precision={net.precision!r}"
         )
+    refuse_own_forward(net, "fixed.from_network")
     rest = list(enumerate(net.blocks))
+    for number, module in rest:
+        with at(f"block {number} ({type(module).__name__})"):
+            _refuse_own_run(module)
     entry = _entry(net, rest, input_shape)
     chain = _Chain([entry], entry.shape)
     for number, module in rest:
@@ -79,6 +85,7 @@ def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
         raise SpikestrapError(
             "expected a block at the chip's precision, whose weights it can hold; got one of floats"
         )
+    _refuse_own_run(module)
     if isinstance(module, block.Flatten):
         return layers.Flatten((math.prod(shape),))
     if isinstance(module, block.Block) and isinstance(module.synapse, ElementWise):
@@ -88,6 +95,16 @@ def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
     if not chain.layers:
         raise SpikestrapError("alone, integer layers have no counterpart of it")
     return chain.layers[-1]
+
+
+def _refuse_own_run(module: nn.Module) -> None:
+    """What derives from a block and runs otherwise is not that block."""
+    kind, known = type(module), next((k for k in _KNOWN if isinstance(module, k)), None)
+    own = known is not None and kind.forward is not known.forward
+    if isinstance(module, block.Block):
+        own = own or type(module)._run not in (block.Block._run, block.Recurrent._run)
+    if own:
+        raise SpikestrapError("it has a forward of its own, which integer layers would not run")
 
 
 def _input(module: block.Block, synapse: ElementWise, shape: tuple[int, ...]) -> layers.Input:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 from ..kernel.memory import values_hidden
-from ..network import Network, check_finite, enter
+from ..network import Network, check_finite, enter, refuse_own_forward
 from ..precision import without_autocast
 from ..timeaxis import compact, has_time, is_held, refuse_lengths, time_mean
 from .stages import stages_of
@@ -49,11 +49,7 @@ class Frozen:
     @classmethod
     def of(cls, net: Network) -> Frozen:
         """See `Network.freeze`."""
-        if type(net).forward is not Network.forward:
-            raise SpikestrapError(
-                f"freeze: {type(net).__name__} has a forward of its own, which a frozen network "
-                "would not run; expected blocks in a row, as Network runs them"
-            )
+        refuse_own_forward(net, "freeze")
         for name, tensor in chain(net.named_parameters(), net.named_buffers()):
             wrong = tensor.is_floating_point() and tensor.dtype is not torch.float32
             if wrong or tensor.device.type != "cpu":

@@ -16,7 +16,7 @@ from ... import __version__ as _version
 from ...block import Affine, AvgPool, Block, Delay, Dropout, Flatten
 from ...block.recurrent import SelfDriven
 from ...errors import SpikestrapError, at
-from ...network import Network
+from ...network import Network, refuse_own_forward
 from ...norm import Norm
 from ...synapse import ElementWise, Pooling, Synapse
 from .. import writing
@@ -41,6 +41,7 @@ def export(
     """See `to_graph`."""
     if not isinstance(net, Network):
         raise SpikestrapError(f"NIR: expected a Network, got {type(net).__name__}")
+    refuse_own_forward(net, "NIR")
     if net.precision != "float":
         raise SpikestrapError(
             f"NIR's neurons are not integer ones: a network of precision={net.precision!r} would "

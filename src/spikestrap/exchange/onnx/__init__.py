@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import SpikestrapError
 from ...files import write_file
-from ...network import Network
+from ...network import Network, refuse_own_forward
 from .. import writing
 from .check import check
 from .nodes import Graph, build
@@ -51,6 +51,7 @@ def write(
     onnx = _package()
     if not isinstance(net, Network):
         raise SpikestrapError(f"ONNX: expected a Network, got {type(net).__name__}")
+    refuse_own_forward(net, "ONNX")
     model = copy.deepcopy(net).cpu().float().eval()
     shape = writing.input_shape(model, input_shape, "ONNX")
     graph = Graph(onnx)
