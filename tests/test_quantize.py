@@ -68,6 +68,10 @@ def with_bias(**neuron):
         ([block.cuba.ConvT(NEURON, 1, 1, 2)], "knows no transposed convolution"),
         ([block.Upsample(2)], r"block 0 \(Upsample\): the chip's precision knows"),
         ([block.AvgPool(2)], r"block 0 \(AvgPool\): expected a block with weights behind it"),
+        (
+            [block.AvgPool((2, 3), 2), block.cuba.Conv(NEURON, 1, 1, 2)],
+            r"block 0 \(AvgPool\): AvgPool: .*stride of at least the window \(2, 3\), got \(2, 2\)",
+        ),
     ],
 )
 def test_what_the_chip_cannot_do_is_refused(blocks, message):

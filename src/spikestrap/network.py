@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -226,6 +227,18 @@ def refuse_own_forward(net: Network, who: str) -> None:
         )
 
 
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one input, or SpikestrapError.
+
+    >>> check_shape([1, 28, 28])
+    (1, 28, 28)
+    """
+    sizes = tuple(shape) if isinstance(shape, Iterable) else ()
+    if len(sizes) not in (1, 3) or not all(isinstance(n, Integral) and n > 0 for n in sizes):
+        raise SpikestrapError(f"input_shape must be (C,) or (C, H, W), got {shape!r}")
+    return tuple(int(n) for n in sizes)
+
+
 def flat_input(blocks: Iterable[nn.Module]) -> tuple[int] | None:
     """The shape (C,) of one input, where a dense synapse comes first; else None."""
     for module in blocks:
@@ -243,7 +256,9 @@ def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:
     for number, module in enumerate(blocks):
         where = f"block {number} ({type(module).__name__})"
         if isinstance(module, AvgPool):
-            gain, pool = gain * module.quantize(), where
+            with at(where):
+                gain *= module.quantize()
+            pool = where
         elif isinstance(module, Block | Affine):
             with at(where):
                 module.quantize(bits).gain = gain

@@ -274,3 +274,100 @@ def test_layers_that_do_not_fit_are_refused():
 def test_bad_layers_are_refused(make, message):
     with pytest.raises(ss.SpikestrapError, match=message):
         make()
+
+
+HELD = fixed.Network([fixed.Input((4,), fixed.Neuron(np.array(64)))], time_steps=4)
+EVENTS = fixed.Network([fixed.Input((4,)), fixed.Dense((1,), weight=np.ones((1, 4)))])
+
+
+@pytest.mark.parametrize(
+    ("chip", "x", "message"),
+    [
+        (HELD, np.full((2, 4), 255, np.uint8), "floating-point input, got uint8; scale integer"),
+        (HELD, torch.ones(2, 4, dtype=torch.int64), "floating-point input, got int64"),
+        (HELD, np.full((2, 4), "a"), "floating-point input, got <U1"),
+        (HELD, np.ones((0, 4)), "the input is empty"),
+        (EVENTS, np.full((4, 2, 4), "a"), "expected numbers as input, got <U1"),
+        (EVENTS, np.ones((4, 0, 4)), "the input is empty"),
+    ],
+)
+def test_inputs_of_another_type_or_of_no_sample_are_refused(chip, x, message):
+    with pytest.raises(ss.SpikestrapError, match=message):
+        chip.run(x, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_comes_in_as_what_it_holds(dtype):
+    x = torch.rand(3, 4).to(dtype)
+    assert np.array_equal(HELD.run(x).logits, HELD.run(x.float()).logits)
+    spikes = torch.randint(2, (5, 3, 4))
+    assert np.array_equal(EVENTS.run(spikes.to(dtype), 5).logits, EVENTS.run(spikes, 5).logits)
+
+
+def test_numpys_whole_numbers_are_steps_and_a_bool_is_none():
+    x = torch.rand(3, 4)
+    found = HELD.run(x, np.int64(6), reset_interval=np.int64(2))
+    assert np.array_equal(found.logits, HELD.run(x, 6, reset_interval=2).logits)
+    for steps, message in (({"time_steps": True}, "time_steps"), ({"reset_interval": True}, "res")):
+        with pytest.raises(ss.SpikestrapError, match=f"{message}.* whole number >= 1, got True"):
+            HELD.run(x, **steps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing_on_the_chip_or_in_training_precision(dtype):
+    neuron = {"threshold": 200.0, "voltage_decay": 0.9}
+    net = ss.Network(
+        block.cuba.Input({"threshold": 0.2}, 4.0),
+        block.cuba.Conv(neuron, 2, 8, 3, weight_scale=20.0),
+        block.AvgPool(2),
+        block.Flatten(),
+        block.cuba.Dense({**neuron, "norm": "batch"}, 32, 300, weight_scale=20.0),
+        block.cuba.Affine(None, 300, 10),
+        time_steps=8,
+        precision="loihi",
+    )
+    x = torch.rand(20, 2, 6, 6)
+    net(x)
+    net.eval()
+    chip = fixed.from_network(net, (2, 6, 6))
+    expected = chip.run(x)
+    assert 0.05 < expected.event_rate < 0.95
+    with torch.autocast("cpu", dtype):
+        assert np.array_equal(chip.run(x).logits, expected.logits)
+        assert np.array_equal(net(x).detach().numpy(), expected.logits.astype(np.float32))
+        net.train()(x.to(dtype)).sum().backward()
+        assert net.to(dtype)(x).isfinite().all()
+
+
+def test_padding_in_words():
+    def network(**options):
+        conv = block.cuba.Conv({"threshold": 0.3}, 2, 3, weight_scale=4.0, **options)
+        entry = block.cuba.Input({"threshold": 0.3}, 2.0)
+        return ss.Network(entry, conv, time_steps=4, precision="loihi")
+
+    x = torch.rand(3, 2, 6, 6)
+    for net in (
+        network(kernel_size=(3, 1), padding="same"),
+        network(kernel_size=2, padding="same", dilation=2),
+        network(kernel_size=2, padding="valid"),
+    ):
+        found = fixed.from_network(net, (2, 6, 6)).run(x).logits
+        assert found == pytest.approx(net(x).detach().flatten(1).numpy(), abs=1e-6)
+    with pytest.raises(ss.SpikestrapError, match=r"block 1 .Conv.: a chip pads both sides alike"):
+        fixed.from_network(network(kernel_size=2, padding="same"), (2, 6, 6))
+
+
+def test_a_chip_holds_what_its_input_block_gets():
+    net = ss.Network(
+        block.cuba.Input({"threshold": 1.0}), block.cuba.Affine(None, 4, 2), precision="loihi"
+    )
+    with pytest.raises(ss.SpikestrapError, match="set its time_steps, or leave the block out"):
+        fixed.from_network(net)
+
+
+@pytest.mark.parametrize("shape", [6, (2, 3), (0,), "abc"])
+def test_what_is_no_shape_of_an_input(shape):
+    net = ss.Network(block.cuba.Dense({"threshold": 1.0}, 6, 2), precision="loihi")
+    for convert in (fixed.from_network, lambda net, s: fixed.layer_of(net.blocks[0], s)):
+        with pytest.raises(ss.SpikestrapError, match=r"input_shape must be .C,. or"):
+            convert(net, shape)

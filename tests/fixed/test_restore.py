@@ -32,7 +32,7 @@ def test_there_and_back(seed):
 @given(seed=seeds)
 def test_any_layers_fire_alike_or_are_refused(seed):
     chip = random_layers(seed)
-    chip.time_steps = 5 if chip.layers[0].neuron is not None else None
+    chip.time_steps = 5
     try:
         net = fixed.to_network(chip)
     except ss.SpikestrapError as error:
@@ -45,6 +45,17 @@ def test_any_layers_fire_alike_or_are_refused(seed):
     x = torch.randint(2, (*lead, *entry.shape)).float()
     with torch.no_grad():
         assert net(x).numpy() == pytest.approx(chip.run(x, 5).logits, abs=1e-5)
+
+
+def test_spikes_that_come_in_as_images_and_are_flattened():
+    neuron, weight = fixed.Neuron(np.array(90)), 2 * np.arange(-18, 18).reshape(2, 18)
+    for delay in (None, np.array([2, 0])):
+        entry, flat = fixed.Input((2, 3, 3), None, delay), fixed.Flatten((18,))
+        chip = fixed.Network([entry, flat, fixed.Dense((2,), neuron, weight=weight)], time_steps=7)
+        net = fixed.to_network(chip)
+        assert net.time_steps is None
+        x = torch.randint(2, (7, 4, 2, 3, 3)).float()
+        assert net(x).detach().numpy() == pytest.approx(chip.run(x).logits, abs=1e-6)
 
 
 @needs_golden

@@ -65,7 +65,17 @@ class AvgPool(nn.Module):
         self.sums = False
 
     def quantize(self) -> float:
-        """From here on gives sums; the factor that the synapse behind it is to make up for."""
+        """From here on gives sums; the factor that the synapse behind it is to make up for.
+
+        Raises SpikestrapError for windows that overlap.
+        """
+        window, stride, _ = self.pooling.sizes
+        if any(w > s for w, s in zip(window, stride, strict=True)):
+            raise SpikestrapError(
+                "AvgPool: on the chip it becomes part of the weights behind it, whose sums where "
+                "windows overlap may leave their range; expected a stride of at least the "
+                f"window {window}, got {stride}"
+            )
         self.sums = True
         return self.pooling.factor
 

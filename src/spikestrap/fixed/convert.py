@@ -14,7 +14,7 @@ from .. import block
 from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError, at
 from ..network import Network as TorchNetwork
-from ..network import flat_input, refuse_own_forward
+from ..network import check_shape, flat_input, refuse_own_forward
 from ..neuron import ChipCUBA
 from ..norm import Norm
 from ..quantize import Quantizer
@@ -80,7 +80,7 @@ def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
     >>> layer_of(dense, (4,)).weight.shape
     (3, 4)
     """
-    shape = tuple(input_shape)
+    shape = check_shape(input_shape)
     if isinstance(module, block.Block | block.Affine) and module.quantizer is None:
         raise SpikestrapError(
             "expected a block at the chip's precision, whose weights it can hold; got one of floats"
@@ -121,7 +121,7 @@ def _entry(
     while rest and isinstance(rest[0][1], block.Flatten | block.Dropout):
         flat = flat or isinstance(rest[0][1], block.Flatten)
         rest.pop(0)
-    shape = flat_input(m for _, m in rest) if input_shape is None else tuple(input_shape)
+    shape = flat_input(m for _, m in rest) if input_shape is None else check_shape(input_shape)
     if shape is None:
         raise SpikestrapError(
             "the network does not say how large its input is: pass input_shape, (C, H, W)"
@@ -129,6 +129,12 @@ def _entry(
     shape = (math.prod(shape),) if flat else shape
     first = rest[0][1] if rest else None
     if isinstance(first, block.Block) and isinstance(first.synapse, ElementWise):
+        if net.time_steps is None:
+            raise SpikestrapError(
+                "a chip's Input block takes a static input, held for T steps; the network's takes "
+                "one that changes over time: set its time_steps, or leave the block out and "
+                "feed it spikes"
+            )
         rest.pop(0)
         return _input(first, first.synapse, shape)
     if net.time_steps is not None:
@@ -184,7 +190,7 @@ class _Chain:
         weight, bias = quantizer.weights(synapse, norm)
         layer = synapse.layer
         if isinstance(layer, nn.Conv2d):
-            size = (layer.stride, layer.padding, layer.dilation)
+            size = (layer.stride, _padding(layer), layer.dilation)
             self._convolve(_whole(weight), bias, *size, layer.groups, neuron)
         else:
             self._connect(_whole(weight), bias, neuron)
@@ -259,6 +265,21 @@ class _Chain:
         self.layers.append(layers.Dense(self.shape, neuron, None, weight, _bias(bias)))
 
 
+def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
+    """Of each axis, in numbers, the same on both of its sides."""
+    if not isinstance(layer.padding, str):
+        return layer.padding
+    if layer.padding == "valid":
+        return 0, 0
+    both = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if any(size % 2 for size in both):
+        raise SpikestrapError(
+            'a chip pads both sides alike; got padding="same" with '
+            f"kernel_size={layer.kernel_size}, dilation={layer.dilation}, which does not"
+        )
+    return tuple(size // 2 for size in both)
+
+
 def _behind_pool(
     weight: np.ndarray,
     stride: tuple[int, int],
@@ -271,7 +292,7 @@ def _behind_pool(
     window, step, edge = pool.sizes
     for axis in (0, 1):
         left_over = (shape[1 + axis] + 2 * edge[axis] - window[axis]) % step[axis]
-        if padding[axis] and (window[axis] > step[axis] or left_over):
+        if padding[axis] and left_over:
             raise SpikestrapError(
                 "a pooling without a neuron becomes part of the convolution behind it, which is "
                 "possible with padding only if its windows tile the image: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import SpikestrapError
+from ..precision import whole, without_autocast
 from . import dynamics
 from .layers import RESETS, Conv, Dense, Flatten, Input, Layer, Neuron, Shape
 
@@ -135,9 +137,8 @@ class Network:
         """The input as (N, M) or spikes (T, N, M), and T."""
         entry = self.layers[0]
         time_steps = self.time_steps if time_steps is None else time_steps
-        if not isinstance(time_steps, int) or time_steps < 1:
-            raise SpikestrapError(f"time_steps must be a whole number >= 1, got {time_steps!r}")
-        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        time_steps = _count(time_steps, "time_steps")
+        array = whole(x.detach()).cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
         lead = 1 if entry.neuron is not None else 2
         if (
             array.ndim <= lead
@@ -149,10 +150,19 @@ class Network:
                 f"fixed.Network: expected an input {wanted} of {entry.neurons} features "
                 f"{entry.shape}, got shape {array.shape}"
             )
+        if array.size == 0:
+            raise SpikestrapError(f"fixed.Network: the input is empty, shape {array.shape}")
         if lead == 1:
+            if array.dtype.kind != "f":
+                raise SpikestrapError(
+                    f"fixed.Network: expected a floating-point input, got {array.dtype}; "
+                    "scale integer images first, as in x / 255"
+                )
             if not np.isfinite(array).all():
                 raise SpikestrapError("fixed.Network: the input holds NaN or inf")
             return array.reshape(len(array), -1).astype(np.float32), time_steps
+        if array.dtype.kind not in "biuf":
+            raise SpikestrapError(f"fixed.Network: expected numbers as input, got {array.dtype}")
         if not np.isin(array, (0, 1)).all():
             raise SpikestrapError(
                 "fixed.Network: expected spikes, 0 or 1, as input, got values from "
@@ -199,11 +209,16 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
     return found
 
 
+def _count(value: object, name: str) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise SpikestrapError(f"{name} must be a whole number >= 1, got {value!r}")
+    return int(value)
+
+
 def _zero_at(time_steps: int, interval: int | None, number: int) -> np.ndarray:
     if interval is None:
         return np.zeros(time_steps, bool)
-    if not isinstance(interval, int) or interval < 1:
-        raise SpikestrapError(f"reset_interval must be a whole number >= 1, got {interval!r}")
+    interval = _count(interval, "reset_interval")
     steps = np.arange(time_steps)
     return (steps >= number) & ((steps - number) % interval == 0)
 
@@ -266,6 +281,11 @@ def _state(layer: Layer, samples: int) -> tuple[object, ...]:
 
 def _sums(layer: Layer, spikes: np.ndarray, shape: Shape) -> np.ndarray:
     """Weighted spikes, int32 (T, N, M); the products in floating point are exact."""
+    with without_autocast("cpu"):  # in half precision they would not be
+        return _products(layer, spikes, shape)
+
+
+def _products(layer: Layer, spikes: np.ndarray, shape: Shape) -> np.ndarray:
     steps, samples = spikes.shape[:2]
     flat = spikes.reshape(steps * samples, -1)
     if isinstance(layer, Dense):

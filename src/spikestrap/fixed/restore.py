@@ -41,8 +41,11 @@ def to_network(chip: Network) -> TorchNetwork:
         with at(f"layer {number} ({type(layer).__name__})"):
             blocks += _blocks(layer, shape, chip.pipelined)
         shape = layer.shape
-    net = TorchNetwork(*blocks, time_steps=chip.time_steps, precision="loihi")
+    held = chip.layers[0].neuron is not None
+    # Any T will do to compare layers; a file need not tell the one it was trained for.
+    net = TorchNetwork(*blocks, time_steps=1 if held else None, precision="loihi")
     _check(from_network(net, chip.layers[0].shape), chip)
+    net.time_steps = chip.time_steps if held else None
     return net
 
 
@@ -136,12 +139,16 @@ def _check(made: Network, chip: Network) -> None:
 
 
 def _values(layer: layers.Layer) -> dict[str, np.ndarray]:
-    """All numbers of a layer by name, one a channel where there may be one for all."""
-    channels = layer.shape[0]
-    found = {"delay": np.broadcast_to(0 if layer.delay is None else layer.delay, channels)}
+    """All numbers of a layer by name, one a neuron where there may be one for several."""
+
+    def spread(value: object) -> np.ndarray:
+        channels = layer.shape[0]
+        return np.repeat(np.broadcast_to(np.asarray(value), channels), layer.neurons // channels)
+
+    found = {"delay": spread(0 if layer.delay is None else layer.delay)}
     for name in ("weight", "bias", "recurrent"):
         value = getattr(layer, name, None)
         found[name] = np.zeros(1) if value is None else np.asarray(value)
     for name in ("threshold", "current_decay", "voltage_decay", "v_init"):
-        found[name] = np.broadcast_to(getattr(layer.neuron, name, 0), channels)
+        found[name] = spread(getattr(layer.neuron, name, 0))
     return found
