@@ -94,7 +94,10 @@ def with_neuron(**values):
 @pytest.mark.parametrize(
     ("net", "reason"),
     [
-        (with_neuron(reset="subtract"), "layer 0 .Input.: .*Lava's LIF resets to zero; got"),
+        (
+            with_neuron(reset="subtract"),
+            "layer 0 .Input.: .*Lava's LIF resets to zero; got.*mlp-loihi do",
+        ),
         (with_neuron(v_init=np.array(5)), "starts every membrane at 0"),
         (with_neuron(threshold=np.array([3, 4])), "one threshold for all neurons"),
         (with_neuron(voltage_decay=np.array(4096)), "register holds 0 to 4095"),

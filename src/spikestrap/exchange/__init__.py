@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,10 @@ def save(
         raise SpikestrapError(
             f"save: expected a Network, or a fixed.Network for .net, got {type(net).__name__}"
         )
-    if kind != ".nir":
-        _no_options(kind, options)
     if kind == ".net":
         from . import netx
 
+        _check_options(kind, options)
         chip = net if isinstance(net, fixed.Network) else fixed.from_network(net, input_shape)
         netx.write(chip, path)
         return
@@ -61,10 +61,12 @@ def save(
     if kind == ".onnx":
         from . import onnx
 
+        _check_options(kind, options)
         onnx.write(net, path, input_shape=input_shape)
         return
     from . import nir
 
+    _check_options(kind, options, nir.write)
     nir.write(net, path, input_shape=input_shape, **options)
 
 
@@ -76,12 +78,13 @@ def load(path: str | Path, **options: Any) -> Network | fixed.Network:
     """
     path = Path(path)
     if _format(path, READ) == ".net":
-        _no_options(".net", options)
         from . import netx
 
+        _check_options(".net", options)
         return netx.read(path)
     from .nir import read
 
+    _check_options(".nir", options, read)
     return read(path, **options)
 
 
@@ -93,6 +96,17 @@ def _format(path: Path, known: tuple[str, ...]) -> str:
     return path.suffix
 
 
-def _no_options(kind: str, options: dict[str, Any]) -> None:
-    if options:
-        raise SpikestrapError(f"a {kind} file takes no option {min(options)!r}")
+def _check_options(
+    kind: str, options: dict[str, Any], function: Callable[..., Any] | None = None
+) -> None:
+    """Raises for an option that is not among the function's keywords."""
+    known = [] if function is None else _keywords(function)
+    for option in sorted(options):
+        if option not in known:
+            hint = f"; expected {', '.join(known)}" if known else ""
+            raise SpikestrapError(f"a {kind} file takes no option {option!r}{hint}")
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]

@@ -292,7 +292,8 @@ def write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
 def _write_neuron(group: h5py.Group, neuron: fixed.Neuron) -> None:
     if neuron.reset != "zero":
         raise SpikestrapError(
-            f'Lava\'s LIF resets to zero; got reset={neuron.reset!r}. Train with reset="zero"'
+            f'Lava\'s LIF resets to zero; got reset={neuron.reset!r}. Train with reset="zero", '
+            "as the recipes digits-mlp-loihi and mnist-mlp-loihi do"
         )
     if np.any(neuron.v_init):
         raise SpikestrapError("netx starts every membrane at 0; got another v_init")

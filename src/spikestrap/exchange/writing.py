@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import SpikestrapError
-from ..network import Network, flat_input
+from ..errors import SpikestrapError, at
+from ..network import Network, check_shape, flat_input
 from ..norm import Norm, fold
+from ..precision import without_autocast
 from ..synapse import Synapse
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Whatever the caller is within: no autocast, no inference mode, no gradients.
+
+    >>> with torch.inference_mode(), plainly():
+    ...     torch.ones(1).is_inference()
+    False
+    """
+    with torch.inference_mode(False), torch.no_grad(), without_autocast("cpu"):
+        yield
+
+
 def input_shape(net: Network, given: Sequence[int] | None, kind: str) -> Shape:
     """The shape of one input, (C,) or (C, H, W): the one given, else what the first block says."""
-    shape = flat_input(net.blocks) if given is None else tuple(given)
+    if given is not None:
+        with at(kind):
+            return check_shape(given)
+    shape = flat_input(net.blocks)
     if shape is None:
         raise SpikestrapError(
             f"{kind}: the shape of one input does not follow from the first block: "
             "pass input_shape, (C,) or (C, H, W), without T and N"
         )
-    if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise SpikestrapError(f"{kind}: input_shape must be (C,) or (C, H, W), got {given!r}")
     return shape
 
 
@@ -59,5 +74,6 @@ def numbers(values: Tensor) -> Array:
 
 def probe(shape: Shape, *lead: int) -> Tensor:
     """Random inputs (*lead, 8, *shape) of 8 strengths, an eighth of full scale to 16 times it."""
-    x = torch.rand(*lead, 8, *shape, generator=torch.Generator().manual_seed(0))
-    return x * 2.0 ** torch.arange(-3, 5).view(-1, *[1] * len(shape))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(*lead, 8, *shape, generator=generator, dtype=torch.float32)
+    return x * torch.exp2(torch.arange(-3.0, 5, dtype=x.dtype)).view(-1, *[1] * len(shape))

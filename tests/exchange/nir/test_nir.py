@@ -285,6 +285,28 @@ def test_without_metadata():
     assert slower.blocks[0].unit.neuron.threshold.item() == pytest.approx(0.2)
 
 
+def test_tensors_in_nodes_are_taken_for_arrays():
+    graph = ends(nir.Affine(WEIGHT, WEIGHT[:, 0]), lif())
+    expected = exchange.from_graph(graph, time_steps=4)
+    affine, leaky = graph.nodes["1"], graph.nodes["2"]
+    affine.weight = torch.nn.Parameter(torch.from_numpy(WEIGHT))
+    affine.bias = torch.from_numpy(WEIGHT[:, 0]).to(torch.float64)
+    leaky.v_threshold, leaky.v_reset = torch.tensor(1.0), torch.zeros(5, dtype=torch.bfloat16)
+    found = exchange.from_graph(graph, time_steps=4)
+    x = 4 * torch.rand(20, 4)
+    assert expected(x).any()
+    assert torch.equal(found(x), expected(x))
+    assert isinstance(affine.weight, torch.Tensor)  # the graph is left as it is
+
+
+def test_dt_may_be_any_real_number():
+    graph = ends(nir.Linear(WEIGHT), lif())
+    graph.metadata["dt"] = np.float32(5e-4)
+    for net in (exchange.from_graph(graph), exchange.from_graph(graph, dt=np.float64(5e-4))):
+        assert net.blocks[0].unit.neuron.voltage_decay.item() == pytest.approx(0.5)
+    assert exchange.to_graph(mlp(), dt=np.float32(1e-3)).metadata["dt"] == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize("compression", ["gzip", None])
 def test_single_numbers_are_those_of_every_neuron(compression, tmp_path):
     numbers = {"tau": 1e-3, "r": 10.0, "v_leak": 0.0, "v_threshold": 1.0}

@@ -20,6 +20,7 @@ from ...files import write_file
 from ...network import Network
 from ..hdf5 import read_tree
 from ..hdf5_worker import Tree, parse
+from ..writing import plainly
 from .check import check
 from .dynamics import short, text
 from .export import export
@@ -84,6 +85,7 @@ def from_graph(
     return build(graph, dt, time_steps)
 
 
+@plainly()
 def write(
     net: Network,
     path: str | os.PathLike[str],

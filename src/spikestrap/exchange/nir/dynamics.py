@@ -20,6 +20,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import nir
@@ -41,7 +42,7 @@ EXTRAS = ("reset", "v_init")
 
 def check_dt(dt: Any) -> float:
     """dt in seconds, or SpikestrapError."""
-    if not isinstance(dt, int | float) or not 0 < dt < math.inf:
+    if not isinstance(dt, Real) or not 0 < float(dt) < math.inf:
         raise SpikestrapError(f"NIR: dt must be a number of seconds > 0, got {short(dt)}")
     return float(dt)
 

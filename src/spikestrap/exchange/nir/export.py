@@ -137,10 +137,10 @@ def _linear(module: nn.Module, shape: Shape, norm: Norm | None) -> tuple[list[ni
 
 
 def _shape_after(module: nn.Module, shape: Shape) -> Shape:
-    device = next((p.device for p in module.parameters()), None)
+    like = next(module.parameters(), torch.empty(0))
     with torch.no_grad():
         try:
-            return tuple(module(torch.zeros(1, *shape, device=device)).shape[1:])
+            return tuple(module(like.new_zeros(1, *shape)).shape[1:])
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise SpikestrapError(f"does not take an input of shape {shape}: {reason}") from None

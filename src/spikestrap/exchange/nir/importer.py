@@ -18,6 +18,7 @@ from ...errors import SpikestrapError, at
 from ...fixed import MAX_NEURONS
 from ...network import Network
 from ...neuron import Neuron
+from ...precision import whole
 from ...synapse import ElementWise, Synapse
 from .dynamics import CURRENT, FIRING, Array, Shape, check_dt, from_nodes, short, text
 
@@ -30,6 +31,7 @@ Step = tuple[str, nir.NIRNode, Shape, Shape]
 MAX_DELAY = 2**20  # in steps
 
 
+@torch.inference_mode(False)  # or what is built there could never be trained
 def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Network:
     """See `from_graph`."""
     if not isinstance(graph, nir.NIRGraph):
@@ -37,7 +39,7 @@ def build(graph: nir.NIRGraph, dt: float | None, time_steps: int | None) -> Netw
     meta = graph.metadata if isinstance(graph.metadata, Mapping) else {}
     dt = check_dt(meta.get("dt", DEFAULT_DT) if dt is None else dt)
     time_steps = meta.get("time_steps") if time_steps is None else time_steps
-    chain = _chain(graph)
+    chain = [(name, _without_tensors(node)) for name, node in _chain(graph)]
     blocks: list[nn.Module] = []
     waiting: list[Step] = []
     shape = _shape_of(chain[0][1])
@@ -111,6 +113,16 @@ def _chain(graph: nir.NIRGraph) -> list[tuple[str, nir.NIRNode]]:
             f"Output, without a cycle; it ends at {chain[-1]!r} after {len(set(chain))} nodes"
         )
     return [(name, graph.nodes[name]) for name in chain]
+
+
+def _without_tensors(node: nir.NIRNode) -> nir.NIRNode:
+    """A copy with arrays for the tensors that exporters of torch's libraries leave in a node."""
+    node = copy.copy(node)
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name, None)
+        if isinstance(value, torch.Tensor):
+            setattr(node, field.name, whole(value.detach()).cpu().numpy())
+    return node
 
 
 def _shape_of(node: nir.NIRNode) -> Shape:

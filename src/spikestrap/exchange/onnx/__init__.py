@@ -24,6 +24,7 @@ __all__ = ["write"]
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
 
+@writing.plainly()
 def write(
     net: Network, path: str | os.PathLike[str], *, input_shape: Sequence[int] | None = None
 ) -> None:

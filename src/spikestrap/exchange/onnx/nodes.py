@@ -73,7 +73,7 @@ class Graph:
 def build(model: Network, shape: Shape, graph: Graph) -> list[End]:
     """Adds every block; returns what each gives. Raises SpikestrapError for what has no rule."""
     ends: list[End] = []
-    x, rates = "input", torch.zeros(1, *shape)
+    x, rates = "input", torch.zeros(1, *shape, dtype=torch.float32)
     for number, block in enumerate(model.blocks):
         graph.prefix = f"block{number}_"
         where = f"ONNX: block {number} ({type(block).__name__})"
@@ -132,7 +132,7 @@ def _linear(
     if isinstance(module, nn.Sequential):
         for part in module:
             x = _linear(part, None, None, x, shape, graph)
-            shape = tuple(part(torch.zeros(1, *shape)).shape[1:])
+            shape = tuple(part(torch.zeros(1, *shape, dtype=torch.float32)).shape[1:])
         return x
     if isinstance(module, Flatten):
         return _flatten(x, shape, graph)
