@@ -136,7 +136,11 @@ def train(
     ] = None,
     chip: Annotated[
         str | None,
-        typer.Option(metavar="C", help="loihi: train on what the chip will hold; or none."),
+        typer.Option(
+            metavar="C",
+            help="loihi: train on what the chip will hold; or none. A .net file also needs neurons "
+            "that reset to zero, as in digits-mlp-loihi and mnist-mlp-loihi.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Seed of everything random.  [default: 0]")
