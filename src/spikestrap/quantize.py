@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .errors import SpikestrapError
 from .grid import BIAS, weight_grid
 from .norm import Norm, fold
-from .precision import whole, without_autocast
+from .precision import HALVES, whole, without_autocast
 from .synapse import ElementWise, Pooling, Synapse
 from .timeaxis import has_time, time_mean
 
@@ -40,13 +40,12 @@ class Quantizer:
 
     def __call__(self, synapse: nn.Module, norm: Norm | None, x: Tensor) -> Tensor:
         """z (T, N, ...) or (N, ...) of the input x, in whole 1/64 for spikes x."""
-        if torch.is_autocast_enabled(x.device.type):
-            # Half precision would round the sums that the chip takes exactly.
-            parameter = next(synapse.parameters(), None)
-            x = whole(x) if parameter is None else x.to(parameter.dtype)
-            with without_autocast(x.device.type):
-                return self._weighted(synapse, norm, x)
-        return self._weighted(synapse, norm, x)
+        halved = any(parameter.dtype in HALVES for parameter in synapse.parameters())
+        if halved or not torch.is_autocast_enabled(x.device.type):
+            return self._weighted(synapse, norm, x)
+        # Half precision would round the sums that the chip takes exactly.
+        with without_autocast(x.device.type):
+            return self._weighted(synapse, norm, whole(x))
 
     def _weighted(self, synapse: nn.Module, norm: Norm | None, x: Tensor) -> Tensor:
         if isinstance(synapse, ElementWise):
