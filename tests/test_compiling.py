@@ -139,6 +139,14 @@ def test_learnt_parameters_are_kept_in_their_bounds(fresh_compiler):
     torch.testing.assert_close(*found)
 
 
+def test_parameters_a_channel_go_with_sizes_that_vary(fresh_compiler):
+    neuron = ss.neuron.CUBA(torch.rand(6) + 0.5, 0.3, torch.rand(6), learnable=("threshold",))
+    compiled = torch.compile(neuron, fullgraph=True, backend="eager", dynamic=True)
+    for batch in (3, 5):
+        z = torch.rand(4, batch, 6)
+        assert torch.equal(compiled(z), neuron(z))
+
+
 def test_a_recurrent_network_is_one_graph_and_the_same(fresh_compiler):
     lif = {"threshold": 0.5, "voltage_decay": 0.1}
     net = ss.Network(block.lif.Recurrent(lif, 7, 5), block.lif.Affine(None, 5, 3))

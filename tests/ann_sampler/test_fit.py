@@ -216,3 +216,13 @@ def test_smooth_slopes_spread_the_rise(time_steps, cells):
     changing = (centre > 0.5 / time_steps) & (centre < 1 - 0.5 / time_steps)
     assert (slopes[changing] > 0.2).all()
     assert slopes.max() <= fit_slopes(fit).max() + 1e-9
+
+
+@pytest.mark.parametrize("time_steps", [2, 4, 16])
+def test_a_staircase_far_from_an_input_of_0_keeps_its_slope(time_steps):
+    z = 10 + np.linspace(-0.5, 1.5, 12_801)
+    rate = np.clip(np.floor((z - 10) * time_steps + 0.5) / time_steps, 0, 1)
+    fit = fit_curve(sums_of(z, rate), 64, time_steps)
+    centre = fit.origin + fit.width * (np.arange(-1, 65) + 0.5)
+    slopes = smooth_slopes(fit, time_steps)[(centre > 10.4) & (centre < 10.6)]
+    np.testing.assert_allclose(slopes, 1, atol=0.15)

@@ -4,6 +4,7 @@ import norse.torch as norse
 import pytest
 import snntorch as snn
 import torch
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn import functional as F
 
@@ -114,6 +115,36 @@ def test_outputs_of_all_steps_are_not_refused(reduce):
 def test_an_output_of_the_last_step_is_refused():
     with pytest.raises(SpikestrapError, match="not that of one step alone"):
         run(Loop(lambda outputs: outputs[-1]))
+
+
+def test_what_is_refused_once_is_refused_again():
+    net = ss.bootstrap(Loop(lambda outputs: outputs[-1]), time_steps=T)
+    net(X, ss.Mode.SAMPLE)
+    for _ in range(3):
+        with pytest.raises(SpikestrapError, match="not that of one step alone"):
+            net(X, ss.Mode.FIT)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_steps_in_half_precision_are_not_refused(dtype):
+    model = nn.Sequential(nn.Linear(20, 16), neuron.IFNode(), nn.Linear(16, 3)).to(dtype)
+    net, x = ss.bootstrap(model, time_steps=700), X[:4].to(dtype)
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.SNN):
+        assert net(x, mode).dtype == dtype
+
+
+@pytest.mark.parametrize("temperature", [float(T), T, torch.ones(4)])
+def test_an_attribute_that_is_no_number_of_steps(temperature):
+    class Cooled(nn.Sequential):
+        T = None
+
+        def forward(self, x):
+            return super().forward(x) / torch.as_tensor(self.T).max()
+
+    model = Cooled(layer.Linear(20, 16), neuron.IFNode(), layer.Linear(16, 3))
+    functional.set_step_mode(model, "m")
+    model.T = temperature
+    assert run(model)[-1].shape == (32, 3)
 
 
 def test_feedback_of_spikes_is_refused():

@@ -31,8 +31,8 @@ _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
 _STEEPEST_ESCAPE = 1.0
-# Steps within this share of the input at which the first lies are a single one: so much of them
-# the fit may smear.
+# Steps within this share of the inputs, and of that at which the first lies, are a single one: so
+# much of it the fit may smear.
 _ONE_STEP = 0.25
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
@@ -115,7 +115,7 @@ def _ramp(x: Array, rising: Array, time_steps: int) -> _Ramp:
     if crossed.size:
         at = np.interp(crossed, rising, x)
         first, last = float(at[0]), float(at[-1])
-        if last - first > _ONE_STEP * abs(first):
+        if last - first > _ONE_STEP * min(abs(first), float(x[-1] - x[0])):
             step = (last - first) / (crossed.size - 1)
         else:
             step = 2 * abs(first)

@@ -8,6 +8,7 @@ what the step reads changes, it must compile anew.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,7 @@ def run(
     z = inputs[0]
     # A channel that is fixed: where no parameter goes by it, compiled code takes any number.
     sized = any(p.ndim for p in (*neuron.parameters(), *neuron.buffers()))
-    channels = z.shape[2] if sized and z.ndim > 2 else 1
+    channels = operator.index(z.shape[2]) if sized and z.ndim > 2 else 1
     number, reason = neuron._registered(z.ndim, channels, z.device, z.dtype)
     if reason:
         check_not_forced(type(neuron).__name__, reason)

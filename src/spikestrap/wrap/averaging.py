@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
+from ..precision import whole
 from ..timeaxis import hold, time_mean
 from .adapter import Adapter
 from .layout import from_time_first, to_time_first
@@ -70,8 +71,8 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
         raise SpikestrapError(
             "bootstrap: on mean rates, the model's output is not what it is on spikes, on average "
             f"over time ({off}): return the output of each step, or their mean, not that of one "
-            "step alone, and nothing that is not linear in the spikes; check=False switches this "
-            "check off"
+            "step alone, and let nothing behind the last neuron be nonlinear in its spikes or have "
+            "a state of its own; check=False switches this check off"
         )
 
 
@@ -91,8 +92,8 @@ def _drawn(
         spikes = (torch.rand(z.shape, generator=generator) < 0.5).to(z)
         at = seen.setdefault(name, _Seen())
         at.steps += z.shape[0]
-        at.inputs = at.inputs + z.sum(0)
-        at.spikes = at.spikes + spikes.sum(0)
+        at.inputs = at.inputs + whole(z).sum(0)  # in half precision counts end at 256
+        at.spikes = at.spikes + whole(spikes).sum(0)
         return instead(neuron, adapter, from_time_first(spikes, layout))
 
     return forward
@@ -108,7 +109,7 @@ def _means(
         z = to_time_first(first_argument(args, kwargs), layout, steps)
         at = seen[name]
         at.input_on_means.append(z.mean(0))
-        means = hold(torch.as_tensor(at.spikes / at.steps), z.shape[0])
+        means = hold(torch.as_tensor(at.spikes / at.steps).to(z), z.shape[0])
         return instead(neuron, adapter, from_time_first(means, layout))
 
     return forward

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import SpikestrapError
+from ..precision import whole
 from ..timeaxis import has_time
 from .layout import BATCH_FIRST, FOLDED, OWN, STEP, from_time_first
 from .unit import Stop
@@ -68,8 +69,9 @@ def _run_steps(model: nn.Module, sequence: Tensor) -> Any:
         output = _first(output)
         if not isinstance(output, Tensor):
             return output
-        total = output if total is None else total + output
-    return total if total is None else total / sequence.shape[0]
+        # Whole: in half precision counts end at 256.
+        total = whole(output) if total is None else total + output
+    return total if total is None else (total / sequence.shape[0]).to(output.dtype)
 
 
 def _first(output: Any) -> Any:
@@ -90,7 +92,10 @@ def check_logits(logits: Any, batch: int, layout: str) -> Tensor:
 def step_name(model: nn.Module, time_steps: int) -> str | None:
     """The attribute in which the model has its number of time steps, if there is one."""
     own = vars(model)
-    return next((name for name in STEP_NAMES if own.get(name) == time_steps), None)
+    return next(
+        (name for name in STEP_NAMES if type(own.get(name)) is int and own[name] == time_steps),
+        None,
+    )
 
 
 @contextmanager

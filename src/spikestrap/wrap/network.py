@@ -163,12 +163,12 @@ class Wrapped(nn.Module):
     def _rate_pass(self, sequence: Tensor, given: dict[str, Tensor]) -> Tensor:
         """The model once, on time means, as if held for one step or all."""
         mean, length = time_mean(sequence), sequence.shape[0]
-        found_out = self._one_step_does is not None
-        if not found_out:
-            self._one_step_does = one_step_does(self._runner, mean, length, self._check)
+        if self._one_step_does is None:
+            does = one_step_does(self._runner, mean, length, self._check)
+            if self._check and does is not None:
+                check_averages(self._runner, sequence, 1 if does else (self.time_steps or 1))
+            self._one_step_does = does  # last: what is refused is refused each time
         steps = 1 if self._one_step_does else (self.time_steps or 1)
-        if self._check and not found_out and self._one_step_does is not None:
-            check_averages(self._runner, sequence, steps)
         traces = {unit.name: Trace() for unit in self._units}
         units, runner = self._by_name(), self._runner
         calls = {

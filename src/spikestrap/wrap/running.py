@@ -52,8 +52,12 @@ class Runner:
         return check_logits(self.run(sequence, calls), sequence.shape[1], self.layout)
 
     def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int, length: int) -> Tensor:
-        """Logits for means (N, ...) over `length` time steps, as if held for so many steps."""
-        name = self.step_name(length) if self.layout != STEP else None
+        """Logits for means (N, ...) over `length` time steps, as if held for so many steps.
+
+        A model that loops over time by itself is told so, in the attribute that has `length`.
+        """
+        loops = self.layout == OWN or (self.layout != STEP and self.time_steps is None)
+        name = self.step_name(length) if loops else None
         with steps_set(self.model, name, steps):
             return self.logits(hold(mean, steps), calls)
 
