@@ -23,6 +23,7 @@ from torch import Tensor
 from ..errors import SpikestrapError
 from ..kernel.reference import State
 from ..neuron import Delta, Neuron, SigmaDelta
+from ..neuron.parameter import per_channel
 from ..norm import Norm
 from .base import Affine as PlainAffine
 from .base import Conv as PlainConv
@@ -62,7 +63,7 @@ class NormedSums(Neuron):
 
     def step(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of the equation above, by the running statistics."""
-        return self.neuron.step(z * _channels(self.norm.folded()[0], z), state)
+        return self.neuron.step(z * per_channel(self.norm.folded()[0], z), state)
 
     def forward(
         self,
@@ -87,18 +88,13 @@ class NormedSums(Neuron):
                 f"{type(self.norm).__name__}: training takes its statistics over all steps, "
                 "expected no state to go on from; call eval() first"
             )
-        changes = (z * _channels(scale, z[0])).to(z.dtype)
+        changes = (z * per_channel(scale, z[0])).to(z.dtype)
         state = self._start(changes[0], shift) if state is None else state
         return self.neuron(changes, state, time_steps=time_steps, return_state=return_state)
 
     def _start(self, z: Tensor, shift: Tensor) -> State:
         total, sent = self.neuron.init_state(z)
-        return total + _channels(shift, z), sent
-
-
-def _channels(values: Tensor, z: Tensor) -> Tensor:
-    """Values (C,), to go with z (N, C, ...)."""
-    return values.view(-1, *[1] * (z.ndim - 2))
+        return total + per_channel(shift, z), sent
 
 
 def _with_sums(block: Any) -> Any:

@@ -16,9 +16,8 @@ from ..evaluating import evaluating
 from ..precision import whole
 from ..timeaxis import hold, time_mean
 from .adapter import Adapter
-from .layout import from_time_first, to_time_first
 from .running import Runner
-from .unit import Call, first_argument, instead
+from .unit import Call, firing
 
 # Of the norm; sums come in another order, and a GPU may round factors to ten bits.
 _TOLERANCE = 0.01
@@ -85,34 +84,29 @@ def _drawn(
     generator: torch.Generator,
 ) -> Call:
     """Spikes at random, whatever comes."""
-    layout = adapter.layout(neuron)
 
-    def forward(*args: object, **kwargs: object) -> object:
-        z = to_time_first(first_argument(args, kwargs), layout, steps)
+    def fire(z: Tensor) -> Tensor:
         spikes = (torch.rand(z.shape, generator=generator) < 0.5).to(z)
         at = seen.setdefault(name, _Seen())
         at.steps += z.shape[0]
         at.inputs = at.inputs + whole(z).sum(0)  # in half precision counts end at 256
         at.spikes = at.spikes + whole(spikes).sum(0)
-        return instead(neuron, adapter, from_time_first(spikes, layout))
+        return spikes
 
-    return forward
+    return firing(neuron, adapter, steps, fire)
 
 
 def _means(
     name: str, neuron: nn.Module, adapter: Adapter, seen: dict[str, _Seen], steps: int
 ) -> Call:
     """The means of the spikes that were drawn."""
-    layout = adapter.layout(neuron)
 
-    def forward(*args: object, **kwargs: object) -> object:
-        z = to_time_first(first_argument(args, kwargs), layout, steps)
+    def fire(z: Tensor) -> Tensor:
         at = seen[name]
         at.input_on_means.append(z.mean(0))
-        means = hold(torch.as_tensor(at.spikes / at.steps).to(z), z.shape[0])
-        return instead(neuron, adapter, from_time_first(means, layout))
+        return hold(torch.as_tensor(at.spikes / at.steps).to(z), z.shape[0])
 
-    return forward
+    return firing(neuron, adapter, steps, fire)
 
 
 def _off(a: Tensor | float, b: Tensor) -> str:

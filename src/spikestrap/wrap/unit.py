@@ -126,7 +126,7 @@ def watching(
         output = original(*args, **kwargs)
         spikes = output[0] if isinstance(output, tuple) else output
         own = adapter.steps(neuron, spikes.shape[0]) or steps
-        z = to_time_first(first_argument(args, kwargs), layout, own)
+        z = to_time_first(_input(args, kwargs), layout, own)
         trace.see(z, unit(z, to_time_first(spikes, layout, own)))
         return output
 
@@ -142,15 +142,12 @@ def on_rates(
     given: Tensor | None,
 ) -> Call:
     """Rates in place of spikes: by the curve, or `given` (N, ...)."""
-    layout = adapter.layout(neuron)
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        z = to_time_first(first_argument(args, kwargs), layout, steps)
+    def fire(z: Tensor) -> Tensor:
         trace.count(z.shape[0])
-        rates = unit(time_mean(z)) if given is None else given
-        return instead(neuron, adapter, from_time_first(hold(rates, z.shape[0]), layout))
+        return hold(unit(time_mean(z)) if given is None else given, z.shape[0])
 
-    return forward
+    return firing(neuron, adapter, steps, fire)
 
 
 def silent(
@@ -168,7 +165,7 @@ def silent(
     layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = first_argument(args, kwargs)
+        z = _input(args, kwargs)
         if name in traces:
             traces[name].count(to_time_first(z, layout, steps).shape[0])
         elif len({trace.calls for trace in traces.values()}) > 1 or not all(
@@ -180,7 +177,7 @@ def silent(
             )
         elif stops:
             raise Stop
-        return instead(neuron, adapter, torch.zeros_like(z))
+        return _instead(neuron, adapter, torch.zeros_like(z))
 
     return forward
 
@@ -189,23 +186,36 @@ def even(
     name: str, neuron: nn.Module, adapter: Adapter, traces: Mapping[str, Trace], steps: int
 ) -> Call:
     """Rates of 1/2 whatever comes; the traces count the calls and keep what came."""
+
+    def fire(z: Tensor) -> Tensor:
+        rates = torch.full_like(z, 0.5)
+        traces[name].see(z, rates)
+        return rates
+
+    return firing(neuron, adapter, steps, fire)
+
+
+def firing(
+    neuron: nn.Module, adapter: Adapter, steps: int, fire: Callable[[Tensor], Tensor]
+) -> Call:
+    """A call that fires what `fire` makes of its inputs, both (t, N, ...).
+
+    steps: of a call where time is folded.
+    """
     layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = to_time_first(first_argument(args, kwargs), layout, steps)
-        rates = torch.full_like(z, 0.5)
-        traces[name].see(z, rates)
-        return instead(neuron, adapter, from_time_first(rates, layout))
+        z = to_time_first(_input(args, kwargs), layout, steps)
+        return _instead(neuron, adapter, from_time_first(fire(z), layout))
 
     return forward
 
 
-def instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
+def _instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
     """What the neuron's call returns, with these in place of its spikes."""
     return adapter.output(neuron, spikes, spikes.detach().new_zeros(()).expand_as(spikes))
 
 
-def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """What a neuron's call gets as its input."""
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     z: Tensor = args[0] if args else next(iter(kwargs.values()))
     return z
