@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from functorch.compile import aot_module_simplified
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,7 +111,7 @@ class Refractory(Own):
         silent = left > 0
         v = torch.where(silent, torch.zeros_like(v), 0.9 * v + z)
         spikes, v = self.firing(v, self.value("threshold", z))
-        return spikes, (v, torch.where(spikes > 0, 2.0, torch.relu(left - 1)))
+        return spikes, (v, torch.where(spikes > 0, 2.0, F.relu(left - 1)))
 
 
 class Many(Own):
@@ -127,7 +128,8 @@ class Many(Own):
         c = torch.where(even, c, -a.detach()) + (v > 0) * torch.sign(z) + z.ceil()
         d = (even & (a < 1)).float() + (2 - b) / 3 + 0.7 / (2 + a) + z.expand_as(v).clone()
         spikes, c = self.firing(c / 4, self.value("threshold", z))
-        return spikes, (c, 0.5 * w + d / 8 + torch.ones_like(w) - torch.full_like(w, 1.3))
+        drift = torch.ones_like(w) - torch.full_like(w, 1.3, device=z.device)
+        return spikes, (c, 0.5 * w + d / 8 + drift)
 
 
 EXACT = (Leaky, Quadratic, Adaptive, Resonator, Noisy, Refractory)
@@ -274,6 +276,9 @@ def test_what_cannot_be_traced_runs_on_the_reference_and_is_named():
     refuse(lambda self, z, state: (z.cumsum(0), state), "cumsum")
     refuse(lambda self, z, state: (z * z.mean(), state), "mean")
     refuse(lambda self, z, state: (z.add(z, alpha=2), state), "add with these arguments")
+    refuse(lambda self, z, state: (z.mul(other=2), state), "mul with these arguments")
+    refuse(lambda self, z, state: (F.relu(z, inplace=True), state), "relu with these arguments")
+    refuse(lambda self, z, state: (torch.round(z, decimals=1), state), "round with these arguments")
     refuse(lambda self, z, state: (z.long() * 1.0, state), "long")
     refuse(lambda self, z, state: (z[:, :1] + z, state), "__getitem__")
     refuse(lambda self, z, state: (z * torch.ones(2, 1), state), r"shape \(2, 1\)")

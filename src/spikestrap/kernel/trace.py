@@ -10,6 +10,7 @@ for one forward pass; `replay` says which may be kept.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -216,7 +217,13 @@ class _Recorder(TorchFunctionMode):
             raise Untraceable("a Python branch on the values of a tensor")
         if name not in _HANDLERS:
             raise Untraceable(name)
-        handled = _HANDLERS[name](self, *args, **kwargs)
+        handler = _HANDLERS[name]
+        # `bind` rather than a call that fails, which might hide a TypeError from within.
+        try:
+            _signature(handler).bind(self, *args, **kwargs)
+        except TypeError:
+            raise Untraceable(f"{name} with these arguments") from None
+        handled = handler(self, *args, **kwargs)
         if handled is None:
             raise Untraceable(f"{name} with these arguments")
         result, node = handled if isinstance(handled, tuple) else (func(*args, **kwargs), handled)
@@ -303,6 +310,9 @@ def _facts(func: Any) -> tuple[str, str | None, str]:
     return name, None, refused
 
 
+_signature = functools.cache(inspect.signature)
+
+
 def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool:
     for value in (*args, *kwargs.values()):
         if recorder._tracked(value):
@@ -342,6 +352,10 @@ def _binary(op: str, swapped: bool = False) -> Handler:
 
 def _unary(op: str) -> Handler:
     return lambda r, a: r.graph(op, *r.floats(a))
+
+
+def _relu(r: _Recorder, a: Any, inplace: bool = False) -> int | None:
+    return None if inplace else r.graph("relu", *r.floats(a))
 
 
 def _compare(op: str) -> Handler:
@@ -424,7 +438,9 @@ def _filled(value: float) -> Handler:
     return handler
 
 
-def _full_like(r: _Recorder, a: Tensor, fill_value: Any, *, dtype: Any = None) -> Any:
+def _full_like(
+    r: _Recorder, a: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None
+) -> Any:
     return torch.full_like(a, fill_value, dtype=dtype), *r.floats(fill_value)
 
 
@@ -473,6 +489,7 @@ _HANDLERS: dict[str, Handler] = {
     "neg": _unary("neg"),
     "negative": _unary("neg"),
     "absolute": _unary("abs"),
+    "relu": _relu,
     "clamp": _clamp,
     "clip": _clamp,
     "clamp_min": lambda r, a, min: _clamp(r, a, min),
@@ -516,7 +533,7 @@ _HANDLERS |= {f"__{op}__": _compare(op) for op in COMPARISONS}
 _HANDLERS |= {
     op: _unary(op)
     for op in (
-        *("abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "relu"),
+        *("abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid"),
         *("floor", "ceil", "round", "sign"),
     )
 }

@@ -308,6 +308,11 @@ def export_run(
     if allow and kind != "nir":
         raise SpikestrapError(f"--allow: is for --format nir, got {kind!r}")
     run = load_run(path)
+    if kind == "net" and run.net.precision != "loihi":
+        raise SpikestrapError(
+            f"--format net: expected a run on the chip's weights, from train --chip loihi or a "
+            f"recipe that ends in -loihi; {path} was trained with precision={run.net.precision!r}"
+        )
     target = export_path(path, kind) if file is None else file
     if target.suffix != f".{kind}":
         raise SpikestrapError(f"--out: expected a name that ends in .{kind}, got {target}")

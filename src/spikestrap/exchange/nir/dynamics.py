@@ -68,13 +68,15 @@ def to_nodes(
     v_init = _values(neuron, "v_init", ANY, 0.0)
     if firing.reset != "zero" and "reset" not in allow:
         raise SpikestrapError(
-            f'NIR only knows the reset to v_reset; got reset={firing.reset!r}: allow=("reset",) '
-            "writes it into the node's metadata, which other tools do not read"
+            f'NIR only knows the reset to v_reset; got reset={firing.reset!r}: allow=("reset",), '
+            "on the command line --allow reset, writes it into the node's metadata, which other "
+            "tools do not read"
         )
     if np.any(v_init != 0) and "v_init" not in allow:
         raise SpikestrapError(
             f"NIR has no first value of the membrane; got v_init={short(v_init)}: "
-            'allow=("v_init",) writes it into the metadata, which other tools do not read'
+            'allow=("v_init",), on the command line --allow v_init, writes it into the metadata, '
+            "which other tools do not read"
         )
     v_threshold = _full(_values(neuron, "threshold", THRESHOLD), shape)
     zero = np.zeros(shape)
