@@ -66,6 +66,7 @@ class TestLayerMode:
     def test_says_what_it_is(self):
         assert str(LayerMode(ANN)) == "ANN"
         assert str(LayerMode(SAMPLE, 3)) == "SAMPLE, SNN below unit 3"
+        assert str(LayerMode(SNN, 3)) == "SNN"
 
     @pytest.mark.parametrize("crossover", [-1, 1.0, None, "1"])
     def test_refuses_a_crossover(self, crossover):

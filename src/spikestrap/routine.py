@@ -68,7 +68,8 @@ class LayerMode:
         return chain(repeat(Mode.SNN, self.crossover), repeat(self.base_mode))
 
     def __str__(self) -> str:
-        below = f", SNN below unit {self.crossover}" if self.crossover else ""
+        crossed = self.crossover and self.base_mode is not Mode.SNN
+        below = f", SNN below unit {self.crossover}" if crossed else ""
         return f"{self.base_mode.name}{below}"
 
 

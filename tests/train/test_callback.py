@@ -150,6 +150,24 @@ def test_what_is_sampled_makes_no_step(make, accumulate, steps):
     assert {int(state["step"]) for state in optimizer.state.values()} == {steps}
 
 
+@pytest.mark.parametrize("make", [Plain, lambda: BootstrapModule(network(), Options())])
+def test_once_all_units_have_crossed_over_every_batch_makes_a_step(make):
+    """Of eight batches two sample in each epoch, as long as a unit is left to sample."""
+    module, modes = make(), []
+
+    class Notes(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *batch):
+            modes.append(str(pl_module.bootstrap_mode))
+
+    scheduler = ss.Scheduler(num_sample_iter=2, sample_period=1, crossover_epochs=[1, 2])
+    trainer = trained(module, BootstrapCallback(scheduler), more=[Notes()], max_epochs=4)
+    assert modes[8:10] == 2 * ["SAMPLE, SNN below unit 1"]
+    assert modes[16:] == 16 * ["SNN"]
+    assert [int(s.fitted) for s in samplers(module)] == [1, 2]
+    (optimizer,) = trainer.optimizers
+    assert {int(state["step"]) for state in optimizer.state.values()} == {6 + 6 + 8 + 8}
+
+
 @pytest.mark.parametrize(("batches", "accumulate"), [(1, 1), (2, 1), (3, 4), (4, 4)])
 def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
     def start(batches, epochs=4, **schedule):
@@ -157,7 +175,9 @@ def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
             num_training_batches=batches, accumulate_grad_batches=accumulate, max_epochs=epochs
         )
         schedule = {"num_sample_iter": 2, "sample_period": 1, **schedule}
-        BootstrapCallback(ss.Scheduler(**schedule)).on_train_start(trainer, None)
+        callback, module = BootstrapCallback(ss.Scheduler(**schedule)), Plain()
+        callback.setup(trainer, module, "fit")
+        callback.on_train_start(trainer, module)
 
     for schedule in (
         {},
@@ -165,7 +185,8 @@ def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
         {"snn_from": 3},
         {"snn_from": 1, "sample_period": 5},
         {"epochs": -1},  # stopped by max_steps
-        {"crossover_epochs": [0, 1]},  # what has crossed over waits for the rest
+        {"crossover_epochs": [0]},  # what has crossed over waits for the rest
+        {"crossover_epochs": [0, 1]},  # until then
     ):
         with pytest.warns(ss.SpikestrapWarning, match=rf"num_sample_iter=2 .*it has {batches};"):
             start(batches, **schedule)
@@ -174,6 +195,7 @@ def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
         start(batches + 3)
         start(batches, sample_period=2)
         start(batches, snn_from=0)
+        start(batches, crossover_epochs=[0, 0])
         start(float("inf"))
         start(batches, epochs=-1, sample_period=2)
 

@@ -108,6 +108,17 @@ def test_crossover_reaches_the_network():
     assert net.train_modes[5] == "ANN, SNN below unit 1"
 
 
+def test_what_has_crossed_over_altogether_is_recorded_as_an_snn():
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.1, "voltage_decay": 0.0, "v_init": 0.2}  # so that it spikes
+    dense = ss.block.cuba.Dense
+    blocks = (ss.block.Flatten(), dense(neuron, 4, 6), dense(neuron, 6, 2))
+    net = ss.Network(*blocks, time_steps=3)
+    history = fit(net, splits(), replace(OPTIONS, sample_period=1, crossover_epochs=(1, 2)))
+    sampled = {"sample": 2, "fit": 1, "ann": 2}
+    assert [epoch.steps for epoch in history.epochs] == [sampled, sampled, {"snn": 5}]
+
+
 def test_seconds_by_mode():
     seconds = fit(Toy(), splits(), OPTIONS).seconds
     assert set(seconds) == {"sample", "fit", "ann", "evaluation", "total"}

@@ -1,4 +1,7 @@
+import copy
+
 import pytest
+import snntorch
 import torch
 from torch import nn
 
@@ -63,6 +66,28 @@ def test_a_residual_block_has_one_mode_for_both_units():
         modes.current = mode
         assert run() == axes
     assert all(unit.sampler.fitted == 1 for _, unit in ss.unit.units_of(net))
+
+
+def test_where_every_unit_has_crossed_over_the_mode_is_that_of_an_snn():
+    conv = ss.block.cuba.Conv
+    residual = ss.block.Residual(conv, NEURON, 2, 2)
+    net = ss.Network(conv(NEURON, 1, 2, 3, padding=1), residual, time_steps=3)
+    head = cuba.Dense(NEURON, 4, 2)
+    for modules, longest in (
+        ([net], 2),  # a residual block uses one
+        ([net, copy.deepcopy(net)], 2),  # each gets them from the first on
+        ([net, head], 3),
+        ([cuba.Dense(NEURON, 6, 4), head], 2),
+        ([ss.bootstrap(nn.Sequential(nn.Linear(6, 4), snntorch.Leaky(0.5)), time_steps=3)], 1),
+    ):
+        modes = GivenModes(nn.ModuleList(modules))
+        modes.remove()
+        for crossover in range(5):
+            mode = ss.LayerMode(ss.Mode.SAMPLE, crossover)
+            base_mode = ss.Mode.SAMPLE if crossover < longest else ss.Mode.SNN
+            assert modes.of(mode).base_mode is base_mode
+    nothing = GivenModes(nn.Linear(6, 4))  # of whose modes it knows nothing
+    assert nothing.of(mode) is mode
 
 
 def test_a_named_mode_goes_before():

@@ -42,6 +42,7 @@ class BootstrapCallback(pl.Callback):
 
     A batch that is sampled makes no step, nor does what is accumulated with it: the gradient
     through time grows with T, and a few of those in Adam's moments slow down many steps as an ANN.
+    Once every unit has crossed over, nothing samples: each batch is in SNN mode and makes a step.
 
     In validation and test it measures the module as an SNN and, once curves are fitted, as an
     ANN, and logs, in percent and percentage points, ``snn_accuracy``, ``ann_accuracy``, ``gap``,
@@ -125,18 +126,22 @@ class BootstrapCallback(pl.Callback):
         batches, epochs = trainer.num_training_batches, trainer.max_epochs
         if epochs is None or epochs < 0:  # without end: one period is like the next
             epochs = self.scheduler.sample_period
-        left = range(epochs)[: self.scheduler.snn_from]
-        if not left or batches in (0, math.inf):
+        if batches in (0, math.inf):
             return False
         # A step is left out where any of its batches is sampled, and those come first.
         accumulated = trainer.accumulate_grad_batches
         last = int(batches - 1) // accumulated * accumulated
-        return all(self.scheduler.mode(e, last).base_mode is Mode.SAMPLE for e in left)
+        modes = {self._mode(epoch, last).base_mode for epoch in range(epochs)}
+        return modes - {Mode.SNN} == {Mode.SAMPLE}
+
+    def _mode(self, epoch: int, iteration: int) -> LayerMode:
+        assert self._modes is not None
+        return self._modes.of(self.scheduler.mode(epoch, iteration))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        mode = self.scheduler.mode(trainer.current_epoch, batch_idx, train=True)
+        mode = self._mode(trainer.current_epoch, batch_idx)
         self._set(pl_module, mode)
         accumulating = batch_idx % trainer.accumulate_grad_batches != 0
         self._sampled = mode.base_mode is Mode.SAMPLE or (self._sampled and accumulating)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from torch import nn
 
-from ..ann_sampler import AnnSampler
 from ..block import Block, Residual
 from ..network import Network
 from ..routine import LayerMode, Mode
-from ..unit import Unit
+from ..unit import Unit, units_of
 from ..wrap.network import Wrapped
 
 
@@ -37,6 +37,7 @@ class GivenModes:
     def __init__(self, module: nn.Module) -> None:
         self.current = LayerMode(Mode.SNN)
         self.units = 0
+        self._longest = 0  # the most modes that a network, or the module's own blocks, use
         self._handles: list[Any] = []
         self._watch(module)
 
@@ -45,14 +46,23 @@ class GivenModes:
         for handle in self._handles:
             handle.remove()
 
+    def of(self, mode: LayerMode) -> LayerMode:
+        """What a mode of the schedule is here: that of an SNN where every unit has crossed over."""
+        if 0 < self._longest <= mode.crossover:
+            return replace(mode, base_mode=Mode.SNN)
+        return mode
+
     def _watch(self, module: nn.Module) -> None:
         """The outermost that take a mode; those within them get theirs from them."""
         if isinstance(module, Network | Wrapped):
             self._give(module, None)
-            self.units += sum(isinstance(m, AnnSampler) for m in module.modules())
+            own = _modes_of(module)
+            self.units += own
+            self._longest = max(self._longest, own)
         elif isinstance(module, Block | Residual | Unit):
             self._give(module, self.units)
             self.units += 1
+            self._longest = max(self._longest, self.units)
         else:
             for child in module.children():
                 self._watch(child)
@@ -60,6 +70,13 @@ class GivenModes:
     def _give(self, module: nn.Module, number: int | None) -> None:
         hook = _Hook(self, number)
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+def _modes_of(net: Network | Wrapped) -> int:
+    """How many modes a network takes: one a unit, or one a block that holds several."""
+    if isinstance(net, Wrapped):
+        return len(net.units)
+    return sum(any(True for _ in units_of(block)) for block in net.blocks)
 
 
 class _Hook:
