@@ -92,6 +92,28 @@ def test_norms_move_once_by_the_statistics_of_the_spikes():
         torch.testing.assert_close(norm.running_var, var)
 
 
+def test_a_hook_on_a_unit_sees_the_rates_of_the_snn():
+    """As one that adds event rates to the loss does: the rates themselves have a gradient."""
+    torch.manual_seed(0)
+    x = torch.rand(32, 12)
+    net = fitted(mlp(NEURONS["if"]), x)
+    spikes, rates = [], []
+
+    def note(unit, inputs, output):
+        (rates if torch.is_grad_enabled() else spikes).append(output)
+
+    for _, unit in units_of(net):
+        unit.register_forward_hook(note)
+    ss.rate_based(net, x)
+    assert [s.shape for s in spikes] == [(4, 32, 20), (4, 32, 16)]
+    for one, other in zip(rates, spikes, strict=True):
+        assert torch.equal(one, time_mean(other))
+    for _, unit in units_of(net):
+        assert len(unit._forward_hooks) == 1  # its own are gone
+    sum(rate.mean() for rate in rates).backward()
+    assert all(block.synapse.layer.weight.grad.any() for block in net.blocks[:2])
+
+
 @pytest.mark.parametrize("noise", [1e-3, 0.5])
 def test_dropout_drops_the_same_in_both_passes(noise):
     torch.manual_seed(0)

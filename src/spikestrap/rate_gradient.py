@@ -33,6 +33,9 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
     ANN, so a neuron's own parameters get no gradient, as in ANN mode. For the last epochs, when the
     network is good and its curves are: `Options` has it as ``snn_gradient="rate"``.
 
+    Forward hooks of your own on units are called in both passes: with spikes, without a gradient,
+    where ``torch.is_grad_enabled()`` is False; then with the same as rates, which have one.
+
     Args:
         net: a `Network`, what `spikestrap.bootstrap` returns, or any module with such units that
             is called as ``net(x, mode)``; its curves are fitted.
@@ -67,12 +70,13 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
     start = random_state(x.device)
     with torch.no_grad(), _statistics_kept(net), ExitStack() as hooks:
         for unit, note in notes:
-            hooks.enter_context(unit.register_forward_hook(note.take))
+            hooks.enter_context(unit.register_forward_hook(note.take, prepend=True))
         net(x, Mode.SNN, **arguments)
     set_random_state(start, x.device)
     with ExitStack() as hooks:
         for unit, note in notes:
-            hooks.enter_context(unit.register_forward_hook(note.give))
+            # Before those of the user, which so see the rates that the next layer gets.
+            hooks.enter_context(unit.register_forward_hook(note.give, prepend=True))
         return net(x, Mode.ANN, **arguments)
 
 
