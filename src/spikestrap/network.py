@@ -121,9 +121,10 @@ class Network(nn.Module):
         float32: norms are folded into weights, and sums are taken in another order. Where that
         tips a membrane over its threshold, or not, a spike differs; with precision="loihi"
         nothing is rounded and all spikes are the same. Blocks made with count_log=True do not
-        count. Blocks of your own, and neurons that draw noise or give other numbers than 0 and 1,
-        run as they are, on floats; with one of them there is less to gain. What happens to the
-        network afterwards does not reach the frozen one, and freezing does not change the network.
+        count. Blocks of your own, layers with hooks or a forward of their own, and neurons that
+        draw noise or give other numbers than 0 and 1, run as they are, on floats; with one of them
+        there is less to gain. What happens to the network afterwards does not reach the frozen one,
+        and freezing does not change the network.
 
         Raises SpikestrapError for a network that is not float32 on the CPU, or that has a
         forward of its own.

@@ -95,6 +95,28 @@ class Linear(nn.Linear):
         return events.linear(x, self.weight, self.bias)
 
 
+def more_than_weights(layer: nn.Module) -> str | None:
+    """What a layer does that its weight and bias do not say; None for a plain one.
+
+    A parametrized layer is plain: its weight is the effective one whenever it is read.
+
+    >>> more_than_weights(nn.Linear(4, 2)) is None
+    True
+    >>> more_than_weights(nn.Sequential(nn.Linear(4, 2)))
+    'Sequential has a forward of its own'
+    """
+    name = type(layer).__name__
+    if getattr(layer.forward, "__func__", None) not in _PLAIN:
+        return f"{name} has a forward of its own"
+    # Until the next call, what is there is of the last one.
+    if not vars(layer).keys().isdisjoint(("weight", "bias")):
+        return f"a hook sets the weight or bias of {name} at each call, as torch's pruning does"
+    return None
+
+
+_PLAIN = (Linear.forward, nn.Linear.forward, nn.Conv2d.forward)
+
+
 def linear(
     in_neurons: int, out_neurons: int, bias: bool, weight_scale: float, weight_norm: bool
 ) -> Synapse:

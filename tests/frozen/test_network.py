@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune, spectral_norm
 
 import spikestrap as ss
 from spikestrap import block
@@ -251,6 +252,82 @@ def test_blocks_of_your_own_run_as_they_are(own):
     assert [isinstance(stage, AsItIs) for stage in frozen.stages] == [True, True, True, False]
     x = torch.rand(9, 12)
     assert torch.allclose(frozen(x), logits(net, x), atol=1e-6)
+
+
+class Standardized(nn.Conv2d):
+    """Weight standardization (Qiao et al., 2019)."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class LowRank(nn.Linear):
+    """LoRA (Hu et al., 2021)."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.down = nn.Parameter(torch.randn(2, inputs))
+        self.up = nn.Parameter(torch.randn(outputs, 2))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+def pruned(layer):
+    return prune.l1_unstructured(layer, "weight", amount=0.5)
+
+
+def doubled(layer):
+    layer.register_forward_hook(lambda module, args, z: 2 * z)
+    return layer
+
+
+def halved(layer):
+    layer.register_forward_pre_hook(lambda module, args: (args[0] / 2,))
+    return layer
+
+
+def of_layers(first, last):
+    net = ss.Network(
+        block.Conv({"neuron": LIF(0.5, 0.1), "norm": "batch"}, 1, 4, 3),
+        block.Flatten(),
+        block.Affine(None, 64, 5),
+        time_steps=4,
+    )
+    net.blocks[0].synapse.layer, net.blocks[2].synapse.layer = first, last
+    return net
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (lambda: Standardized(1, 4, 3), lambda: LowRank(64, 5)),
+        (lambda: pruned(nn.Conv2d(1, 4, 3)), lambda: pruned(nn.Linear(64, 5))),
+        (lambda: spectral_norm(nn.Conv2d(1, 4, 3)), lambda: spectral_norm(nn.Linear(64, 5))),
+        (lambda: doubled(nn.Conv2d(1, 4, 3)), lambda: halved(nn.Linear(64, 5))),
+    ],
+    ids=["forward", "pruned", "spectral_norm", "hooks"],
+)
+def test_layers_that_do_more_than_their_weights_say_run_as_they_are(first, last):
+    net, x = of_layers(first(), last()), torch.rand(9, 1, 6, 6)
+    frozen = net.freeze()
+    found = frozen(x)
+    assert torch.allclose(found, logits(net, x), atol=1e-6)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(frozen(x), found)
+
+
+def test_what_a_hook_set_before_the_weights_were_loaded_or_trained_is_not_used():
+    net, other = (of_layers(pruned(nn.Conv2d(1, 4, 3)), pruned(nn.Linear(64, 5))) for _ in "ab")
+    x = torch.rand(9, 1, 6, 6)
+    logits(net, x)
+    net.load_state_dict(other.state_dict())
+    assert torch.allclose(frozen_logits(net, x), logits(other, x), atol=1e-6)
+    net(x).sum().backward()
+    assert torch.allclose(frozen_logits(net, x), logits(net, x), atol=1e-6)
 
 
 def test_a_neuron_that_overrides_a_step_is_not_taken_for_what_it_derives_from():

@@ -57,7 +57,14 @@ class Frozen:
                     f"freeze: expected a float32 network on cpu, got {tensor.dtype} on "
                     f"{tensor.device.type} for {name}"
                 )
-        blocks = copy.deepcopy(net.blocks).eval().requires_grad_(False)
+        # What a hook set when it was last called, as in torch's pruning, torch does not copy.
+        computed = {
+            id(value): value.detach().clone()
+            for module in net.blocks.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        }
+        blocks = copy.deepcopy(net.blocks, computed).eval().requires_grad_(False)
         return cls(blocks, net.time_steps)
 
     def __call__(self, x: Tensor) -> Tensor:

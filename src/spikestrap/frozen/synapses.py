@@ -17,7 +17,7 @@ from ..kernel.inference import add_rows
 from ..kernel.rows import COLUMNS, packed
 from ..norm import Norm, fold
 from ..quantize import Quantizer
-from ..synapse import Synapse, check_features
+from ..synapse import Synapse, check_features, more_than_weights
 from ..timeaxis import over_time
 
 Weigh = Callable[[Tensor], Tensor]
@@ -32,7 +32,12 @@ SHORTEST_ROW = 32
 def weighing(synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None) -> Weigh:
     """What the three make of x, in as few operations as they allow."""
     layer = synapse.layer if type(synapse) is Synapse else None
-    if isinstance(layer, nn.Linear | nn.Conv2d) and isinstance(synapse, Synapse):
+    # With a quantizer the layer is not called, and so its hooks are not either.
+    if (
+        isinstance(layer, nn.Linear | nn.Conv2d)
+        and isinstance(synapse, Synapse)
+        and (quantizer is not None or _plain(synapse))
+    ):
         if quantizer is not None:
             weight, bias = quantizer.weights(synapse, norm)
         elif norm is not None:
@@ -48,6 +53,12 @@ def weighing(synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None)
     if norm is not None:
         return lambda x: norm(synapse(x.float()))
     return lambda x: synapse(x.float())
+
+
+def _plain(synapse: Synapse) -> bool:
+    """Whether weight and bias are all of it: a hook may change what goes in or comes out."""
+    hooked = any(m._forward_pre_hooks or m._forward_hooks for m in (synapse, synapse.layer))
+    return not hooked and more_than_weights(synapse.layer) is None
 
 
 class Dense:
