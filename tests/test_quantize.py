@@ -2,6 +2,8 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import spikestrap as ss
 from spikestrap import block
@@ -84,3 +86,68 @@ def test_an_unknown_precision_is_refused():
         ss.SpikestrapError, match="precision must be one of float, loihi; got 'int'"
     ):
         ss.Network(block.Flatten(), time_steps=4, precision="int")
+
+
+class LowRank(nn.Linear):
+    """LoRA (Hu et al., 2021)."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.down = nn.Parameter(torch.randn(2, inputs))
+        self.up = nn.Parameter(torch.randn(outputs, 2))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+def of_layers(conv, dense):
+    net = ss.Network(*layers("batch", pool=False), time_steps=4, precision="loihi")
+    net.blocks[0].synapse.layer, net.blocks[3].synapse.layer = conv, dense
+    return net
+
+
+@pytest.mark.parametrize(
+    ("conv", "dense", "message"),
+    [
+        (
+            lambda: prune.l1_unstructured(nn.Conv2d(1, 4, 3, padding=1), "weight", amount=0.5),
+            lambda: nn.Linear(8, 3),
+            r"block 0 \(Conv\): .* a hook sets the weight or bias of Conv2d .*\.parametrize or",
+        ),
+        (
+            lambda: nn.Conv2d(1, 4, 3, padding=1),
+            lambda: LowRank(8, 3),
+            r"block 3 \(Affine\): .* LowRank has a forward of its own; expected a parametrization",
+        ),
+    ],
+)
+def test_layers_that_do_more_than_their_weights_say_are_refused(conv, dense, message):
+    net, x = of_layers(conv(), dense()), torch.rand(16, 1, 6, 6)
+    for run in (lambda: net.train()(x), lambda: net.eval()(x), net.freeze):
+        with pytest.raises(ss.SpikestrapError, match=message):
+            run()
+
+
+class Added(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(2, inputs))
+        self.up = nn.Parameter(torch.randn(outputs, 2))
+
+    def forward(self, weight):
+        return weight + self.up @ self.down
+
+
+def test_parametrizations_train_and_hooks_may_look_on():
+    conv, dense = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(8, 3)
+    parametrizations.spectral_norm(conv)
+    parametrize.register_parametrization(dense, "weight", Added(8, 3))
+    for layer in (conv, dense):
+        layer.register_forward_pre_hook(lambda module, args: None)
+        layer.register_forward_hook(lambda module, args, z: None)
+    net, x = of_layers(conv, dense), (torch.rand(16, 1, 6, 6) < 0.5).float()
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.ANN):
+        net.zero_grad()
+        net(x, mode).square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert torch.allclose(net.freeze()(x), net.eval()(x, ss.Mode.SNN), atol=1e-6)

@@ -13,7 +13,7 @@ from .errors import SpikestrapError
 from .grid import BIAS, weight_grid
 from .norm import Norm, fold
 from .precision import HALVES, whole, without_autocast
-from .synapse import ElementWise, Pooling, Synapse
+from .synapse import ElementWise, Pooling, Synapse, more_than_weights
 from .timeaxis import has_time, time_mean
 
 PRECISIONS = ("float", "loihi")
@@ -56,6 +56,7 @@ class Quantizer:
         if norm is None or not norm.training:
             weights = self.weights(synapse, norm)
         else:
+            _check_weights_are_all(synapse)
             # As the norm alone would see it: the statistics are those of unrounded weights.
             mean = synapse((time_mean(x) if has_time(x) else x) * self.gain)
             mean = mean if mean.dtype is torch.float64 else mean.float()
@@ -63,7 +64,11 @@ class Quantizer:
         return synapse.run(x, *weights)
 
     def weights(self, synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias as the chip holds them in evaluation, times 1/64."""
+        """Weight and bias as the chip holds them in evaluation, times 1/64.
+
+        Raises SpikestrapError for a layer that does more than they say.
+        """
+        _check_weights_are_all(synapse)
         return self._rounded(synapse, None if norm is None else norm.folded())
 
     def _rounded(
@@ -87,6 +92,17 @@ class Quantizer:
         """
         half = BIAS(synapse.weight * self.gain / 2)
         return 2 * half, BIAS(synapse.bias + half) - half
+
+
+def _check_weights_are_all(synapse: Synapse) -> None:
+    # The layer itself is not called; hooks that only look on miss nothing that matters.
+    more = None if torch.compiler.is_compiling() else more_than_weights(synapse.layer)
+    if more is not None:
+        raise SpikestrapError(
+            f"the chip's precision rounds the weight and bias of a layer and does not call it, but "
+            f"{more}; expected a parametrization of the weight, by torch.nn.utils.parametrize or "
+            "torch.nn.utils.parametrizations, or a pruning that prune.remove made final"
+        )
 
 
 def encode(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
