@@ -618,6 +618,15 @@ def test_blocks_may_be_any_module_that_takes_a_mode():
     assert torch.equal(net(x), 2 * net.blocks[1](hold(2 * x, 4)).mean(0))
 
 
+def test_a_unit_put_in_later_is_named_as_the_others():
+    net = mlp()
+    net.blocks[1] = ss.block.lif.Dense(NEURON, 6, 12)
+    net(draw((6,)))
+    assert [unit.sampler.name for _, unit in units_of(net)] == [
+        "blocks.0.unit", "blocks.1.unit", "blocks.2.unit"
+    ]  # fmt: skip
+
+
 def _of_sixteenths(net):
     """Weights, and what norms add, in sixteenths: sums are exact in any order, to the bit."""
     with torch.no_grad():

@@ -151,3 +151,61 @@ def test_parametrizations_train_and_hooks_may_look_on():
         net(x, mode).square().sum().backward()
     assert all(p.grad is not None for p in net.parameters())
     assert torch.allclose(net.freeze()(x), net.eval()(x, ss.Mode.SNN), atol=1e-6)
+
+
+def fitted(x):
+    net = ss.Network(*layers("batch"), time_steps=4, precision="loihi")
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT):
+        net(x, mode)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    ("number", "made", "name"),
+    [
+        (4, lambda: block.cuba.Affine(None, 8, 5), "Affine"),
+        (3, lambda: block.cuba.Dense(NEURON, 36, 8), "Dense"),
+        (1, lambda: block.AvgPool(2), "AvgPool"),
+    ],
+)
+def test_a_block_put_in_later_is_refused(number, made, name):
+    x = torch.rand(16, 1, 6, 6)
+    net = fitted(x)
+    net.blocks[number] = made()
+    runs = (lambda: net(x), lambda: net(x, ss.Mode.ANN), net.freeze, lambda: ss.cost(net, x))
+    for run in (*runs, lambda: ss.fixed.from_network(net, (1, 6, 6))):
+        with pytest.raises(ss.SpikestrapError, match=rf"block {number} \({name}\) was put in"):
+            run()
+
+
+def test_a_new_network_of_its_blocks_goes_on_where_it_was():
+    x = torch.rand(16, 1, 6, 6)
+    net = fitted(x)
+    before = net(x, ss.Mode.ANN), net(x, ss.Mode.SNN)
+    kept = copy.deepcopy(net.blocks[:-1].state_dict())
+    again = ss.Network(*net.blocks, time_steps=4, precision="loihi")
+    assert torch.equal(again(x, ss.Mode.ANN), before[0])
+    assert torch.equal(again(x, ss.Mode.SNN), before[1])
+    other = ss.Network(
+        *net.blocks[:-1], block.cuba.Affine(None, 8, 5), time_steps=4, precision="loihi"
+    )
+    after = other.blocks[:-1].state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in after.items())
+    for mode in ss.Mode:
+        assert other(x, mode).shape == (16, 5)
+
+
+def test_a_wrapped_block_is_still_at_the_chips_precision():
+    class Wrapped(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x, mode=ss.Mode.SNN):
+            return self.inner(x, mode=mode)
+
+    x = torch.rand(16, 1, 6, 6)
+    net = fitted(x)
+    before = net(x)
+    net.blocks[3] = Wrapped(net.blocks[3])
+    assert torch.equal(net(x), before)

@@ -60,12 +60,12 @@ class Network(nn.Module):
         for number, module in enumerate(blocks):
             _check_takes_mode(number, module)
         self.blocks = nn.ModuleList(blocks)
-        for name, unit in units_of(self):
-            unit.sampler.name = name
         self.time_steps = time_steps
         self.precision = check_precision(precision)
         if precision == "loihi":
             _quantize(blocks, bits)
+        self._known: list[nn.Module] = []
+        self._look_at_blocks()
 
     @property
     def time_steps(self) -> int | None:
@@ -98,7 +98,28 @@ class Network(nn.Module):
             self._check_lengths(x, lengths)
             return self._run(x, mode)
 
+    def _look_at_blocks(self) -> None:
+        """Names the units for errors and warnings, of blocks put in since the last look as well.
+
+        Raises SpikestrapError for such a block that is not at the network's precision.
+        """
+        if torch.compiler.is_compiling() or self._known == (blocks := list(self.blocks)):
+            return
+        if self.precision == "loihi":
+            for number, module in enumerate(blocks):
+                if any(map(_is_float, module.modules())):
+                    raise SpikestrapError(
+                        f"block {number} ({type(module).__name__}) was put in after the network "
+                        "was built, and is not at the chip's precision; expected a new network of "
+                        'the blocks, Network(*net.blocks, ..., precision="loihi"), which keeps '
+                        "their weights and curves"
+                    )
+        for name, unit in units_of(self):
+            unit.sampler.name = name
+        self._known = blocks
+
     def _run(self, x: Tensor, mode: Modes) -> Tensor | tuple[Tensor, list[Tensor]]:
+        self._look_at_blocks()
         rates: list[Tensor] = []
         for number, (block, block_mode) in enumerate(
             zip(self.blocks, self._modes(mode), strict=True)
@@ -220,12 +241,16 @@ def check_finite(x: Tensor) -> None:
 
 
 def refuse_own_forward(net: Network, who: str) -> None:
-    """Raises where a class of its own does more than to run the blocks one after the other."""
+    """Raises where a class of its own does more than to run the blocks one after the other.
+
+    And where these are not such that they would run.
+    """
     if type(net).forward is not Network.forward:
         raise SpikestrapError(
             f"{who}: {type(net).__name__} has a forward of its own, which would not be run; "
             "expected blocks in a row, as Network runs them"
         )
+    net._look_at_blocks()
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -271,6 +296,13 @@ def _quantize(blocks: Sequence[nn.Module], bits: int) -> None:
             )
     if pool:
         raise SpikestrapError(f"{pool}: expected a block with weights behind it, found none")
+
+
+def _is_float(module: nn.Module) -> bool:
+    """Whether `_quantize` has not put it on the chip's grids, but would."""
+    if isinstance(module, AvgPool):
+        return not module.sums
+    return isinstance(module, Block | Affine) and module.quantizer is None
 
 
 def _finite(x: Tensor) -> bool:

@@ -50,6 +50,13 @@ def test_what_has_none():
     assert dense.quantizer.bits == 4
 
 
+def test_a_block_of_floats_in_a_network():
+    net = ss.Network(ss.block.cuba.Dense(NEURON, 4, 3), precision="loihi")
+    net.blocks[0].quantizer = None
+    with pytest.raises(ss.SpikestrapError, match=r"block 0 \(Dense\): .*got one of floats"):
+        from_network(net)
+
+
 class Inverted(ss.block.cuba.Dense):
     def forward(self, x, mode=ss.Mode.SNN):
         return super().forward(1 - x, mode)

@@ -81,10 +81,6 @@ def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
     (3, 4)
     """
     shape = check_shape(input_shape)
-    if isinstance(module, block.Block | block.Affine) and module.quantizer is None:
-        raise SpikestrapError(
-            "expected a block at the chip's precision, whose weights it can hold; got one of floats"
-        )
     _refuse_own_run(module)
     if isinstance(module, block.Flatten):
         return layers.Flatten((math.prod(shape),))
@@ -349,7 +345,10 @@ def _neuron(module: block.Block) -> layers.Neuron:
 
 
 def _quantizer(module: block.Block | block.Affine) -> Quantizer:
-    assert module.quantizer is not None
+    if module.quantizer is None:
+        raise SpikestrapError(
+            "expected a block at the chip's precision, whose weights it can hold; got one of floats"
+        )
     return module.quantizer
 
 
