@@ -58,3 +58,19 @@ def test_the_gradient_does_not_die_beyond_the_ends():
 def test_other_widths_are_refused(bits):
     with pytest.raises(SpikestrapError, match="bits must be a whole number from 2 to 8"):
         weight_grid(torch.ones(1), bits)
+
+
+@pytest.mark.parametrize("bits", range(2, 8))
+@pytest.mark.parametrize("worst", [float("nan"), float("inf"), -float("inf")])
+def test_no_grid_fits_weights_that_are_not_finite(bits, worst):
+    with pytest.raises(SpikestrapError, match=r"expected finite weights, got (nan|inf)"):
+        weight_grid(torch.tensor([0.5, worst]), bits)
+
+
+def test_eight_bits_have_one_grid_whatever_the_weights():
+    for weight in (torch.tensor([]), torch.tensor([1e-9]), torch.tensor([float("inf"), 1.0])):
+        assert weight_grid(weight, 8) == weight_grid(torch.ones(1), 8)
+
+
+def test_the_step_is_never_below_an_even_integer():
+    assert weight_grid(torch.tensor([3.2 / 64]), 4).step == 2 / 64

@@ -53,8 +53,9 @@ STATE = Grid(1 / 4096, -(2**23 - 1) / 4096, (2**23 - 1) / 4096)  # 24 bits
 def weight_grid(weight: Tensor, bits: int) -> Grid:
     """The grid of a layer's weights for so many bits, sign included: 2 to 8.
 
-    With 8 bits the even integers from -256 to 254, over 64. With fewer the step is the least
-    power of two with which the layer's largest weight still fits.
+    With 8 bits the even integers from -256 to 254, over 64. With fewer the step is the least of
+    2/64, 4/64, 8/64 and so on with which the layer's largest weight still fits; raises
+    SpikestrapError where that one is NaN or infinite.
 
     >>> weight_grid(torch.tensor([3.0]), 8).step * 64, weight_grid(torch.tensor([0.4]), 4).step * 64
     (2.0, 4.0)
@@ -62,9 +63,16 @@ def weight_grid(weight: Tensor, bits: int) -> Grid:
     if bits not in range(2, 9):
         raise SpikestrapError(f"bits must be a whole number from 2 to 8, got {bits!r}")
     levels = 2 ** (bits - 1)
-    largest = float(weight.detach().abs().max()) * 64 if weight.numel() else 0.0
-    # The positive side has one level less.
-    needed = largest / (2 * (levels - 0.5))
-    exponent = min(max(math.ceil(math.log2(needed)), 0) if needed > 0 else 0, 8 - bits)
+    # The least step with 8 bits is also the largest, whatever the weights.
+    exponent = 0 if bits == 8 else _exponent(weight, levels, 8 - bits)
     step = 2 * 2**exponent / 64
     return Grid(step, -levels * step, (levels - 1) * step)
+
+
+def _exponent(weight: Tensor, levels: int, most: int) -> int:
+    largest = float(weight.detach().abs().max()) * 64 if weight.numel() else 0.0
+    if not math.isfinite(largest):
+        raise SpikestrapError(f"expected finite weights, got {largest:g}")
+    # The positive side has one level less.
+    needed = largest / (2 * (levels - 0.5))
+    return min(max(math.ceil(math.log2(needed)), 0) if needed > 0 else 0, most)

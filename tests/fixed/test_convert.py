@@ -83,3 +83,33 @@ def test_a_block_that_runs_otherwise_is_not_taken_for_what_it_derives_from(kind)
     first = ss.Network(Late(), entry, time_steps=4, precision="loihi")
     with pytest.raises(ss.SpikestrapError, match=r"block 0 .Late.: .*forward of its own"):
         from_network(first, (1, 2, 2))
+
+
+@pytest.mark.parametrize("worst", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", ["synapse.layer.weight", "unit.neuron.voltage_decay"])
+def test_what_training_left_infinite_or_nan_is_named(place, worst):
+    net = ss.Network(
+        ss.block.cuba.Input(NEURON),
+        ss.block.cuba.Dense({**NEURON, "learnable": ("voltage_decay",)}, 4, 3),
+        ss.block.cuba.Affine(NEURON, 3, 2),
+        time_steps=4,
+        precision="loihi",
+    )
+    with torch.no_grad():
+        net.blocks[1].get_parameter(place).view(-1)[0] = worst
+    net(torch.rand(2, 4), ss.Mode.SNN)  # runs, as it does in floats
+    message = f"{place}: expected finite numbers, got NaN or inf"
+    with pytest.raises(ss.SpikestrapError, match=rf"block 1 .Dense.: {message}"):
+        from_network(net)
+    with pytest.raises(ss.SpikestrapError, match=message):
+        layer_of(net.blocks[1], (4,))
+
+
+def test_weight_norm_of_a_row_of_zeros_is_nan_and_says_so():
+    dense = ss.block.cuba.Dense(NEURON, 4, 3, weight_norm=True)
+    dense.quantize()
+    with torch.no_grad():
+        for parameter in dense.parameters():
+            parameter.zero_()
+    with pytest.raises(ss.SpikestrapError, match="expected finite weights and parameters, got NaN"):
+        layer_of(dense, (4,))

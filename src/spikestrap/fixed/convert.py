@@ -59,6 +59,7 @@ def from_network(net: TorchNetwork, input_shape: Sequence[int] | None = None) ->
     for number, module in rest:
         with at(f"block {number} ({type(module).__name__})"):
             _refuse_own_run(module)
+            _refuse_not_finite(module)
     entry = _entry(net, rest, input_shape)
     chain = _Chain([entry], entry.shape)
     for number, module in rest:
@@ -82,6 +83,7 @@ def layer_of(module: nn.Module, input_shape: Sequence[int]) -> layers.Layer:
     """
     shape = check_shape(input_shape)
     _refuse_own_run(module)
+    _refuse_not_finite(module)
     if isinstance(module, block.Flatten):
         return layers.Flatten((math.prod(shape),))
     if isinstance(module, block.Block) and isinstance(module.synapse, ElementWise):
@@ -101,6 +103,13 @@ def _refuse_own_run(module: nn.Module) -> None:
         own = own or type(module)._run not in (block.Block._run, block.Recurrent._run)
     if own:
         raise SpikestrapError("it has a forward of its own, which integer layers would not run")
+
+
+def _refuse_not_finite(module: nn.Module) -> None:
+    """Rounding would take infinity for the end of the grid."""
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise SpikestrapError(f"{name}: expected finite numbers, got NaN or inf")
 
 
 def _input(module: block.Block, synapse: ElementWise, shape: tuple[int, ...]) -> layers.Input:
@@ -353,7 +362,10 @@ def _quantizer(module: block.Block | block.Affine) -> Quantizer:
 
 
 def _whole(value: Tensor, scale: int = 64) -> np.ndarray:
-    return np.rint(value.detach().cpu().double().numpy() * scale).astype(np.int64)
+    numbers = value.detach().cpu().double().numpy() * scale
+    if not np.isfinite(numbers).all():
+        raise SpikestrapError("expected finite weights and parameters, got NaN or inf")
+    return np.rint(numbers).astype(np.int64)
 
 
 def _bias(bias: Tensor | None) -> np.ndarray | None:
