@@ -40,8 +40,31 @@ class SynapseView:
 
     @property
     def weight(self) -> Tensor:
-        """The effective weight, in torch's shape for such a layer, before rounding."""
-        return self._synapse.weight
+        """The effective weight, in torch's shape for such a layer, before rounding.
+
+        Setting it copies values. Written in place it takes effect, but not with weight norm, where
+        it is computed.
+        """
+        trained = self._trained
+        if isinstance(trained, Tensor) or not isinstance(trained[0], _Mask):
+            return self._synapse.weight
+        # What was written outside the mask, or loaded, has no effect there.
+        trained.original.data.mul_(trained[0].mask)
+        return trained.original
+
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        layer, weight = self._synapse.layer, self._synapse.weight
+        if not isinstance(value, Tensor) or value.shape != weight.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise SpikestrapError(
+                f"synapse.weight: expected a tensor of shape {tuple(weight.shape)}, got {got}"
+            )
+        with torch.no_grad():
+            if isinstance(self._trained, Tensor):
+                weight.copy_(value)
+            else:
+                layer.weight = value.detach().to(weight, copy=True)
 
     @property
     def shape(self) -> torch.Size:
@@ -99,6 +122,10 @@ class _Mask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight * self.mask
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What gives that weight, as far as it lies within the mask."""
+        return weight
 
 
 def keep_only(synapse: nn.Module, mask: Tensor | None, where: str) -> None:
