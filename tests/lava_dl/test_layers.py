@@ -167,3 +167,24 @@ def test_a_neurons_parameters_get_a_gradient_where_it_spikes():
     assert trained(Mode.ANN, Mode.ANN) == [False, False]
     assert trained(Mode.SNN, Mode.ANN) == [True, False]
     assert trained(Mode.SNN, Mode.SNN) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "kind", [bootstrap.block.cuba.Dense, direct.Dense, slayer.block.alif.Dense]
+)
+def test_a_neurons_parameters_read_as_it_runs_with_them(kind):
+    own = {"threshold_step": 0.5} if kind is slayer.block.alif.Dense else {}
+    block = kind({**NEURON, **own, "requires_grad": True}, 12, 7, 4)
+    trained = block.neuron.voltage_decay
+    x = spikes(5, 12, 8)
+    for pushed, kept in [(-0.3, 0.0), (1.7, 1.0)]:
+        with torch.no_grad():
+            trained.fill_(pushed)
+        y = block.block(x.movedim(-1, 0))
+        assert block.neuron.voltage_decay is trained
+        assert trained.item() == kept
+        assert torch.equal(block.block(x.movedim(-1, 0)), y)
+        with torch.no_grad():
+            trained.fill_(pushed)
+        block(x, mode=Mode.SNN)  # looked at or not, training goes on from there
+        assert trained.item() == kept

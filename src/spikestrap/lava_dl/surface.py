@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import block as blocks
 from ..errors import SpikestrapError, SpikestrapWarning
 from ..neuron import Neuron
+from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
 from ..timeaxis import has_time
 from .checkpoint import rename_lava_dl
@@ -160,9 +161,14 @@ class WithNeuron(TimeLast):
         if wants_chip(self.family, pre_hook_fx, type(self).__name__):
             self.block.quantize()
 
+    def _run(self, x: Tensor, mode: Mode) -> Any:
+        keep_in_bounds(self.block.unit.neuron)  # as there, at every run
+        return super()._run(x, mode)
+
     @property
     def neuron(self) -> Neuron:
-        """The neuron, time first."""
+        """The neuron, time first; what it learns is within its bounds, as it runs with it."""
+        keep_in_bounds(self.block.unit.neuron)
         return self.block.unit.neuron
 
     @property

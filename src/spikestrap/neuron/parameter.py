@@ -95,8 +95,20 @@ def value_of(module: nn.Module, name: str, bounds: Bounds) -> Tensor:
     # By its place: a compiler, or a functional call, puts plain tensors there.
     if name not in module._parameters or bounds == ANY:
         return parameter
-    low = max(bounds.low, _SMALLEST) if bounds.positive else bounds.low
-    return straight_through(parameter, torch.clamp, low, bounds.high)
+    return straight_through(parameter, torch.clamp, *_limits(bounds))
+
+
+def keep_in_bounds(neuron: Neuron) -> None:
+    """Moves what training pushed out of its bounds back to their end, in place."""
+    for part in neuron.modules():  # a neuron may run another
+        for name, bounds in getattr(part, "bounds", {}).items():
+            parameter = part._parameters.get(name)
+            if parameter is not None and bounds != ANY:
+                parameter.data.clamp_(*_limits(bounds))
+
+
+def _limits(bounds: Bounds) -> tuple[float, float]:
+    return max(bounds.low, _SMALLEST) if bounds.positive else bounds.low, bounds.high
 
 
 def per_channel(parameter: Tensor, z: Tensor) -> Tensor:
