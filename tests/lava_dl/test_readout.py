@@ -1,5 +1,7 @@
 """Blocks without spikes."""
 
+import copy
+
 import pytest
 import torch
 from tests.lava_dl.cases import NEURON, pair, spikes
@@ -37,3 +39,30 @@ def test_average_of_groups():
     assert cuba.Average(3)(x)[0, :, 0].tolist() == [0.5, 2.5, 4.5]
     with pytest.raises(ss.SpikestrapError, match="groups of one size"):
         cuba.Average(4)(x)
+
+
+def test_readouts_have_the_neuron_of_their_dict_as_there():
+    """Scripts go by it: if hasattr(block, "neuron"), the block's events count."""
+    neuron = {**NEURON, "requires_grad": True}
+    changes = {"threshold": 0.1, "activation": torch.relu, "requires_grad": True}
+    for block in (cuba.Affine(neuron, 4, 3), direct.Affine(neuron, 4, 3, dynamics=False)):
+        assert isinstance(block.neuron, ss.neuron.ChipCUBA)
+        assert block.neuron.voltage_decay.item() == pytest.approx(0.03)
+        assert [name for name, _ in block.named_parameters()] == ["block.synapse.layer.weight"]
+        assert not any("neuron" in name for name in block.state_dict())
+    output = slayer.block.sigma_delta.Output(changes, 4, 3)
+    assert output.neuron.threshold.item() == pytest.approx(0.1, abs=1 / 64)
+    assert [name for name, _ in output.named_parameters()] == ["block.synapse.layer.weight"]
+    assert cuba.Affine(None, 4, 3).neuron is None
+    assert not hasattr(cuba.Flatten(), "neuron")
+    assert not hasattr(cuba.Average(2), "neuron")
+
+    runs = direct.Affine(neuron, 4, 3)
+    assert runs.neuron is runs.membrane
+    assert runs.neuron.voltage_decay in set(runs.parameters())
+    with torch.no_grad():
+        runs.membrane.voltage_decay.fill_(-0.5)
+    assert runs.neuron.voltage_decay.item() == 0.0
+    again = copy.deepcopy(runs)
+    assert again.neuron is again.membrane
+    assert again.neuron is not runs.neuron

@@ -11,6 +11,7 @@ from .. import block as blocks
 from ..block.base import split_neuron
 from ..errors import SpikestrapError
 from ..neuron import ChipCUBA, Neuron
+from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
 from ..timeaxis import over_time
 from .neuron_params import translate
@@ -33,12 +34,13 @@ class Flatten(TimeLast):
 
 
 class _Readout(TimeLast):
-    """A block with weights and no neuron."""
+    """A block with weights, and a neuron that does not spike."""
 
     block: blocks.Affine
 
     def __init__(
         self,
+        neuron: Neuron | None,
         in_neurons: int,
         out_neurons: int,
         weight_scale: float,
@@ -57,6 +59,21 @@ class _Readout(TimeLast):
         )
         keep_only(made.synapse, mask, name)
         super().__init__(made, (in_neurons,), count_log)
+        # In a tuple it is no part of the module: what runs nothing is not trained or saved.
+        self._neuron = (neuron,)
+
+    @property
+    def neuron(self) -> Neuron | None:
+        """That of neuron_params, time first; only a readout of voltages runs it."""
+        neuron = self._neuron[0]
+        if neuron is not None:
+            keep_in_bounds(neuron)
+        return neuron
+
+    @classmethod
+    def _of(cls, params: Params, **own: Any) -> Neuron:
+        made = {**translate(params, cls.family.learnable, cls.__name__), **own}
+        return split_neuron(made, cls.family.blocks.Affine.neuron_type, cls.__name__)[0]
 
     @property
     def synapse(self) -> SynapseView:
@@ -93,23 +110,28 @@ class Affine(_Readout):
         mask: Tensor | None = None,
         count_log: bool = False,
     ) -> None:
-        super().__init__(in_neurons, out_neurons, weight_scale, weight_norm, mask, count_log)
-        name = type(self).__name__
-        on_chip = wants_chip(self.family, pre_hook_fx, name)
+        on_chip = wants_chip(self.family, pre_hook_fx, type(self).__name__)
+        voltages = self.direct and dynamics
+        neuron: Neuron | None = None
+        if voltages or neuron_params is not None:
+            neuron = self._of(neuron_params, reset="none")
+            neuron = ChipCUBA(neuron) if on_chip else neuron
+        sizes = (in_neurons, out_neurons, weight_scale, weight_norm)
+        super().__init__(neuron, *sizes, mask, count_log)
         if on_chip:
             self.block.quantize()
-        self.membrane: Neuron | None = None
-        if self.direct and dynamics:
-            params = {**translate(neuron_params, self.family.learnable, name), "reset": "none"}
-            free, _ = split_neuron(params, self.block.neuron_type, name)
-            self.membrane = ChipCUBA(free) if on_chip else free
+        self.membrane = neuron if voltages else None
+        if voltages:
             self.adds = "reads out voltages"
 
     def _run(self, x: Tensor, mode: Mode) -> Tensor:
         if not mode.spiking:
             return self.block(x)
         z = over_time(self.block, x)
-        return z if self.membrane is None else _voltage(self.membrane, z)
+        if self.membrane is None:
+            return z
+        keep_in_bounds(self.membrane)
+        return _voltage(self.membrane, z)
 
 
 class Output(_Readout):
@@ -130,7 +152,8 @@ class Output(_Readout):
         weight_norm: bool = False,
         count_log: bool = False,
     ) -> None:
-        super().__init__(in_neurons, out_neurons, weight_scale, weight_norm, None, count_log)
+        sizes = (in_neurons, out_neurons, weight_scale, weight_norm)
+        super().__init__(self._of(neuron_params), *sizes, None, count_log)
 
     adds = "sums up over time"
 
