@@ -77,6 +77,27 @@ def test_input_is_an_affine_map_on_the_grid():
         cuba.Input(NEURON, weight=1)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cuba.Dense(NEURON, 12, 7, 4, count_log=True),
+        lambda: direct.Dense(NEURON, 12, 7, 4),
+        lambda: cuba.Affine(NEURON, 12, 7),
+        lambda: slayer.block.sigma_delta.Output({"threshold": 0.1}, 12, 7),
+    ],
+)
+def test_vectors_may_be_images_of_one_pixel(make):
+    block, x = make(), spikes(5, 12, 8)
+    vectors, images = (block(y, mode=Mode.SNN) for y in (x, x.view(5, 12, 1, 1, 8)))
+    if block.count_log:
+        (vectors, rate), (images, same) = vectors, images
+        assert rate == same
+    assert images.shape == (5, 7, 1, 1, 8)
+    assert torch.equal(images.flatten(1, 3), vectors)
+    assert block.shape == (7,)
+    assert block.input_shape == (12,)
+
+
 def test_slayer_shifts_by_a_step_and_runs_as_snn():
     x = spikes(5, 12, 8)
     here, there = cuba.Dense(NEURON, 12, 7, 4), direct.Dense(NEURON, 12, 7, 4)
@@ -129,6 +150,30 @@ def test_float_weights_where_asked_for():
         (lambda: cuba.Pool(NEURON, 2, dilation=2), "dilation and weight_norm"),
         (lambda: cuba.Pool(NEURON, 2)(torch.zeros(1, 1, 3, 4, 5)), "do not tile"),
         (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2)), "time last; got shape"),
+        (
+            lambda: cuba.Dense(NEURON, 64, 2)(torch.zeros(3, 63, 5)),
+            r"Dense: expected \(N, 64, T\), time last; got shape \(3, 63, 5\)",
+        ),
+        (
+            lambda: direct.Affine(NEURON, 64, 2)(torch.zeros(3, 64, 1, 2, 5)),
+            r"Affine: expected \(N, 64, T\), time last; got shape \(3, 64, 1, 2, 5\)",
+        ),
+        (
+            lambda: cuba.Conv(NEURON, 2, 2, 3)(torch.zeros(3, 1, 8, 8, 5)),
+            r"Conv: expected \(N, 2, H, W, T\), time last; got shape \(3, 1, 8, 8, 5\)",
+        ),
+        (
+            lambda: cuba.Pool(NEURON, 2)(torch.zeros(3, 8, 5)),
+            r"Pool: expected \(N, C, H, W, T\), time last; got shape \(3, 8, 5\)",
+        ),
+        (
+            lambda: direct.Dense(NEURON, 6, 2)(torch.zeros(3, 6, 5) > 0),
+            "Dense: expected floating-point spikes or rates, got torch.bool",
+        ),
+        (
+            lambda: direct.Conv(NEURON, 6, 2, 1)(torch.zeros(3, 6, 4, 4, 5, dtype=torch.int64)),
+            "Conv: expected floating-point spikes or rates, got torch.int64",
+        ),
         (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2, 1)), "ANN mode before any fit"),
         (lambda: cuba.Input(NEURON).shape, "at the first forward"),
         (lambda: cuba.Conv(NEURON, 1, 1, 3).export_hdf5(None), "run one batch first"),

@@ -91,7 +91,7 @@ class WithSynapse(WithNeuron):
 
 
 class Dense(WithSynapse):
-    """Fully connected: (N, in_neurons, T) to (N, out_neurons, T).
+    """Fully connected: (N, in_neurons, T) to (N, out_neurons, T); (N, C, 1, 1, T) stays such.
 
     weight_scale multiplies torch's initial weights. mask (out_neurons, in_neurons): which to keep.
     pre_hook_fx: left out for 8-bit weights, None for float ones. delay_shift: spikes go on one
@@ -127,6 +127,7 @@ class Dense(WithSynapse):
         )
         keep_only(made.synapse, mask, type(self).__name__)
         super().__init__(made, (in_neurons,), count_log)
+        self.features = (in_neurons,)
         self._quantize(pre_hook_fx)
 
 
@@ -174,6 +175,7 @@ class Conv(WithSynapse):
             **self._options(delay_shift, count_log, delay),
         )
         super().__init__(made, (), count_log)
+        self.features = (in_features, None, None)
         self._quantize(pre_hook_fx)
 
 
@@ -189,6 +191,8 @@ class Pool(WithNeuron):
     >>> block.cuba.Pool(neuron, 2)(torch.rand(8, 2, 12, 12, 16), mode=Mode.SNN).shape
     torch.Size([8, 2, 6, 6, 16])
     """
+
+    features = (None, None, None)
 
     def __init__(
         self,

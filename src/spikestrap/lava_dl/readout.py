@@ -59,6 +59,7 @@ class _Readout(TimeLast):
         )
         keep_only(made.synapse, mask, name)
         super().__init__(made, (in_neurons,), count_log)
+        self.features = (in_neurons,)
         # In a tuple it is no part of the module: what runs nothing is not trained or saved.
         self._neuron = (neuron,)
 

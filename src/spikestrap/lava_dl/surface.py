@@ -20,7 +20,7 @@ from ..timeaxis import has_time
 from .checkpoint import rename_lava_dl
 from .neuron_params import translate
 from .sampler import AnnSampler
-from .timelast import time_first, time_last
+from .timelast import Features, accepted, time_first, time_last
 from .weights import at_construction
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class TimeLast(nn.Module):
     direct: ClassVar[bool]
     # What it does besides running the block, in words; None: the block alone gives the same.
     adds: str | None = None
+    # What its synapse takes; None: any.
+    features: Features | None = None
 
     input_sizes: Tensor
     pre_hook_fx = at_construction
@@ -79,7 +81,10 @@ class TimeLast(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode | None = None) -> Any:
         """The block's output, time last; with count_log, (output, event rate or None)."""
-        x = time_first(x, type(self).__name__)
+        name = type(self).__name__
+        taken = x if self.features is None else accepted(x, self.features, name)
+        one_pixel = taken.ndim < x.ndim
+        x = time_first(taken, name)
         if self._seen != x.shape[2:]:
             self._seen = tuple(x.shape[2:])
             self.input_sizes.copy_(torch.tensor((*self._seen, 0, 0)[:3]))
@@ -90,6 +95,7 @@ class TimeLast(nn.Module):
             y, rate = y
         self._shape = tuple(y.shape[2 if has_time(y) else 1 :])
         y = time_last(y)
+        y = y[:, :, None, None] if one_pixel else y
         return (y, rate) if self.count_log else y
 
     def _run(self, x: Tensor, mode: Mode) -> Any:

@@ -7,6 +7,33 @@ from torch import Tensor
 from ..errors import SpikestrapError
 from ..timeaxis import has_time
 
+# Of one input, (C,) or (C, H, W); None for a size that may be any.
+Features = tuple[int | None, ...]
+
+
+def accepted(x: Tensor, features: Features, where: str) -> Tensor:
+    """x itself, or vectors (N, C, 1, 1, T) as (N, C, T).
+
+    Raises SpikestrapError unless it has those features, in floating point.
+
+    >>> import torch
+    >>> accepted(torch.rand(8, 3, 1, 1, 16), (3,), "x").shape
+    torch.Size([8, 3, 16])
+    """
+    if not x.is_floating_point():
+        raise SpikestrapError(
+            f"{where}: expected floating-point spikes or rates, got {x.dtype}; use x.float()"
+        )
+    if len(features) == 1 and x.ndim == 5 and x.shape[2:4] == (1, 1):
+        x = x[:, :, 0, 0]
+    if x.ndim != len(features) + 2 or features[0] not in (None, x.shape[1]):
+        channels = "C" if features[0] is None else features[0]
+        sizes = f"{channels}, H, W" if len(features) == 3 else channels
+        raise SpikestrapError(
+            f"{where}: expected (N, {sizes}, T), time last; got shape {tuple(x.shape)}"
+        )
+    return x
+
 
 def time_first(x: Tensor, where: str) -> Tensor:
     """(N, C, T) or (N, C, H, W, T) as (T, N, C) or (T, N, C, H, W).
