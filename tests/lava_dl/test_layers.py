@@ -73,8 +73,17 @@ def test_input_is_an_affine_map_on_the_grid():
     expected = neuron(z.expand(8, 1, 4)).movedim(0, -1)
     assert torch.equal(block(x.expand(1, 4, 8), mode=ss.Mode.SNN), expected)
     assert [p.requires_grad for p in cuba.Input(NEURON).parameters()] == [False, False]
-    with pytest.raises(ss.SpikestrapError, match="weight and bias, or neither"):
-        cuba.Input(NEURON, weight=1)
+
+
+@pytest.mark.parametrize("given", [{"weight": 1.5}, {"bias": -0.25}])
+def test_input_with_weight_or_bias_alone_has_the_other_at_what_does_nothing(given):
+    alone, both = (
+        cuba.Input(NEURON, **given),
+        cuba.Input(NEURON, **{"weight": 1, "bias": 0, **given}),
+    )
+    x = 2 * torch.rand(5, 4, 8) - 1
+    assert torch.equal(alone(x, mode=Mode.SNN), both(x, mode=Mode.SNN))
+    assert [p.requires_grad for p in alone.parameters()] == [True, True]
 
 
 @pytest.mark.parametrize(

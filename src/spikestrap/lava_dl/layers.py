@@ -18,8 +18,8 @@ from .weights import ComplexSynapseView, SynapseView, keep_only
 class Input(WithNeuron):
     """Turns a value x into a current, weight * x + bias, and spikes: any shape, the same out.
 
-    weight, bias: both learnable; None and None leave them out. The current is rounded to whole
-    1/64, as the chip's input layer does.
+    weight, bias: both learnable; with one alone the other starts at 1 or 0, None and None leave
+    them out. The current is rounded to whole 1/64, as the chip's input layer does.
 
     >>> import torch
     >>> from spikestrap.lava_dl.bootstrap import Mode, block
@@ -37,12 +37,8 @@ class Input(WithNeuron):
         delay_shift: bool | None = None,
         count_log: bool = False,
     ) -> None:
-        if (weight is None) != (bias is None):
-            raise SpikestrapError(
-                f"{type(self).__name__}: expected weight and bias, or neither; got {weight=}, "
-                f"{bias=}"
-            )
-        gain, offset = (1.0, 0.0) if weight is None or bias is None else (weight, bias)
+        gain = 1.0 if weight is None else weight
+        offset = 0.0 if bias is None else bias
         # `block.Input` is made for pixels in [0, 1], of which the chip's input layer takes
         # 2 x - 1. Here x is what that layer takes.
         neuron = self._neuron(neuron_params)
@@ -52,7 +48,7 @@ class Input(WithNeuron):
             offset - gain,
             **self._options(delay_shift, count_log, False),
         )
-        made.synapse.requires_grad_(weight is not None)
+        made.synapse.requires_grad_(weight is not None or bias is not None)
         super().__init__(made, (), count_log)
         self._quantize(EIGHT_BIT)
 
