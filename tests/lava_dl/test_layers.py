@@ -75,6 +75,19 @@ def test_input_is_an_affine_map_on_the_grid():
     assert [p.requires_grad for p in cuba.Input(NEURON).parameters()] == [False, False]
 
 
+def test_input_in_floats_where_asked_for():
+    leaks = {"threshold": 0.1, "current_decay": 0.9, "voltage_decay": 0.9}
+    with pytest.raises(ss.SpikestrapError, match="current_decay must be 1"):
+        direct.Input(leaks)
+    block = direct.Input(leaks, weight=0.7, bias=0.1, delay_shift=False, pre_hook_fx=None)
+    x = torch.rand(5, 4, 8)
+    expected = ss.neuron.CUBA(**leaks)((0.7 * x + 0.1).movedim(-1, 0)).movedim(0, -1)
+    assert torch.equal(block(x), expected)
+    assert expected.any()
+    with pytest.raises(ss.SpikestrapError, match="pre_hook_fx must be left out"):
+        direct.Input(leaks, pre_hook_fx=torch.round)
+
+
 @pytest.mark.parametrize("given", [{"weight": 1.5}, {"bias": -0.25}])
 def test_input_with_weight_or_bias_alone_has_the_other_at_what_does_nothing(given):
     alone, both = (

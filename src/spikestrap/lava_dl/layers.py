@@ -19,7 +19,8 @@ class Input(WithNeuron):
     """Turns a value x into a current, weight * x + bias, and spikes: any shape, the same out.
 
     weight, bias: both learnable; with one alone the other starts at 1 or 0, None and None leave
-    them out. The current is rounded to whole 1/64, as the chip's input layer does.
+    them out. The current is rounded to whole 1/64, as the chip's input layer does; with
+    pre_hook_fx=None it is a float.
 
     >>> import torch
     >>> from spikestrap.lava_dl.bootstrap import Mode, block
@@ -36,6 +37,7 @@ class Input(WithNeuron):
         bias: float | None = None,
         delay_shift: bool | None = None,
         count_log: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
     ) -> None:
         gain = 1.0 if weight is None else weight
         offset = 0.0 if bias is None else bias
@@ -50,7 +52,7 @@ class Input(WithNeuron):
         )
         made.synapse.requires_grad_(weight is not None or bias is not None)
         super().__init__(made, (), count_log)
-        self._quantize(EIGHT_BIT)
+        self._quantize(pre_hook_fx)
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         pixels = hold((x[0] + 1) / 2, len(x)) if is_held(x) else (x + 1) / 2
