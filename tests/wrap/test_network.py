@@ -363,6 +363,41 @@ class TestLayouts:
         with pytest.raises(SpikestrapError, match="'lif' ran for 2 steps, expected 1"):
             ss.bootstrap(Twice(), time_steps=4)(torch.rand(12, 6), ANN)
 
+    @pytest.mark.parametrize("steps", [2, 4])
+    @pytest.mark.parametrize("second", ["beside", "behind"])
+    def test_a_neuron_in_two_places_is_not_taken_for_a_loop(self, steps, second):
+        class Twice(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.T, self.fc, self.last = steps, nn.Linear(6, 6), nn.Linear(6, 3)
+                self.lif = snn.Leaky(beta=0.9, init_hidden=True)
+
+            def forward(self, x):
+                spikes = self.lif(self.fc(x))
+                return self.last(spikes + self.lif(self.fc(-x if second == "beside" else spikes)))
+
+        with pytest.raises(SpikestrapError, match=r"calls 'lif' 2 times.* used in 2 places\?"):
+            ss.bootstrap(Twice(), time_steps=steps)(torch.rand(12, 6))
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_loop_that_makes_frames_of_its_input_is_told_from_two_places(self, known):
+        class Frames(SNNTorch):
+            def __init__(self):
+                super().__init__()
+                setattr(self, "num_steps" if known else "duration", 4)
+
+            def forward(self, x):
+                steps = range(self.num_steps if known else self.duration)
+                return torch.stack([super(Frames, self).forward(t * x) for t in steps])
+
+        x, model = draw(), Frames()
+        own = ss.bootstrap(model, time_steps=4, layout="own")(x)
+        if known:
+            assert torch.equal(ss.bootstrap(model, time_steps=4)(x), own)
+        else:
+            with pytest.raises(SpikestrapError, match=r"another input .* give layout=\"own\""):
+                ss.bootstrap(model, time_steps=4)(x)
+
     @pytest.mark.parametrize("batch", [4, 12])
     def test_time_second_is_not_taken_for_the_batch(self, batch):
         class Second(SNNTorchLoop):

@@ -154,7 +154,7 @@ class Wrapped(nn.Module):
             if name in lower:
                 calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
-                calls[name] = silent(name, neuron, adapter, lower, steps, stops)
+                calls[name] = silent(name, neuron, adapter, lower, stops)
         with runner.norms(sequence, moving=False):
             runner.run(sequence, calls)
         expect(lower, steps)

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
-from .drive import check_logits
+from .drive import check_logits, steps_set
 from .layout import OWN, STEP
 from .replaced import Call
 from .running import Runner
-from .unit import Trace, even, expect, silent
+from .unit import Trace, even, expect
 
 
 @torch.no_grad()
@@ -28,20 +28,29 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
     Raises SpikestrapError where the model does not take time as it should.
     """
     if guessed and runner.layout == STEP:
-        called, name = _most_called(runner, sequence[:1])
+        traces = _one_call(runner, sequence[:1])
+        called, name = _most_called(traces)
         if called <= 1:
             return STEP
         if called != runner.time_steps:
             raise SpikestrapError(
                 f"bootstrap: one call of the model calls {name!r} {called} times, but "
-                f"time_steps={runner.time_steps}: does it run over time by itself? Then give "
-                'that number as time_steps, or layout="own" with time_steps=None if it '
-                "runs over an input (T, N, ...)"
+                f"time_steps={runner.time_steps}: is it used in {called} places? Then give each a "
+                "module of its own. Does the model run over time by itself? Then give that number "
+                'as time_steps, or layout="own" with time_steps=None if it runs over an input '
+                "(T, N, ...)"
+            )
+        if not (_tells_steps(runner, sequence[:1]) or _repeats(traces)):
+            raise SpikestrapError(
+                f"bootstrap: one call of the model calls {name!r} {called} times, which is "
+                f"time_steps={runner.time_steps}, but not with the same input: is it used in "
+                f"{called} places? Then give each a module of its own. Does the model run over "
+                'time by itself, on another input at each step? Then give layout="own"'
             )
         runner = replace(runner, layout=OWN)
     elif guessed:
         with evaluating(runner.model), runner.explained(sequence):
-            runner.run(sequence, _silent(runner, _traces(runner), sequence.shape[0]))
+            runner.run(sequence, _firing(runner, _traces(runner), sequence.shape[0], 0.0))
     if runner.layout == OWN and sequence.shape[0] == sequence.shape[1]:
         _check_axes(runner, _other_batch(sequence, sequence.shape[0]))
     return runner.layout
@@ -90,29 +99,55 @@ def _other_batch(sequence: Tensor, time_steps: int | None) -> Tensor:
     return sequence[:, :1].expand(-1, batch, *sequence.shape[2:]).contiguous()
 
 
-def _most_called(runner: Runner, step: Tensor) -> tuple[int, str]:
-    """How often a call of the model, on (1, N, ...), calls a neuron, at most, and which."""
+def _one_call(runner: Runner, step: Tensor) -> dict[str, Trace]:
+    """What a call of the model, on (1, N, ...), calls its neurons with, while they are silent."""
     other = _other_batch(step, runner.time_steps)
     try:
-        return _calls(runner, other)
+        return _called(runner, other)
     except SpikestrapError:
         if other is step:
             raise
-    return _calls(runner, step)  # a model that takes batches of this size alone
+    return _called(runner, step)  # a model that takes batches of this size alone
 
 
-def _calls(runner: Runner, step: Tensor) -> tuple[int, str]:
-    traces = _traces(runner)
+def _called(runner: Runner, step: Tensor) -> dict[str, Trace]:
+    traces = _traces(runner, keep=True)
     with evaluating(runner.model), runner.explained(step):
-        runner.run(step, _silent(runner, traces, 1))
+        runner.run(step, _firing(runner, traces, 1, 0.0))
+    return traces
+
+
+def _most_called(traces: Mapping[str, Trace]) -> tuple[int, str]:
+    """How often a neuron was called, at most, and which."""
     return max((trace.calls, name) for name, trace in traces.items())
+
+
+def _tells_steps(runner: Runner, step: Tensor) -> bool:
+    """Whether a model that calls its neurons T times calls them once where told to take one step.
+
+    That is a loop over time; without an attribute that says T it cannot be told.
+    """
+    assert runner.time_steps is not None
+    name = runner.step_name(runner.time_steps)
+    with steps_set(runner.model, name, 1):
+        return name is not None and _most_called(_one_call(runner, step))[0] == 1
+
+
+def _repeats(traces: Mapping[str, Trace]) -> bool:
+    """Whether all calls of a neuron had the same input.
+
+    So it is in a loop over time, whose input is held: nothing but the neurons' states, which
+    these traces are without, tells one step from the next. Two places get two things.
+    """
+    return all(_close(trace.inputs[0], z) for trace in traces.values() for z in trace.inputs[1:])
 
 
 def _check_axes(runner: Runner, sequence: Tensor) -> None:
     """Refuses outputs (N, T, ...), which are not to be told from (T, N, ...) while N is T."""
     try:
         with evaluating(runner.model):
-            output = runner.run(sequence, _silent(runner, _traces(runner), sequence.shape[0]))
+            calls = _firing(runner, _traces(runner), sequence.shape[0], 0.0)
+            output = runner.run(sequence, calls)
     except Exception:
         return  # a model that takes batches of one size alone
     check_logits(output, sequence.shape[1], runner.layout)
@@ -123,10 +158,7 @@ def _on_even_rates(
 ) -> tuple[Tensor, dict[str, list[Tensor]], int]:
     """The model on rates of 1/2: logits, what came to each neuron, and for how many steps."""
     traces = _traces(runner, keep=True)
-    calls = {
-        name: even(name, neuron, adapter, traces, steps)
-        for name, neuron, adapter in runner.neurons()
-    }
+    calls = _firing(runner, traces, steps, 0.5)
     with evaluating(runner.model), runner.explained(mean.unsqueeze(0)):
         logits = runner.on_rates(mean, calls, steps, length)
     if runner.layout != OWN:  # which may run for T steps, whatever it is told
@@ -151,9 +183,11 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
-def _silent(runner: Runner, traces: Mapping[str, Trace], steps: int) -> dict[str, Call]:
+def _firing(
+    runner: Runner, traces: Mapping[str, Trace], steps: int, rate: float
+) -> dict[str, Call]:
     return {
-        name: silent(name, neuron, adapter, traces, steps, stops=False)
+        name: even(neuron, adapter, traces[name], steps, rate)
         for name, neuron, adapter in runner.neurons()
     }
 

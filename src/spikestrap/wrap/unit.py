@@ -151,45 +151,35 @@ def on_rates(
 
 
 def silent(
-    name: str,
-    neuron: nn.Module,
-    adapter: Adapter,
-    traces: Mapping[str, Trace],
-    steps: int,
-    stops: bool,
+    name: str, neuron: nn.Module, adapter: Adapter, traces: Mapping[str, Trace], stops: bool
 ) -> Call:
     """No spikes in place of the neuron's; `traces` are those of units that must come first.
 
-    stops: leave the model's forward here. If `traces` has `name` itself, calls are counted.
+    stops: leave the model's forward here.
     """
-    layout = adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         z = _input(args, kwargs)
-        if name in traces:
-            traces[name].count(to_time_first(z, layout, steps).shape[0])
-        elif len({trace.calls for trace in traces.values()}) > 1 or not all(
+        if len({trace.calls for trace in traces.values()}) > 1 or not all(
             trace.calls for trace in traces.values()
         ):
             raise SpikestrapError(
                 f"bootstrap: {name!r} in ANN mode runs before a unit in SNN mode; a crossover "
                 "goes from the input on"
             )
-        elif stops:
+        if stops:
             raise Stop
         return _instead(neuron, adapter, torch.zeros_like(z))
 
     return forward
 
 
-def even(
-    name: str, neuron: nn.Module, adapter: Adapter, traces: Mapping[str, Trace], steps: int
-) -> Call:
-    """Rates of 1/2 whatever comes; the traces count the calls and keep what came."""
+def even(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int, rate: float) -> Call:
+    """The same rate whatever comes; the trace counts the calls and may keep what came."""
 
     def fire(z: Tensor) -> Tensor:
-        rates = torch.full_like(z, 0.5)
-        traces[name].see(z, rates)
+        rates = torch.full_like(z, rate)
+        trace.see(z, rates)
         return rates
 
     return firing(neuron, adapter, steps, fire)
