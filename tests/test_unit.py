@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikestrap import Mode, NotFittedError, SpikestrapError
+from spikestrap import Mode, NotFittedError, SpikestrapError, SpikestrapWarning
 from spikestrap.ann_sampler import AnnSampler
 from spikestrap.neuron import LIF, RF
 from spikestrap.unit import Unit, units_of
@@ -38,6 +38,14 @@ def test_sample_records_what_the_neuron_got_and_gave(held):
     expected.append(spikes, z)
     assert torch.equal(unit.sampler.statistics, expected.statistics)
     assert unit.sampler.time_steps == 4
+
+
+def test_a_silent_units_warning_has_its_class_and_size_and_the_callers_line():
+    unit = make()
+    unit(draw(shape=(4, 60, 3, 5)) - 9, Mode.SAMPLE)
+    with pytest.warns(SpikestrapWarning, match="a layer of 3 x 5 LIF neurons never") as warned:
+        unit(draw(shape=(60, 3, 5)), Mode.ANN)
+    assert warned[0].filename == __file__
 
 
 def test_fit_is_of_the_samples_and_then_the_curve():

@@ -6,7 +6,12 @@ Every message says what came, what was expected, and where.
 from __future__ import annotations
 
 import contextlib
+import sys
+import warnings
 from collections.abc import Iterator
+
+# Packages whose lines lie between the user's and what goes wrong.
+_BETWEEN = ("spikestrap", "torch", "lightning", "pytorch_lightning")
 
 
 class SpikestrapError(Exception):
@@ -26,6 +31,17 @@ class NotFittedError(SpikestrapError):
 
 class SpikestrapWarning(UserWarning):
     """Something runs, but hardly as it was meant: a layer that never spikes, say."""
+
+
+def warn(message: str) -> None:
+    """Warns at the user's line that led here, not at one of ours, of torch or of Lightning.
+
+    That is where to look; and `warnings` shows the same text once a line.
+    """
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, SpikestrapWarning, stacklevel=level)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ class Unit(Curved):
         super().__init__()
         self.neuron = neuron
         self.sampler = sampler
+        sampler.kind = type(neuron).__name__
 
     def forward(self, z: Tensor, mode: Mode = Mode.SNN, time_steps: int | None = None) -> Tensor:
         """z, spikes and rates as above; (1, N, ...) with `time_steps=T` is an input held."""

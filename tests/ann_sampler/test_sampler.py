@@ -320,7 +320,8 @@ class TestFit:
         z = torch.rand(T, 20, 3) - 2
         sampler.append(torch.zeros(T, 20, 3), z)
         with pytest.warns(
-            SpikestrapWarning, match="never spiked in 60 samples of T = 4.*threshold"
+            SpikestrapWarning,
+            match="a layer of 3 neurons never spiked in 60 samples of T = 4.*threshold",
         ):
             sampler.fit()
         probe = (torch.rand(5, 3) - 2).requires_grad_()

@@ -141,8 +141,9 @@ def test_what_is_sampled_makes_no_step(make, accumulate, steps):
     module = make()
     before = copy.deepcopy(module.state_dict())
     samples = BootstrapCallback(ss.Scheduler(num_sample_iter=8, sample_period=2))
-    with pytest.warns(ss.SpikestrapWarning, match="nothing trains as an ANN"):
+    with pytest.warns(ss.SpikestrapWarning, match="nothing trains as an ANN") as warned:
         trained(module, samples, max_epochs=1, accumulate_grad_batches=accumulate)
+    assert warned[0].filename == __file__
     for name, parameter in module.named_parameters():
         assert parameter.equal(before[name]), name
     trainer = trained(module, max_epochs=1, accumulate_grad_batches=accumulate)

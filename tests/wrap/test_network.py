@@ -239,8 +239,9 @@ class TestResidual:
         nn.init.constant_(model.norm.bias, -9.0)
         net = ss.bootstrap(model, time_steps=4).eval()
         net(draw(), SAMPLE)
-        with pytest.warns(ss.SpikestrapWarning, match="layer 'lif' never spiked"):
+        with pytest.warns(ss.SpikestrapWarning, match="layer 'lif' never spiked") as warned:
             net(draw(), FIT)
+        assert warned[0].filename == __file__
 
 
 class TestLayouts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
-from ..errors import NotFittedError, SpikestrapError, SpikestrapWarning
+from ..errors import NotFittedError, SpikestrapError, warn
 from ..kernel.curve import curve
 from ..kernel.memory import batched, values_hidden
 from ..timeaxis import longest, time_mean
@@ -88,8 +87,11 @@ class AnnSampler(nn.Module):
             )
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
         self.channels = channels if per == "channel" and channels else 1
-        # Where it is in a network, for messages; whoever holds it may say.
+        # For messages; whoever holds it may say: where it is in a network, the class of its
+        # neurons.
         self.name: str | None = None
+        self.kind: str | None = None
+        self._features: tuple[int, ...] = ()  # of what was sampled last
         # Channels share the memory that one layer's bins may take.
         self.fine = 5 if per == "layer" else 3
         bins = num_bins(self.fine)
@@ -167,6 +169,7 @@ class AnnSampler(nn.Module):
                 "statistics: run Mode.SAMPLE and Mode.FIT before them"
             )
         rate, mean = time_mean(a.float()), time_mean(z.float())
+        self._features = tuple(a.shape[2:])
         end = longest()
         self._ragged = end is not None
         steps = a.shape[0] if end is None else min(end, a.shape[0])
@@ -349,25 +352,27 @@ class AnnSampler(nn.Module):
         self._recall()
 
     def _warn_if_constant(self, sums: np.ndarray) -> None:
-        layer = f"layer {self.name!r}" if self.name else "a layer"
+        layer = self._layer()
         pairs, spikes = sums[0].sum(), sums[2].sum()
         if spikes == 0:
             seen = np.flatnonzero(sums[0])[-1]
             most = sums[1][seen] / sums[0][seen]
-            warnings.warn(
+            warn(
                 f"{layer} never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
                 f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
-                "v_init, or take more time steps",
-                SpikestrapWarning,
-                stacklevel=5,
+                "v_init, or take more time steps"
             )
         elif spikes == pairs:
-            warnings.warn(
+            warn(
                 f"{layer} spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
-                "samples: raise the threshold or lower the weights",
-                SpikestrapWarning,
-                stacklevel=5,
+                "samples: raise the threshold or lower the weights"
             )
+
+    def _layer(self) -> str:
+        if self.name:
+            return f"layer {self.name!r}"
+        size = " x ".join(map(str, self._features))
+        return " ".join(filter(None, ("a layer of", size, self.kind, "neurons")))
 
     def forward(self, z: Tensor) -> Tensor:
         """Rates (N, ...) for mean inputs z (N, ...), in z's dtype.

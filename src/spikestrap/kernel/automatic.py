@@ -6,13 +6,12 @@ trace cannot see, such as arithmetic outside torch, shows there.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError, SpikestrapWarning
+from ..errors import SpikestrapError, warn
 from ..precision import whole, without_autocast
 from . import backend, dynamo
 from .backend import check_not_forced, fused_wanted
@@ -149,7 +148,7 @@ def _objection(
             "so the step is run; is there arithmetic in it that is not torch's?"
         )
         reason = f"a kernel that gives other {difference}"
-    warnings.warn(f"{type(neuron).__name__}: {problem}", SpikestrapWarning, stacklevel=5)
+    warn(f"{type(neuron).__name__}: {problem}")
     return reason
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -12,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError, SpikestrapWarning
+from ..errors import SpikestrapError, warn
 from . import compiled, cuda
 from .memory import in_memory, transformed
 
@@ -94,11 +93,9 @@ def kernels_for(z: Tensor) -> ModuleType:
 
 @functools.cache
 def _say_that_triton_is_missing() -> None:
-    warnings.warn(
+    warn(
         "neurons on a GPU run step by step: their fused kernels need Triton, which is not "
-        "installed (pip install triton)",
-        SpikestrapWarning,
-        stacklevel=5,
+        "installed (pip install triton)"
     )
 
 

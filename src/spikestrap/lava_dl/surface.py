@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block as blocks
-from ..errors import SpikestrapError, SpikestrapWarning
+from ..errors import SpikestrapError, warn
 from ..neuron import Neuron
 from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
@@ -135,11 +134,9 @@ class TimeLast(nn.Module):
             )
         layer = fixed.layer_of(self.block, self.input_shape)
         if self.adds is not None:
-            warnings.warn(
+            warn(
                 f"{name} {self.adds}, which a .net file has no place for: it reads out the "
-                "weighted input",
-                SpikestrapWarning,
-                stacklevel=2,
+                "weighted input"
             )
         netx.write_layer(handle, layer)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from .. import processes
 from ..ann_sampler import AnnSampler
-from ..errors import NotFittedError, SpikestrapWarning
+from ..errors import NotFittedError, warn
 from ..routine import LayerMode, Mode, Scheduler
 from ..unit import no_units, units_of
 from .clock import Clock
@@ -111,14 +110,12 @@ class BootstrapCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._only_samples(trainer):
             schedule = self.scheduler
-            warnings.warn(
+            warn(
                 "BootstrapCallback: nothing trains as an ANN: each epoch samples, its first "
                 f"num_sample_iter={schedule.num_sample_iter} batches make no step, and it has "
                 f"{trainer.num_training_batches}; expected more batches, a smaller "
                 "num_sample_iter, or epochs between those that sample (sample_period="
-                f"{schedule.sample_period})",
-                SpikestrapWarning,
-                stacklevel=1,  # Lightning, which calls this, is where `fit` ignores warnings
+                f"{schedule.sample_period})"
             )
 
     def _only_samples(self, trainer: pl.Trainer) -> bool:

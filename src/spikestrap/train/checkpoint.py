@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from .. import processes
-from ..errors import SpikestrapError, SpikestrapWarning
+from ..errors import SpikestrapError, warn
 from ..files import replacing
 from ..random_state import random_state, set_random_state
 from .batches import Batches
@@ -82,11 +81,7 @@ class Checkpoints(Checkpoint):
                 continue
             if not (why := _damage(path)):
                 for bad, reason in damaged:
-                    warnings.warn(
-                        f"{bad}: damaged ({reason}); going on from the one before it, {path}",
-                        SpikestrapWarning,
-                        stacklevel=2,
-                    )
+                    warn(f"{bad}: damaged ({reason}); going on from the one before it, {path}")
                 return path
             damaged.append((path, why))
         if damaged:
