@@ -46,6 +46,7 @@ def test_a_silent_units_warning_has_its_class_and_size_and_the_callers_line():
     with pytest.warns(SpikestrapWarning, match="a layer of 3 x 5 LIF neurons never") as warned:
         unit(draw(shape=(60, 3, 5)), Mode.ANN)
     assert warned[0].filename == __file__
+    assert "raise the weights, set v_init, or take" in str(warned[0].message)
 
 
 def test_fit_is_of_the_samples_and_then_the_curve():

@@ -41,6 +41,7 @@ class Unit(Curved):
         self.neuron = neuron
         self.sampler = sampler
         sampler.kind = type(neuron).__name__
+        sampler.has_v_init = "v_init" in neuron.bounds
 
     def forward(self, z: Tensor, mode: Mode = Mode.SNN, time_steps: int | None = None) -> Tensor:
         """z, spikes and rates as above; (1, N, ...) with `time_steps=T` is an input held."""

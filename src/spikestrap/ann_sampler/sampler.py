@@ -88,9 +88,10 @@ class AnnSampler(nn.Module):
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
         self.channels = channels if per == "channel" and channels else 1
         # For messages; whoever holds it may say: where it is in a network, the class of its
-        # neurons.
+        # neurons, and whether these can be told where their membranes start.
         self.name: str | None = None
         self.kind: str | None = None
+        self.has_v_init = False
         self._features: tuple[int, ...] = ()  # of what was sampled last
         # Channels share the memory that one layer's bins may take.
         self.fine = 5 if per == "layer" else 3
@@ -357,10 +358,11 @@ class AnnSampler(nn.Module):
         if spikes == 0:
             seen = np.flatnonzero(sums[0])[-1]
             most = sums[1][seen] / sums[0][seen]
+            start = "set v_init, " if self.has_v_init else ""
             warn(
                 f"{layer} never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
-                f"(largest mean input {most:g}): lower the threshold, raise the weights, set "
-                "v_init, or take more time steps"
+                f"(largest mean input {most:g}): lower the threshold, raise the weights, "
+                f"{start}or take more time steps"
             )
         elif spikes == pairs:
             warn(
