@@ -237,10 +237,14 @@ class TestOptions:
         assert made.norm.bias.shape == (4,)
         assert getattr(ss.block.lif, block)(NEURON, *args).norm is None
 
-    def test_norm_without_channels_is_refused(self):
+    def test_norm_without_channels_is_refused_and_what_to_do_is_said(self):
+        neuron = {**NEURON, "norm": "batch"}
         for make in (ss.block.lif.Input, lambda neuron: ss.block.lif.Pool(neuron, 2)):
-            with pytest.raises(SpikestrapError, match="norm needs a known number of channels"):
-                make({**NEURON, "norm": "batch"})
+            with pytest.raises(
+                SpikestrapError, match=r"leave norm out .* \{\*\*neuron, 'norm': None\}"
+            ):
+                make(neuron)
+            assert make({**neuron, "norm": None}).norm is None
 
     @pytest.mark.parametrize("mode", Mode)
     def test_dropout_has_one_mask_and_comes_last(self, mode):

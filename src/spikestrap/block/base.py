@@ -60,7 +60,10 @@ class Block(nn.Module):
         made, options = split_neuron(neuron, self.neuron_type, name)
         self.synapse = synapse
         if options["norm"] is not None and channels is None:
-            raise SpikestrapError(f"{name}: norm needs a known number of channels; it has none")
+            raise SpikestrapError(
+                f"{name}: norm={options['norm']!r} needs a number of channels, and {name} is told "
+                "none: leave norm out of its dict, as {**neuron, 'norm': None} does"
+            )
         self.norm = make_norm(options["norm"], channels or 0)
         self.unit = Unit(made, _make_sampler(options["sampler"], channels, made, name))
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
@@ -171,7 +174,7 @@ def _make_sampler(settings: Any, channels: int | None, neuron: Neuron, where: st
 class Input(Block):
     """Turns a value into a current, weight * x + bias (both learnable), and spikes.
 
-    x: (T, N, C) or (T, N, C, H, W).
+    x: (T, N, C) or (T, N, C, H, W). It takes no `norm`, as it is not told C.
 
     >>> import spikestrap as ss
     >>> block = Input(ss.neuron.IF(threshold=1.0), weight=1.0, bias=0.0)
@@ -286,7 +289,8 @@ class Pool(Block):
     """Pools with a neuron behind it: (T, N, C, H, W) to (T, N, C, H', W').
 
     kind: "sum" of a window, as in lava-dl, or its "average"; times the fixed `weight`.
-    Maximum pooling does not commute with averaging over time, so there is none.
+    Maximum pooling does not commute with averaging over time, so there is none. It takes no
+    `norm`, as it is not told C.
 
     >>> import spikestrap as ss
     >>> block = Pool(ss.neuron.IF(threshold=1.0), 2)
