@@ -187,12 +187,13 @@ _RECIPES = (
         time_steps=2,
         options=replace(
             _MNIST,
-            epochs=20,
+            epochs=30,
             batch_size=128,
+            label_smoothing=0.1,
             augment=_ELASTIC,
             sample_period=2,
             # At two steps an epoch as an SNN takes but twice as long, and gains more.
-            snn_epochs=5,
+            snn_epochs=8,
             validate_every=1,
         ),
         build=vgg((1, 28, 28), ((32,), (64, 64)), hidden=256),
