@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tests.lora import LowRank
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -86,18 +87,6 @@ def test_an_unknown_precision_is_refused():
         ss.SpikestrapError, match="precision must be one of float, loihi; got 'int'"
     ):
         ss.Network(block.Flatten(), time_steps=4, precision="int")
-
-
-class LowRank(nn.Linear):
-    """LoRA (Hu et al., 2021)."""
-
-    def __init__(self, inputs, outputs):
-        super().__init__(inputs, outputs)
-        self.down = nn.Parameter(torch.randn(2, inputs))
-        self.up = nn.Parameter(torch.randn(outputs, 2))
-
-    def forward(self, x):
-        return super().forward(x) + x @ self.down.T @ self.up.T
 
 
 def of_layers(conv, dense):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lora import LowRank
 from torch import nn
 from torch.nn.utils import prune, spectral_norm
 
@@ -260,18 +261,6 @@ class Standardized(nn.Conv2d):
     def forward(self, x):
         weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
         return self._conv_forward(x, weight, self.bias)
-
-
-class LowRank(nn.Linear):
-    """LoRA (Hu et al., 2021)."""
-
-    def __init__(self, inputs, outputs):
-        super().__init__(inputs, outputs)
-        self.down = nn.Parameter(torch.randn(2, inputs))
-        self.up = nn.Parameter(torch.randn(outputs, 2))
-
-    def forward(self, x):
-        return super().forward(x) + x @ self.down.T @ self.up.T
 
 
 def pruned(layer):

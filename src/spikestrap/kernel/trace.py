@@ -218,12 +218,8 @@ class _Recorder(TorchFunctionMode):
         if name not in _HANDLERS:
             raise Untraceable(name)
         handler = _HANDLERS[name]
-        # `bind` rather than a call that fails, which might hide a TypeError from within.
-        try:
-            _signature(handler).bind(self, *args, **kwargs)
-        except TypeError:
-            raise Untraceable(f"{name} with these arguments") from None
-        handled = handler(self, *args, **kwargs)
+        taken = _takes(handler, self, *args, **kwargs)
+        handled = handler(self, *args, **kwargs) if taken else None
         if handled is None:
             raise Untraceable(f"{name} with these arguments")
         result, node = handled if isinstance(handled, tuple) else (func(*args, **kwargs), handled)
@@ -311,6 +307,15 @@ def _facts(func: Any) -> tuple[str, str | None, str]:
 
 
 _signature = functools.cache(inspect.signature)
+
+
+def _takes(handler: Handler, *args: Any, **kwargs: Any) -> bool:
+    """Whether a call fits; to try it might take a TypeError from within for one that does not."""
+    try:
+        _signature(handler).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _any_tracked(recorder: _Recorder, args: Any, kwargs: dict[str, Any]) -> bool:
