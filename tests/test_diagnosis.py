@@ -37,6 +37,17 @@ def fit(net, x):
     return net
 
 
+class Integrator(ss.neuron.Neuron):
+    """Fires once its inputs have added up to 40."""
+
+    def init_state(self, z):
+        return (torch.zeros_like(z),)
+
+    def step(self, z, state):
+        total = state[0] + z
+        return (total >= 40.0).to(z), (total,)
+
+
 class TestNumbers:
     def test_within_ragged_padding_does_not_count(self):
         net = network(time_steps=None)
@@ -103,6 +114,12 @@ class TestWarnings:
         net(draw(), Mode.SAMPLE)
         (text,) = ss.diagnose(net, [draw()])[1].warnings
         assert text.endswith("though it would in time: take more time steps, or set v_init")
+
+    def test_only_a_neuron_that_has_one_is_to_set_its_first_value(self):
+        net = ss.Network(ss.block.Dense(Integrator(), 20, 5), time_steps=4)
+        net(draw(), Mode.SAMPLE)
+        (text,) = ss.diagnose(net, [draw()])[0].warnings
+        assert text.endswith("though it would in time: take more time steps")
 
     def test_saturated(self):
         net = network()

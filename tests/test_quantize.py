@@ -108,6 +108,11 @@ def of_layers(conv, dense):
             lambda: LowRank(8, 3),
             r"block 3 \(Affine\): .* LowRank has a forward of its own; expected a parametrization",
         ),
+        (
+            lambda: nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect"),
+            lambda: nn.Linear(8, 3),
+            r"block 0 \(Conv\): .* Conv2d pads with 'reflect', not with zeros; expected",
+        ),
     ],
 )
 def test_layers_that_do_more_than_their_weights_say_are_refused(conv, dense, message):

@@ -238,7 +238,8 @@ class _Unit:
         if self.neuron is not None:
             held = self.largest.expand(1, 1, *self.largest.shape)
             if self.neuron(held, time_steps=LONGER * time_steps).any():
-                return f"{text}, though it would in time: take more time steps, or set v_init"
+                start = ", or set v_init" if "v_init" in self.neuron.bounds else ""
+                return f"{text}, though it would in time: take more time steps{start}"
         return f"{text}; lower the threshold or raise the weights"
 
     def _about_gap(self, found: LayerDiagnosis, depth: int) -> Iterator[str]:

@@ -111,6 +111,11 @@ def more_than_weights(layer: nn.Module) -> str | None:
     # Until the next call, what is there is of the last one.
     if not vars(layer).keys().isdisjoint(("weight", "bias")):
         return f"a hook sets the weight or bias of {name} at each call, as torch's pruning does"
+    if isinstance(layer, nn.Conv2d):
+        if layer.padding_mode != "zeros":
+            return f"{name} pads with {layer.padding_mode!r}, not with zeros"
+        if getattr(layer._conv_forward, "__func__", None) is not nn.Conv2d._conv_forward:
+            return f"{name} has a convolution of its own"
     return None
 
 

@@ -263,6 +263,13 @@ class Standardized(nn.Conv2d):
         return self._conv_forward(x, weight, self.bias)
 
 
+class Louder(nn.Conv2d):
+    """Another way to another convolution."""
+
+    def _conv_forward(self, x, weight, bias):
+        return 2 * super()._conv_forward(x, weight, bias)
+
+
 def pruned(layer):
     return prune.l1_unstructured(layer, "weight", amount=0.5)
 
@@ -295,8 +302,13 @@ def of_layers(first, last):
         (lambda: pruned(nn.Conv2d(1, 4, 3)), lambda: pruned(nn.Linear(64, 5))),
         (lambda: spectral_norm(nn.Conv2d(1, 4, 3)), lambda: spectral_norm(nn.Linear(64, 5))),
         (lambda: doubled(nn.Conv2d(1, 4, 3)), lambda: halved(nn.Linear(64, 5))),
+        (
+            lambda: nn.Conv2d(1, 4, 5, padding=1, padding_mode="circular"),
+            lambda: nn.Linear(64, 5),
+        ),
+        (lambda: Louder(1, 4, 3), lambda: nn.Linear(64, 5)),
     ],
-    ids=["forward", "pruned", "spectral_norm", "hooks"],
+    ids=["forward", "pruned", "spectral_norm", "hooks", "padding", "convolution"],
 )
 def test_layers_that_do_more_than_their_weights_say_run_as_they_are(first, last):
     net, x = of_layers(first(), last()), torch.rand(9, 1, 6, 6)
@@ -307,6 +319,17 @@ def test_layers_that_do_more_than_their_weights_say_run_as_they_are(first, last)
         for parameter in net.parameters():
             parameter.add_(1.0)
     assert torch.equal(frozen(x), found)
+
+
+@pytest.mark.parametrize(
+    "where", ["blocks.0", "blocks.0.norm", "blocks.0.unit", "blocks.0.unit.neuron", "blocks.1"]
+)
+def test_hooks_run(where):
+    net, x = of_layers(nn.Conv2d(1, 4, 3), nn.Linear(64, 5)), torch.rand(9, 1, 6, 6)
+    before = logits(net, x)
+    net.get_submodule(where).register_forward_hook(lambda module, args, out: out * 0.5)
+    assert not torch.allclose(logits(net, x), before)
+    assert torch.allclose(frozen_logits(net, x), logits(net, x), atol=1e-6)
 
 
 def test_what_a_hook_set_before_the_weights_were_loaded_or_trained_is_not_used():

@@ -63,6 +63,12 @@ def test_an_image_held_over_time_costs_one_step():
     assert seen == [(1, 5, 12)]
 
 
+def test_whole_numbers_do_not_wrap_in_an_input():
+    x = torch.tensor([0, 64, 255], dtype=torch.uint8).view(1, 3, 1).expand(1, 3, 8)
+    block = cuba.Input({**NEURON, "threshold": 200.0}, weight=1, bias=0)
+    assert torch.equal(block(x, mode=ss.Mode.SNN), block(x.float(), mode=ss.Mode.SNN))
+
+
 def test_input_is_an_affine_map_on_the_grid():
     block = cuba.Input({**NEURON, "threshold": 1.0}, weight=1.5, bias=-0.25)
     assert block.weight.item() == 1.5

@@ -19,6 +19,7 @@ from ..errors import SpikestrapError, at
 from ..kernel import inference
 from ..neuron import Neuron
 from ..routine import Mode
+from ..synapse import Synapse
 from ..timeaxis import has_time, time_mean
 from .neurons import Fused, firing
 from .synapses import Weigh, weighing
@@ -68,6 +69,8 @@ def stages_of(blocks: Iterable[nn.Module]) -> list[Stage]:
 
 
 def _stage(block: nn.Module) -> Stage:
+    if _hooked(block):
+        return AsItIs(block)
     # What derives from a block and runs otherwise is not that block.
     kind = type(block)
     if isinstance(block, Block) and kind.forward is Block.forward:
@@ -84,6 +87,12 @@ def _stage(block: nn.Module) -> Stage:
     elif kind in (Flatten, Upsample, Dropout):
         return Stateless(block)
     return AsItIs(block)
+
+
+def _hooked(block: nn.Module) -> bool:
+    """Whether a hook may change what goes in or comes out, but of synapses: see `weighing`."""
+    others = (m for m in block.modules() if not isinstance(m, Synapse | nn.Linear | nn.Conv2d))
+    return any(module._forward_pre_hooks or module._forward_hooks for module in others)
 
 
 class Layer(Stage):

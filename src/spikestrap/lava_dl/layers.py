@@ -55,7 +55,8 @@ class Input(WithNeuron):
         self._quantize(pre_hook_fx)
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
-        pixels = hold((x[0] + 1) / 2, len(x)) if is_held(x) else (x + 1) / 2
+        # 1.0, not 1: whole numbers become floats before 255 wraps.
+        pixels = hold((x[0] + 1.0) / 2, len(x)) if is_held(x) else (x + 1.0) / 2
         return super()._run(pixels, mode)
 
     @property
