@@ -34,6 +34,18 @@ def test_a_still_picture_costs_nothing_after_the_first_step():
     assert (out[1:] == 0).all()
 
 
+def test_event_rate_counts_changes_whatever_their_sign():
+    torch.manual_seed(0)
+    x = torch.randn(10, 4, 20) * 0.5
+    for block in (
+        sigma_delta.Input({"threshold": 0.3}, count_log=True),
+        sigma_delta.Dense({**NEURON, "threshold": 0.3}, 20, 30, count_log=True, weight_scale=2.0),
+    ):
+        y, rate = block(x)
+        assert rate == (y != 0).float().mean()
+        assert (y < 0).any()
+
+
 def test_trains_directly():
     net = ss.Network(
         sigma_delta.Input({"threshold": 0.05}),

@@ -40,8 +40,8 @@ class Block(nn.Module):
     dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
     channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
     not know it. count_log: return (output, event rate), the rate being the mean number of
-    spikes per neuron and step. delay_shift: send spikes on one step late, as
-    between cores on a chip; the last step's are lost.
+    spikes, or of changes sent, per neuron and step. delay_shift: send spikes on one step late,
+    as between cores on a chip; the last step's are lost.
     """
 
     neuron_type: ClassVar[type[Neuron] | None] = None
@@ -99,7 +99,11 @@ class Block(nn.Module):
         """
         mode = Mode.of(mode)
         y = self._run(x, mode)
-        event_rate = valid(y.detach()).float().mean() if self.count_log else None
+        event_rate = None
+        if self.count_log:
+            counted = valid(y.detach())
+            # An event is one whatever value it carries.
+            event_rate = (counted.ne(0) if mode.spiking else counted).float().mean()
         if self.delay_shift and mode.spiking:
             y = torch.cat([torch.zeros_like(y[:1]), y[:-1]])
         if self.dropout is not None:
