@@ -12,5 +12,9 @@ RF_IZ = Family(block.rf_iz, ("period", "decay"), complex_weights=True)
 ADRF = Family(block.adrf, ("period", "decay", *_ADAPTS), complex_weights=True)
 ADRF_IZ = Family(block.adrf_iz, ("period", "decay", *_ADAPTS), complex_weights=True)
 SIGMA_DELTA = Family(
-    block.sigma_delta, ("threshold",), encoder_ignores=("activation", "bias"), shift=False
+    block.sigma_delta,
+    ("threshold",),
+    encoder_ignores=("activation", "bias"),
+    sends_changes=True,
+    shift=False,
 )

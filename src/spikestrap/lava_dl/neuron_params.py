@@ -11,7 +11,8 @@ from torch import nn
 from ..errors import SpikestrapError
 
 SCALE = 64  # whole numbers on the chip over this: weights, thresholds
-# tau_grad=1, scale_grad=1 of lava-dl are these multiples of what the surrogate takes.
+# tau_grad=1, scale_grad=1 of lava-dl's spiking neurons are these multiples of what the surrogate
+# takes.
 TAU_GRAD, SCALE_GRAD = 100.0, 0.1
 _TRUNCATED = ("threshold", "threshold_step")
 # What there is no counterpart of: the value that asks for nothing, and what to do instead.
@@ -39,12 +40,16 @@ class MeanOnlyBatchNorm:
 
 
 def translate(
-    params: Mapping[str, Any] | None, learnable: Sequence[str], where: str
+    params: Mapping[str, Any] | None,
+    learnable: Sequence[str],
+    where: str,
+    sends_changes: bool = False,
 ) -> dict[str, Any]:
     """The neuron dict for `spikestrap.block`; `params` is not changed.
 
-    learnable: what lava-dl's requires_grad=True trains. Keys of spikestrap's own (reset,
-    v_init, sampler, ...) pass through. Raises SpikestrapError for what has no counterpart.
+    learnable: what lava-dl's requires_grad=True trains. sends_changes: of a sigma-delta neuron,
+    whose tau_grad and scale_grad are those of a change. Keys of spikestrap's own (reset, v_init,
+    sampler, ...) pass through. Raises SpikestrapError for what has no counterpart.
 
     >>> translate(dict(threshold=1.26, voltage_decay=0.03), ("voltage_decay",), "Dense")
     {'threshold': 1.25, 'voltage_decay': 0.03, 'tau_grad': 100.0, 'scale_grad': 0.1}
@@ -62,7 +67,7 @@ def translate(
     for key in _TRUNCATED:
         if _is_number(made.get(key)):
             made[key] = int(made[key] * SCALE) / SCALE  # as lava-dl does, toward zero
-    for key, factor in (("tau_grad", TAU_GRAD), ("scale_grad", SCALE_GRAD)):
+    for key, factor in _gradient_factors(made, sends_changes).items():
         if _is_number(made.setdefault(key, 1)):
             made[key] *= factor
     if made.pop("requires_grad", False):
@@ -76,6 +81,18 @@ def translate(
     if isinstance(made.get("dropout"), nn.Module):
         made["dropout"] = _probability(made["dropout"], where)
     return made
+
+
+def _gradient_factors(made: Mapping[str, Any], sends_changes: bool) -> dict[str, float]:
+    """What turns lava-dl's tau_grad and scale_grad into those of the surrogate."""
+    if not sends_changes:
+        return {"tau_grad": TAU_GRAD, "scale_grad": SCALE_GRAD}
+    tau, threshold = made.get("tau_grad", 1), made.get("threshold", 0)
+    if not (_is_number(tau) and _is_number(threshold) and threshold > 0):
+        return {"tau_grad": 1.0, "scale_grad": 1.0}  # refused by name, or a tensor: no one width
+    # Theirs is scale_grad / threshold * exp(-(|change| - threshold) / tau_grad); ours counts the
+    # width in thresholds and takes the area, twice the height times the width.
+    return {"tau_grad": 1 / threshold, "scale_grad": 2 * tau / threshold}
 
 
 def _is_number(value: Any) -> bool:

@@ -14,7 +14,6 @@ from ..neuron import ChipCUBA, Neuron
 from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
 from ..timeaxis import over_time
-from .neuron_params import translate
 from .surface import EIGHT_BIT, Params, TimeLast, check_count, wants_chip
 from .weights import SynapseView, keep_only
 
@@ -73,7 +72,7 @@ class _Readout(TimeLast):
 
     @classmethod
     def _of(cls, params: Params, **own: Any) -> Neuron:
-        made = {**translate(params, cls.family.learnable, cls.__name__), **own}
+        made = {**cls.family.translate(params, cls.__name__), **own}
         return split_neuron(made, cls.family.blocks.Affine.neuron_type, cls.__name__)[0]
 
     @property

@@ -35,8 +35,8 @@ class Family:
 
     on_chip: the neuron has a form in the chip's integers, so its blocks train in these.
     complex_weights: lava-dl's blocks of that neuron have complex weights. encoder_ignores: keys
-    of the neuron dict that are not for the Input block. shift: whether direct training sends
-    spikes on a step late unless told otherwise.
+    of the neuron dict that are not for the Input block. sends_changes: as sigma-delta neurons do.
+    shift: whether direct training sends spikes on a step late unless told otherwise.
     """
 
     blocks: ModuleType
@@ -44,7 +44,12 @@ class Family:
     on_chip: bool = False
     complex_weights: bool = False
     encoder_ignores: tuple[str, ...] = ()
+    sends_changes: bool = False
     shift: bool = True
+
+    def translate(self, params: Params, where: str) -> dict[str, Any]:
+        """lava-dl's dict of that neuron, as spikestrap's blocks take it."""
+        return translate(params, self.learnable, where, self.sends_changes)
 
     def weighted(self, name: str) -> Any:
         """spikestrap's block "Dense" or "Conv"."""
@@ -148,7 +153,7 @@ class WithNeuron(TimeLast):
 
     @classmethod
     def _neuron(cls, params: Params) -> dict[str, Any]:
-        return translate(params, cls.family.learnable, cls.__name__)
+        return cls.family.translate(params, cls.__name__)
 
     @classmethod
     def _options(cls, delay_shift: bool | None, count_log: bool, delay: bool) -> dict[str, bool]:

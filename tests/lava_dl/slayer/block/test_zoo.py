@@ -60,6 +60,24 @@ def test_sigma_delta_network_sums_up_what_an_ordinary_one_computes():
     torch.testing.assert_close(y[..., -1], hidden @ layers[2].synapse.weight.T, atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["Input", "Dense"])
+def test_the_gradient_of_a_sigma_delta_threshold_is_that_of_lava_dl_where_it_sends(name):
+    neuron = {"threshold": 0.26, "tau_grad": 0.5, "scale_grad": 3, "requires_grad": True}
+    neuron["activation"] = torch.nn.Identity()
+    sd = slayer.block.sigma_delta
+    block = sd.Input(neuron) if name == "Input" else sd.Dense(neuron, 6, 6)
+    if name == "Dense":
+        block.synapse.weight = torch.eye(6)
+    x, weight = torch.linspace(-1, 1, 6).view(1, 6, 1), torch.rand(1, 6, 1)
+    (weight * block(x)).sum().backward()
+    threshold = 0.25
+    # lava-dl, slayer.axon.delta, where a change x is sent; x = 0.2 is not, and has a part here.
+    slope = 3 * torch.exp(-(x.abs() - threshold).abs() / 0.5) / threshold
+    expected = -(weight * x * slope).sum()
+    assert (x.abs() < threshold).sum() == 2
+    torch.testing.assert_close(block.neuron.threshold.grad, expected)
+
+
 def test_sigma_delta_blocks_with_a_norm_train():
     sd = slayer.block.sigma_delta
     neuron = {
