@@ -48,6 +48,13 @@ def test_from_import_says_it_too():
         from spikestrap.lava_dl.slayer import io  # noqa: F401
 
 
+def test_statistics_by_their_module():
+    from spikestrap.lava_dl.slayer.utils.stats import LearningStat, LearningStats
+
+    assert slayer.utils.LearningStat is LearningStat
+    assert slayer.utils.LearningStats is LearningStats
+
+
 def test_other_names_are_plainly_not_there():
     with pytest.raises(AttributeError, match="bootstrap has no 'nothing'"):
         bootstrap.nothing  # noqa: B018

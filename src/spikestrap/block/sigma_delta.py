@@ -57,6 +57,11 @@ class NormedSums(Neuron):
         super().__init__()
         self.neuron, self.norm = neuron, norm
 
+    @property
+    def threshold(self) -> Tensor:
+        """That of the neuron."""
+        return self.neuron.threshold
+
     def init_state(self, z: Tensor) -> State:
         """That of the neuron, with the shift of evaluation for its sum."""
         return self._start(z, self.norm.folded()[1])

@@ -35,6 +35,16 @@ def accepted(x: Tensor, features: Features, where: str) -> Tensor:
     return x
 
 
+def vectors(x: Tensor) -> Tensor:
+    """(N, C, ..., T), of any features, as (N, neurons, T).
+
+    >>> import torch
+    >>> vectors(torch.rand(8, 3, 5, 16)).shape
+    torch.Size([8, 15, 16])
+    """
+    return x.flatten(1, -2) if x.ndim > 3 else x
+
+
 def time_first(x: Tensor, where: str) -> Tensor:
     """(N, C, T) or (N, C, H, W, T) as (T, N, C) or (T, N, C, H, W).
 

@@ -117,6 +117,8 @@ class SigmaDelta(Neuron):
     [1.0, 0.0, 0.75, -1.75]
     """
 
+    threshold: Tensor
+
     bounds: ClassVar[Mapping[str, Bounds]] = {"threshold": THRESHOLD, "bias": ANY}
     not_bootstrappable = _REASON
 

@@ -104,7 +104,8 @@ def test_sigma_delta_blocks_with_a_norm_train():
     normed = layers[1].neuron
     assert (normed.norm.bias.grad != 0).any()
     assert normed.norm.running_mean.any()
-    assert (normed.neuron.threshold.grad != 0).any()
+    assert (normed.threshold.grad != 0).any()
+    assert normed.threshold is normed.neuron.threshold
 
 
 def test_resonators_have_complex_weights():

@@ -21,5 +21,8 @@ def test_neuron_by_itself():
     on_grid = (4096 * z).round() / 4096
     assert torch.equal(neuron(z), chip(on_grid.movedim(-1, 0)).movedim(0, -1))
     assert len(list(neuron.parameters())) == 2
+    assert torch.equal(neuron(z.view(3, 2, 2, 16)), neuron(z).view(3, 2, 2, 16))
+    with pytest.raises(ss.SpikestrapError, match=r"expected \(N, C, ..., T\), .*\(3, 16\)"):
+        neuron(z[:, 0])
     with pytest.raises(ss.SpikestrapError, match="norm and dropout"):
         slayer.neuron.cuba.Neuron(1.25, 0.25, 0.125, dropout=0.5)

@@ -12,14 +12,13 @@ from ....errors import SpikestrapError
 from ....grid import STATE
 from ....neuron import CUBA, ChipCUBA
 from ...neuron_params import SCALE, translate
-from ...timelast import time_first, time_last
 
 _P_SCALE = 4096  # decays on the chip over this
 _LEARNABLE = ("current_decay", "voltage_decay")
 
 
 class Neuron(nn.Module):
-    """A CUBA neuron in the chip's integers: inputs (N, ..., T) to spikes (N, ..., T).
+    """A CUBA neuron in the chip's integers: inputs (N, C, ..., T) to spikes of that shape.
 
     The parameters are those of a block's neuron dict, without norm and dropout. Inputs are
     rounded to whole 1/4096.
@@ -42,8 +41,12 @@ class Neuron(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Spikes of a run from rest."""
-        spikes: Tensor = self.neuron(STATE(time_first(input, "Neuron")))
-        return time_last(spikes)
+        if input.ndim < 3:
+            raise SpikestrapError(
+                f"Neuron: expected (N, C, ..., T), time last; got shape {tuple(input.shape)}"
+            )
+        spikes: Tensor = self.neuron(STATE(input.movedim(-1, 0)))
+        return spikes.movedim(0, -1)
 
     @property
     def device_params(self) -> dict[str, Any]:

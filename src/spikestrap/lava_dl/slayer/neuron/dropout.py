@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .... import block
-from ...timelast import time_first, time_last
+from ...timelast import time_first, time_last, vectors
 
 
 class Dropout(nn.Module):
-    """Drops neurons of (N, ..., T) for all time steps, each with probability p, in training.
+    """Drops neurons of (N, C, ..., T) for all time steps, each with probability p, in training.
+
+    inplace: into the input itself.
 
     >>> import torch
     >>> y = Dropout(0.5)(torch.ones(8, 5, 4))
@@ -17,9 +19,10 @@ class Dropout(nn.Module):
     True
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         self.dropout = block.Dropout(p)
+        self.inplace = inplace
 
     @property
     def p(self) -> float:
@@ -28,4 +31,8 @@ class Dropout(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The same shape."""
-        return time_last(self.dropout(time_first(input, "Dropout")))
+        if not self.training:
+            return input
+        dropped = self.dropout(time_first(vectors(input), "Dropout"))
+        y = time_last(dropped).view(input.shape)
+        return input.copy_(y) if self.inplace else y

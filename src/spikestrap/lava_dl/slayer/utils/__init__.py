@@ -1,10 +1,10 @@
 """lava.lib.dl.slayer.utils: statistics, the training assistant, time."""
 
 from ...missing import missing
-from ...stats import LearningStat, LearningStats
-from . import filter, time
+from . import filter, stats, time
 from .assistant import Assistant
 from .quantize import QUANTIZE_MODE, quantize
+from .stats import LearningStat, LearningStats
 
 __all__ = [
     "QUANTIZE_MODE",
@@ -13,6 +13,7 @@ __all__ = [
     "LearningStats",
     "filter",
     "quantize",
+    "stats",
     "time",
 ]
 
@@ -20,7 +21,6 @@ __getattr__ = missing(
     __name__,
     {
         "quantize_hook_fx": "a block without pre_hook_fx has 8-bit weights, with None float ones",
-        "stats": "slayer.utils has LearningStat and LearningStats",
         "diagonal_mask": "torch.ones(n, n).triu(-k).tril(k) makes one",
         "staticproperty": "a plain attribute of the class does it",
     },
