@@ -223,9 +223,15 @@ def test_spikes_come_in_without_an_input_block():
         fixed.from_network(net).run(3 * x, 5)
 
 
+def test_spikes_have_their_steps_with_them():
+    spikes = np.random.default_rng(0).integers(0, 2, (5, 3, 4))
+    assert np.array_equal(EVENTS.run(spikes).logits, EVENTS.run(spikes, 5).logits)
+
+
 @pytest.mark.parametrize(
     ("x", "steps", "message"),
     [
+        (np.zeros((2, 4)), None, r"holds no number .* expected one, as in run\(x, time_steps\)"),
         (np.zeros((2, 3)), 4, r"expected an input \(N, ...\) of 4 features"),
         (np.full((2, 4), np.nan), 4, "NaN or inf"),
         (np.zeros((2, 4)), 0, "time_steps must be a whole number >= 1, got 0"),

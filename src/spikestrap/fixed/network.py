@@ -45,7 +45,8 @@ class Network:
     """Integer layers in a row, the first an `Input`.
 
     pipelined: every layer hands its spikes on one step late, as between cores of a chip.
-    time_steps: T it was trained for, which `run` takes by default; None if that is not known.
+    time_steps: T it was trained for, which `run` takes by default; None if that is not known, where
+    spikes are run for as many as they have.
     Raises SpikestrapError where shapes do not fit together.
 
     >>> neuron = Neuron(threshold=np.array(64))
@@ -137,9 +138,16 @@ class Network:
         """The input as (N, M) or spikes (T, N, M), and T."""
         entry = self.layers[0]
         time_steps = self.time_steps if time_steps is None else time_steps
-        time_steps = _count(time_steps, "time_steps")
         array = whole(x.detach()).cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
         lead = 1 if entry.neuron is not None else 2
+        if time_steps is None and lead == 2 and array.ndim:
+            time_steps = len(array)  # spikes have their steps in front
+        if time_steps is None:
+            raise SpikestrapError(
+                f"fixed.Network: it holds no number of time steps to run input {array.shape} for: "
+                "expected one, as in run(x, time_steps)"
+            )
+        time_steps = _count(time_steps, "time_steps")
         if (
             array.ndim <= lead
             or math.prod(array.shape[lead:]) != entry.neurons
