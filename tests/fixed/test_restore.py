@@ -9,7 +9,7 @@ from tests.fixed.cases import random_layers, random_network
 from tests.shared import GOLDEN, needs_golden
 
 import spikestrap as ss
-from spikestrap import fixed
+from spikestrap import block, fixed
 from spikestrap.exchange import netx
 
 seeds = st.integers(0, 2**32 - 1)
@@ -56,6 +56,17 @@ def test_spikes_that_come_in_as_images_and_are_flattened():
         assert net.time_steps is None
         x = torch.randint(2, (7, 4, 2, 3, 3)).float()
         assert net(x).detach().numpy() == pytest.approx(chip.run(x).logits, abs=1e-6)
+
+
+def test_images_for_a_flat_input():
+    neuron = {"threshold": 1.0, "voltage_decay": 0.1}
+    made = block.Flatten(), block.cuba.Input(neuron, 2.0), block.cuba.Dense(neuron, 18, 5)
+    net = ss.Network(*made, block.Affine(None, 5, 3), time_steps=8, precision="loihi")
+    images = torch.rand(4, 2, 3, 3)
+    with torch.no_grad():
+        again = fixed.to_network(fixed.from_network(net, (2, 3, 3)))
+        assert torch.equal(again(images), net(images))
+        assert torch.equal(again(images.flatten(1)), net(images))
 
 
 @needs_golden

@@ -218,6 +218,17 @@ def test_transcendental_functions_are_close(kind):
         torch.testing.assert_close(fused, reference, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_below_the_normal_floats_do_not_cost_the_kernel(monkeypatch):
+    monkeypatch.setattr(automatic, "_checked", {})
+    neuron = LIF(1.0, 0.1, learnable=("threshold", "voltage_decay"))
+    for size in (100.0, 150.0, 200.0, 250.0):
+        for seed in range(6):
+            automatic._checked.clear()
+            generator = torch.Generator().manual_seed(seed)
+            z = size * torch.rand(1, 1, 1, generator=generator)
+            assert explain(neuron, z).backend == "compiled"
+
+
 def test_square_roots_which_torch_does_not_round_as_ieee_754():
     class Root(Own):
         def step(self, z, state):

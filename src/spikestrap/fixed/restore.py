@@ -35,8 +35,9 @@ def to_network(chip: Network) -> TorchNetwork:
     >>> net(x).tolist(), chip.run(x, 4).logits.tolist()
     ([[0.5]], [[0.5]])
     """
-    blocks: list[nn.Module] = []
     shape = chip.layers[0].shape
+    # A flat input layer stands for a Flatten before it as well, which leaves vectors alone.
+    blocks: list[nn.Module] = [block.Flatten()] if len(shape) == 1 else []
     for number, layer in enumerate(chip.layers):
         with at(f"layer {number} ({type(layer).__name__})"):
             blocks += _blocks(layer, shape, chip.pipelined)
