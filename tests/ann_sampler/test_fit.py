@@ -8,6 +8,7 @@ from scipy.optimize import lsq_linear
 from spikestrap.ann_sampler import fit as fitting
 from spikestrap.ann_sampler.fit import (
     Fit,
+    Ramp,
     escape_slopes,
     fit_curve,
     fit_slopes,
@@ -16,6 +17,7 @@ from spikestrap.ann_sampler.fit import (
     smooth_slopes,
 )
 from spikestrap.ann_sampler.histogram import histogram
+from spikestrap.neuron import ALIF, CUBA, LIF, PLIF, RefractoryLIF
 
 inputs = st.one_of(
     st.floats(-3, 3, width=32),
@@ -37,7 +39,7 @@ def at(fit, z):
 def objective(values, fit, sums):
     """What `fit.py` says it minimises, written out."""
     count, z, a, a2 = sums[:, sums[0] > 0]
-    y = at(Fit(fit.origin, fit.width, values, 0.0), z / count)
+    y = at(fit._replace(values=values), z / count)
     squares = (a2 - 2 * y * a + y**2 * count).sum() / count.sum()
     roughness = fitting._ROUGHNESS + fitting._ROUGHNESS_A_SAMPLE / count.sum()
     return squares + roughness * (np.diff(values, 2) ** 2).sum()
@@ -60,7 +62,7 @@ def test_any_data_gives_a_monotone_rate(pairs, time_steps, cells):
     assert 0 <= fit.residual <= 1
     for slopes in (
         fit_slopes(fit),
-        smooth_slopes(fit, time_steps),
+        smooth_slopes(fit),
         rescaled_slopes(fit),
         escape_slopes(fit),
     ):
@@ -166,7 +168,7 @@ def test_gaps_in_the_data_are_bridged():
 
 
 def test_slopes_by_hand():
-    fit = Fit(1.0, 0.5, np.array([0.1, 0.1, 0.4, 0.8, 0.8]), 0.0)
+    fit = Fit(1.0, 0.5, np.array([0.1, 0.1, 0.4, 0.8, 0.8]), 0.0, Ramp(1.0, 3.0, 0.5))
     assert fit_slopes(fit).tolist() == pytest.approx([0, 0, 0.6, 0.8, 0, 0])
     # In units of the mean slope 0.8 / 3: the last value over where the grid ends.
     expected = [x * 3 / 0.8 + 1e-5 for x in (0, 0, 0.6, 0.8, 0, 0)]
@@ -196,7 +198,7 @@ def test_a_rate_that_jumps_has_a_slope_around_the_jump(time_steps, samples):
     """A neuron without memory fires at every step or never: one step, whatever T."""
     z = np.random.default_rng(0).normal(size=samples)
     fit = fit_curve(sums_of(z, z > 1), 64, time_steps)
-    slopes = smooth_slopes(fit, time_steps)
+    slopes = smooth_slopes(fit)
     centre = fit.origin + fit.width * (np.arange(-1, 65) + 0.5)
     assert slopes[(centre > 0.1) & (centre < 1.9)].min() > 0.05
 
@@ -208,7 +210,7 @@ def test_smooth_slopes_spread_the_rise(time_steps, cells):
     z = np.linspace(-2, 3, 20001)
     rate = np.clip(np.floor(time_steps * z + 0.5) / time_steps, 0, 1)
     fit = fit_curve(sums_of(z, rate), cells, time_steps)
-    slopes = smooth_slopes(fit, time_steps)
+    slopes = smooth_slopes(fit)
     rise = fit.values[-1] - fit.values[0]
     assert slopes.sum() * fit.width == pytest.approx(rise, rel=0.1)
     # No step of the rates leaves a hole: it is positive wherever the rate changes.
@@ -218,11 +220,34 @@ def test_smooth_slopes_spread_the_rise(time_steps, cells):
     assert slopes.max() <= fit_slopes(fit).max() + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("neuron", "time_steps", "mean", "spread"),
+    [
+        (LIF(1.0, 0.1), 4, 0.25, 1.0),
+        (CUBA(1.0, 0.5, 0.1), 4, 0.25, 1.0),
+        (PLIF(1.0, reset="subtract"), 8, 0.5, 0.3),
+        (PLIF(1.0, reset="subtract"), 32, 0.5, 0.3),
+        (ALIF(1.0, 0.2, 1.0, 0.1, reset="subtract"), 8, -0.5, 0.3),
+        (RefractoryLIF(1.0, 0.5, reset="none"), 4, -0.5, 1.0),
+    ],
+)
+def test_of_uneven_inputs_too_it_spreads_the_rise_over_the_grid(neuron, time_steps, mean, spread):
+    normal = lambda *shape: np.random.default_rng(0).normal(size=shape)  # noqa: E731
+    z = mean + spread * normal(1, 256, 100) + 0.2 * normal(time_steps, 256, 100)
+    z = torch.from_numpy(z.astype(np.float32))
+    fit = fit_curve(
+        sums_of(z.mean(0).flatten(), neuron(z).detach().mean(0).flatten()), 64, time_steps
+    )
+    slopes = smooth_slopes(fit)
+    assert slopes[0] == slopes[-1] == 0
+    assert slopes.sum() * fit.width == pytest.approx(np.ptp(fit.values), rel=0.1)
+
+
 @pytest.mark.parametrize("time_steps", [2, 4, 16])
 def test_a_staircase_far_from_an_input_of_0_keeps_its_slope(time_steps):
     z = 10 + np.linspace(-0.5, 1.5, 12_801)
     rate = np.clip(np.floor((z - 10) * time_steps + 0.5) / time_steps, 0, 1)
     fit = fit_curve(sums_of(z, rate), 64, time_steps)
     centre = fit.origin + fit.width * (np.arange(-1, 65) + 0.5)
-    slopes = smooth_slopes(fit, time_steps)[(centre > 10.4) & (centre < 10.6)]
+    slopes = smooth_slopes(fit)[(centre > 10.4) & (centre < 10.6)]
     np.testing.assert_allclose(slopes, 1, atol=0.15)

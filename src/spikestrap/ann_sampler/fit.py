@@ -38,16 +38,34 @@ _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
 
 
+class Ramp(NamedTuple):
+    """What is left of a staircase when its steps are levelled out.
+
+    It starts half a step before the first step and ends half a step behind the last one that
+    the rate reaches. step: the inputs that a step takes, in the mean.
+    """
+
+    start: float
+    end: float
+    step: float
+
+    @property
+    def length(self) -> float:
+        return self.end - self.start
+
+
 class Fit(NamedTuple):
     """A curve on the grid origin, origin + width, ...: values (cells + 1,) there.
 
-    residual: root mean square distance of the sampled rates from the curve.
+    residual: root mean square distance of the sampled rates from the curve. ramp: that of the
+    sampled rates.
     """
 
     origin: float
     width: float
     values: Array
     residual: float
+    ramp: Ramp
 
 
 def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
@@ -66,7 +84,7 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     values = _solve((x - origin) / width, y, count, cells)
     at = np.interp((x - origin) / width, np.arange(cells + 1), values)
     square = float((a2 - 2 * at * a + at**2 * count).sum() / count.sum())
-    return Fit(origin, width, values, max(square, 0.0) ** 0.5)
+    return Fit(origin, width, values, max(square, 0.0) ** 0.5, ramp)
 
 
 def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array]:
@@ -88,23 +106,7 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array
     return float(low), float(high), rising
 
 
-class _Ramp(NamedTuple):
-    """What is left of a staircase when its steps are levelled out.
-
-    It starts half a step before the first step and ends half a step behind the last one that
-    the rate reaches. step: the inputs that a step takes, in the mean.
-    """
-
-    start: float
-    end: float
-    step: float
-
-    @property
-    def length(self) -> float:
-        return self.end - self.start
-
-
-def _ramp(x: Array, rising: Array, time_steps: int) -> _Ramp:
+def _ramp(x: Array, rising: Array, time_steps: int) -> Ramp:
     """The ramp of rates that rise with x, from where they cross the middles between k / T.
 
     Uneven inputs round off a staircase; where it crosses those they leave alone. A single step
@@ -120,8 +122,8 @@ def _ramp(x: Array, rising: Array, time_steps: int) -> _Ramp:
         else:
             step = 2 * abs(first)
         if step > 0:
-            return _Ramp(first - step / 2, last + step / 2, step)
-    return _Ramp(float(x[0]), float(x[-1]), float(x[-1] - x[0]) / time_steps)
+            return Ramp(first - step / 2, last + step / 2, step)
+    return Ramp(float(x[0]), float(x[-1]), float(x[-1] - x[0]) / time_steps)
 
 
 def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
@@ -167,20 +169,18 @@ def fit_slopes(fit: Fit) -> Array:
     return np.concatenate([[0.0], np.diff(fit.values) / fit.width, [0.0]])
 
 
-def smooth_slopes(fit: Fit, time_steps: int) -> Array:
-    """slope="smooth": of the curve without its steps the secant over a window.
+def smooth_slopes(fit: Fit) -> Array:
+    """slope="smooth": of the curve without its steps the secant over a window; 0 off the grid.
 
     Without steps is as the mean over the width of one: of a staircase that is a ramp from half
     a step before its first to half a step behind its last, and inputs there learn as well.
     """
     grid: Array = fit.origin + fit.width * np.arange(fit.values.size, dtype=np.float64)
-    ramp = _ramp(grid, fit.values, time_steps)
-    half = _WINDOW / 2 * ramp.length
-    centre = fit.origin + fit.width * (np.arange(-1, fit.values.size) + 0.5)
-    at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
+    half = max(_WINDOW / 2 * fit.ramp.length, fit.width / 2)
+    centre = (grid[1:] + grid[:-1]) / 2
+    at = centre[:, None] + fit.ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
-    slopes: Array = rise.mean(1) / (2 * half)
-    return slopes
+    return np.concatenate([[0.0], rise.mean(1) / (2 * half), [0.0]])
 
 
 def rescaled_slopes(fit: Fit) -> Array:

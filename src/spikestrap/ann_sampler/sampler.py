@@ -312,7 +312,7 @@ class AnnSampler(nn.Module):
         if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
         if self.slope == "smooth":
-            return fitting.smooth_slopes(fit, self._time_steps)
+            return fitting.smooth_slopes(fit)
         return fitting.fit_slopes(fit) if self.slope == "fit" else fitting.rescaled_slopes(fit)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
