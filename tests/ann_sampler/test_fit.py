@@ -232,8 +232,8 @@ def test_smooth_slopes_spread_the_rise(time_steps, cells):
     ],
 )
 def test_of_uneven_inputs_too_it_spreads_the_rise_over_the_grid(neuron, time_steps, mean, spread):
-    normal = lambda *shape: np.random.default_rng(0).normal(size=shape)  # noqa: E731
-    z = mean + spread * normal(1, 256, 100) + 0.2 * normal(time_steps, 256, 100)
+    normal = np.random.default_rng(0).normal
+    z = mean + spread * normal(size=(1, 256, 100)) + 0.2 * normal(size=(time_steps, 256, 100))
     z = torch.from_numpy(z.astype(np.float32))
     fit = fit_curve(
         sums_of(z.mean(0).flatten(), neuron(z).detach().mean(0).flatten()), 64, time_steps
