@@ -55,6 +55,16 @@ class TestLayerMode:
         one, other = iter(modes), iter(modes)
         assert [next(one), next(one), next(other), next(one)] == [SNN, FIT, SNN, FIT]
 
+    @pytest.mark.parametrize(
+        "whole", [len, list, tuple, sorted, lambda modes: [*modes], lambda modes: [].extend(modes)]
+    )
+    def test_without_end_makes_no_list(self, whole):
+        with pytest.raises(SpikestrapError, match=r"'ANN, SNN below unit 1' go on .*zip\(blocks,"):
+            whole(LayerMode(ANN, 1))
+
+    def test_is_true(self):
+        assert all(LayerMode(mode) for mode in Mode)
+
     def test_is_frozen_and_a_value(self):
         modes = LayerMode(ANN, 1)
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -49,7 +49,8 @@ mode = Mode
 class LayerMode:
     """The mode of every unit of a network: SNN below the crossover, `base_mode` from there.
 
-    Iterating gives one mode a unit, from the input on, without end and as often as wanted:
+    Iterating gives one mode a unit, from the input on, without end and as often as wanted. So it
+    has no length, and `list(modes)`, which would fill the memory, raises SpikestrapError.
 
     >>> modes = LayerMode(Mode.ANN, crossover=1)
     >>> [m.name for _, m in zip("abc", modes)], [m.name for _, m in zip("ab", modes)]
@@ -66,6 +67,16 @@ class LayerMode:
 
     def __iter__(self) -> Iterator[Mode]:
         return chain(repeat(Mode.SNN, self.crossover), repeat(self.base_mode))
+
+    def __len__(self) -> int:
+        # `list` and `tuple` ask before they start, and would never end.
+        raise SpikestrapError(
+            f"LayerMode: the modes {str(self)!r} go on without end, have no length and make no "
+            "list; expected them zipped with the blocks, as in zip(blocks, modes)"
+        )
+
+    def __bool__(self) -> bool:
+        return True  # and not what its length says
 
     def __str__(self) -> str:
         crossed = self.crossover and self.base_mode is not Mode.SNN
