@@ -13,6 +13,7 @@ from spikestrap.ann_sampler.fit import (
     fit_curve,
     fit_slopes,
     is_constant,
+    misfit_by_fall,
     rescaled_slopes,
     smooth_slopes,
 )
@@ -251,3 +252,26 @@ def test_a_staircase_far_from_an_input_of_0_keeps_its_slope(time_steps):
     centre = fit.origin + fit.width * (np.arange(-1, 65) + 0.5)
     slopes = smooth_slopes(fit)[(centre > 10.4) & (centre < 10.6)]
     np.testing.assert_allclose(slopes, 1, atol=0.15)
+
+
+@pytest.mark.parametrize("samples", [2000, 20_000])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_the_misfit_by_a_fall_by_hand(samples, noise):
+    """Of rates that fall evenly from 1 to 0 it is their spread, whatever their scatter."""
+    z = np.linspace(0, 1, samples)
+    scatter = noise * np.random.default_rng(0).normal(size=samples)
+    assert misfit_by_fall(sums_of(z, 1 - z + scatter)) == pytest.approx(12**-0.5, abs=0.01)
+    assert misfit_by_fall(sums_of(z, z + scatter)) == 0
+    # Up and down evenly: the best follows up to c and stays there, and c is the mean of the rest.
+    c, band = 2 - 2**0.5, np.minimum(2 * z, 2 - 2 * z)
+    expected = (2 * (1 - c) ** 3 + c**3) / 6
+    assert misfit_by_fall(sums_of(z, band + scatter)) == pytest.approx(expected**0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("samples", [1, 8, 50, 200, 5000])
+def test_noise_is_no_fall(samples):
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        z, rates = random.normal(size=samples), random.integers(0, 3, samples) / 2
+        assert misfit_by_fall(sums_of(z, rates)) < 0.1
+        assert misfit_by_fall(sums_of(np.zeros(samples), rates)) == 0

@@ -1,5 +1,6 @@
 import copy
 import io
+import itertools
 import pickle
 import warnings
 
@@ -9,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.neuron.cases import GRADED, ZOO, draw_parameters
 
 from spikestrap import NotFittedError, SpikestrapError, SpikestrapWarning, ragged
 from spikestrap.ann_sampler import SLOPES, AnnSampler
+from spikestrap.kernel import use_backend
 from spikestrap.neuron import IF, LIF
 
 T = 4
@@ -347,6 +350,43 @@ class TestFit:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fitted()
+
+    @pytest.mark.parametrize("per", ["layer", "channel"])
+    @pytest.mark.parametrize("time_steps", [1, 8, 64])
+    def test_rates_that_fall_are_warned_of(self, per, time_steps):
+        z = 2 * torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+        only_below = LIF(1.0, 0.1)(1 - z, time_steps=time_steps)
+        band = (z > 0).float().expand(time_steps, -1, -1) * (z < 0.5)
+        for a in (only_below, band):
+            sampler = AnnSampler(per=per, channels=3)
+            sampler.name = "hidden"
+            sampler.append(a, z)
+            with pytest.warns(
+                SpikestrapWarning, match=r"layer 'hidden' spikes less where .* by 0\.[1-4].*negate"
+            ) as warned:
+                sampler.fit()
+            assert ("per=" in str(warned[0].message)) == (per == "layer")
+
+    @pytest.mark.parametrize("neuron_type", sorted(set(ZOO) - set(GRADED), key=str))
+    @pytest.mark.parametrize("time_steps", [1, 4, 64])
+    @pytest.mark.parametrize("samples", [4, 100])
+    def test_rates_of_no_neuron_here_fall(self, neuron_type, time_steps, samples):
+        """On inputs of any mean and variation, by pair or by neuron, with any parameters."""
+        for seed, reset in itertools.product(range(2), ("zero", "subtract", "none")):
+            torch.manual_seed(seed)
+            neuron = neuron_type(**draw_parameters(neuron_type, seed), reset=reset)
+            for n in (1, samples):
+                means, spreads = torch.randn(1, n, 8), 2 * torch.rand(1, n, 8)
+                z = means + spreads * torch.randn(time_steps, samples, 8)
+                with use_backend("reference"):
+                    a = neuron(z)
+                for per in ("layer", "channel"):
+                    sampler = AnnSampler(per=per, channels=8)
+                    sampler.append(a, z)
+                    with warnings.catch_warnings():
+                        warnings.filterwarnings("error", "a layer .* spikes less")
+                        warnings.filterwarnings("ignore", "a layer .* spiked", SpikestrapWarning)
+                        sampler.fit()
 
     def test_a_fit_uses_up_the_samples(self):
         sampler = fitted()

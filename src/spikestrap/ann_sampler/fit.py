@@ -36,6 +36,10 @@ _STEEPEST_ESCAPE = 1.0
 _ONE_STEP = 0.25
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
+# Whether rates fall is asked of the means of so many groups of inputs at most, ...
+_GROUPS = 16
+_PAIRS = 20  # ... of so many pairs each at least, ...
+_BEYOND_NOISE = 3.0  # ... and of what is more than so many times their variance.
 
 
 class Ramp(NamedTuple):
@@ -199,3 +203,22 @@ def escape_slopes(fit: Fit) -> Array:
 def is_constant(fit: Fit) -> bool:
     """Whether the rate is the same everywhere, up to what the solver leaves."""
     return bool(np.ptp(fit.values) < 5e-3)
+
+
+def misfit_by_fall(sums: Array) -> float:
+    """How far rates that fall as inputs rise are from any rising curve: root mean square, or 0.
+
+    Between the means of groups of neighbouring inputs, less what their noise makes of it. What
+    rates scatter at the same input is not in it.
+    """
+    count, _, a, a2 = sums[:, sums[0] > 0]
+    total = count.sum()
+    groups = min(_GROUPS, int(total // _PAIRS))
+    group = (groups * (np.cumsum(count) - count / 2) / total).astype(int)
+    n, a, a2 = (np.bincount(group, row) for row in (count, a, a2))
+    n, a, a2 = n[n > 0], a[n > 0], a2[n > 0]
+    rates = a / n
+    rising = isotonic_regression(rates, weights=n).x
+    noise = np.maximum(a2 / n - rates**2, 0).sum()
+    square = (n * (rates - rising) ** 2).sum() - _BEYOND_NOISE * noise
+    return float(max(square, 0.0) / total) ** 0.5
