@@ -126,6 +126,21 @@ class TestSampling:
         with pytest.raises(SpikestrapError, match=r"rates must be in \[0, 1\], got"):
             AnnSampler().append(factor * a, z)
 
+    @pytest.mark.parametrize("time_steps", [1, 3, 8])
+    def test_refuses_spikes_of_another_height_where_it_rounds(self, time_steps):
+        a, z = draw((time_steps, 50, 6))
+        with pytest.raises(SpikestrapError, match=rf"T = {time_steps}, .*got one .*rounding=False"):
+            AnnSampler().append(0.5 * a, z)
+        sampler = AnnSampler(rounding=False)
+        sampler.append(0.5 * a, z)
+        sampler.fit()
+        assert (sampler(z.mean(0)) - 0.5 * a.mean(0)).abs().mean() < 0.05
+
+    @pytest.mark.parametrize("time_steps", [3, 7, 64, 1000])
+    def test_takes_every_number_of_spikes(self, time_steps):
+        a = torch.ones(time_steps, time_steps + 1, 1).tril(-1)
+        AnnSampler().append(a, a)
+
     @pytest.mark.parametrize(
         ("a", "z"),
         [((4, 8, 3), (4, 8, 2)), ((4, 8, 3), (2, 8, 3)), ((4, 8, 3), (8, 3)), ((4,), (4,))],

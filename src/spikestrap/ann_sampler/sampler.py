@@ -22,6 +22,7 @@ SCOPES = ("layer", "channel")
 # From here on rates that fall are warned of. Those of alike neurons of any kind here, on random
 # inputs, stay below 0.03; those that fall with the mean from 1 to 0 come to 0.3.
 _FALL = 0.1
+_OFF_THE_GRID = 1e-5  # far more than the mean of spikes of 0 and 1 is
 
 
 class AnnSampler(nn.Module):
@@ -154,8 +155,8 @@ class AnnSampler(nn.Module):
 
         Both are averaged over time; each entry gives one pair. Other T than before starts
         afresh; sequences of different lengths (see `spikestrap.ragged`) go together, and T is
-        that of the longest. Raises SpikestrapError for shapes that do not match, NaN, inf, and
-        rates outside [0, 1].
+        that of the longest. Raises SpikestrapError for shapes that do not match, NaN, inf, rates
+        outside [0, 1] and, where the curve is rounded to them, others than k / T.
         """
         if a.ndim < 2 or z.shape[1:] != a.shape[1:] or z.shape[0] not in (1, a.shape[0]):
             raise SpikestrapError(
@@ -193,6 +194,15 @@ class AnnSampler(nn.Module):
                 f"AnnSampler: rates must be in [0, 1], got {least:g} to {most:g}: "
                 "a transfer curve needs a neuron that fires 0 or 1"
             )
+        # Seen in the rates, a T-th of what the spikes are; other lengths have other grids.
+        if self.rounding and not self._ragged:
+            counts = steps * rate
+            off = counts.sub_(counts.round()).abs_().max().item() / steps
+            if off > _OFF_THE_GRID:
+                raise SpikestrapError(
+                    f"AnnSampler: expected rates k / T, T = {steps}, as the curve is rounded to, "
+                    f"got one {off:g} off: have the neuron fire 0 or 1, or set rounding=False"
+                )
         self._resume(steps)
         self.statistics = self.statistics.to(mean.device)  # not every mover moves what is no buffer
         self.statistics += histogram(mean, rate, self.channels, self.fine)
