@@ -93,3 +93,26 @@ def test_a_crossover_moves_the_statistics_once():
     net(x + 1, [ss.Mode.SNN, ss.Mode.ANN])
     mean = linear((x + 1).mean(0)).mean(0)
     torch.testing.assert_close(norm.running_mean, 0.9 * before + 0.1 * mean)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("mode", [ss.Mode.SNN, ss.Mode.SAMPLE, [ss.Mode.SNN, ss.Mode.ANN]])
+def test_gradients_are_those_by_the_statistics_that_the_pass_went_by(name, mode):
+    model, *_ = MODELS[name]()
+    if isinstance(mode, list):
+        second = neuron.IFNode(step_mode="s" if name == "steps" else "m")
+        model = type(model)(*model, nn.Linear(6 if name == "folded" else 3, 5), second)
+    net, x = ss.bootstrap(model), 5 * torch.randn(T, N, 4)
+    net(x, ss.Mode.SAMPLE)
+    net(x, ss.Mode.FIT)
+    evaluated = copy.deepcopy(net).eval()  # whose statistics stay
+    outputs = []
+    for each in (net, evaluated):
+        each.zero_grad()
+        outputs.append(each(2 * x + 1, mode))
+        outputs[-1].square().sum().backward()
+    assert torch.equal(*outputs)
+    for (key, p), q in zip(net.named_parameters(), evaluated.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), key
+        if p.grad is not None:
+            assert torch.equal(p.grad, q.grad), key

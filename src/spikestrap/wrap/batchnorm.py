@@ -29,6 +29,12 @@ class TimeMeans:
     def __init__(self, norm: _BatchNorm, steps: int, batch: int, layout: str) -> None:
         self.norm, self.steps, self.batch, self.layout = norm, steps, batch, layout
         self.original = norm.forward
+        # Copies, as the gradient needs those that the pass has gone by, and `update` moves them.
+        self.statistics = {
+            name: buffer.clone()
+            for name in ("running_mean", "running_var")
+            if (buffer := norm._buffers[name]) is not None
+        }
         self.total: Tensor | None = None
         self.calls = 0
 
@@ -38,10 +44,13 @@ class TimeMeans:
             mean = self._mean(x.detach())
             self.total = mean.clone() if self.total is None else self.total + mean
         self.calls += 1
+        buffers = dict(self.norm._buffers)
+        self.norm._buffers.update(self.statistics)
         self.norm.training = False
         try:
             return self.original(x)
         finally:
+            self.norm._buffers.update(buffers)
             self.norm.training = True
 
     def _mean(self, x: Tensor) -> Tensor:
