@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .again import once, refuse_again
 from .batchnorm import TimeMeans
 from .find import Found, resettables
 
@@ -50,6 +51,8 @@ def time_means(
 ) -> Iterator[None]:
     """Batch norms in training, by their running statistics, which then move if `moving`."""
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    if norms:
+        refuse_again()
     means = [TimeMeans(norm, steps, batch, layout) for norm in norms]
     with _forwards(list(zip(norms, means, strict=True))):
         yield
@@ -64,7 +67,7 @@ def _forwards(calls: Sequence[tuple[nn.Module, Call]]) -> Iterator[None]:
     before = [module.__dict__.get("forward", _MISSING) for module, _ in calls]
     try:
         for module, call in calls:
-            module.__dict__["forward"] = call
+            module.__dict__["forward"] = once(module, call)
         yield
     finally:
         for (module, _), forward in zip(calls, before, strict=True):
