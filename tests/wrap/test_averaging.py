@@ -117,6 +117,50 @@ def test_an_output_of_the_last_step_is_refused():
         run(Loop(lambda outputs: outputs[-1]))
 
 
+class Weighted(Loop):
+    """A learnt weight for each time step, all of which start the same."""
+
+    num_steps = T
+
+    def __init__(self, known):
+        super().__init__(self.weigh)
+        self.weights = nn.Parameter(torch.ones(T))
+        if not known:  # in an attribute of its own; on rates it then loops T times too
+            del self.num_steps
+
+    def weigh(self, outputs):
+        return torch.stack([w * out for w, out in zip(self.weights, outputs, strict=False)])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_weights_of_time_steps_are_refused_though_they_start_the_same(known):
+    with pytest.raises(SpikestrapError, match="or a weight for each time step"):
+        run(Weighted(known))
+
+
+def test_parameters_are_as_they_were_and_so_is_a_graph_through_them():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(20, 20), leaky(init_hidden=True, learn_beta=True)
+            self.fc2, self.lif2 = nn.Linear(20, 20), leaky(init_hidden=True)
+            self.fc2.weight = self.fc1.weight
+
+        def forward(self, x):
+            return self.lif2(self.fc2(self.lif1(self.fc1(x))))
+
+    model = Tied()
+    before = {name: (p, p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
+    logits = run(model, (ss.Mode.SAMPLE, [ss.Mode.SNN, ss.Mode.ANN]))[-1]
+    for name, p in model.named_parameters():
+        same, memory, value = before[name]
+        assert p is same
+        assert p.data_ptr() == memory
+        assert torch.equal(p, value)
+    logits.sum().backward()
+    assert model.fc1.weight.grad.abs().sum() > 0
+
+
 def test_what_is_refused_once_is_refused_again():
     net = ss.bootstrap(Loop(lambda outputs: outputs[-1]), time_steps=T)
     net(X, ss.Mode.SAMPLE)

@@ -16,6 +16,7 @@ from ..evaluating import evaluating
 from ..precision import whole
 from ..timeaxis import hold, time_mean
 from .adapter import Adapter
+from .perturbed import perturbed
 from .running import Runner
 from .unit import Call, firing
 
@@ -38,7 +39,7 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
     """Refuses a model that does something else on mean rates than on spikes, on average.
 
     It runs in eval mode, with spikes at random in the place of its neurons', and then with the
-    means of just those.
+    means of just those; and with other parameters than it has, for they will be learnt.
 
     Args:
         sequence: (T, N, ...).
@@ -55,7 +56,7 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
         name: _means(name, neuron, adapter, seen, steps)
         for name, neuron, adapter in runner.neurons()
     }
-    with evaluating(runner.model), runner.explained(sequence):
+    with evaluating(runner.model), perturbed(runner.model), runner.explained(sequence):
         output = runner.logits(sequence, drawn)
         on_means = runner.on_rates(time_mean(sequence), means, steps, length)
     for name, at in seen.items():
@@ -70,8 +71,8 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
         raise SpikestrapError(
             "bootstrap: on mean rates, the model's output is not what it is on spikes, on average "
             f"over time ({off}): return the output of each step, or their mean, not that of one "
-            "step alone, and let nothing behind the last neuron be nonlinear in its spikes or have "
-            "a state of its own; check=False switches this check off"
+            "step alone, and let nothing behind the last neuron be nonlinear in its spikes, have a "
+            "state of its own, or a weight for each time step; check=False switches this check off"
         )
 
 
