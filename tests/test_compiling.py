@@ -213,3 +213,40 @@ def test_its_first_passes_find_out_what_they_must_uncompiled(fresh_compiler):
     )
     with pytest.raises(ss.SpikestrapError, match=r"relu in '2'.* does not commute"):
         torch.compile(refused, backend="eager")(x, SNN)
+
+
+@pytest.mark.parametrize("part", ["model", "in place", "layer", "neuron"])
+def test_one_that_is_compiled_already_gives_the_same(part, fresh_compiler):
+    net, x, y = of_another_library(), 3 * torch.rand(16, 6), torch.arange(16) % 3
+    model = copy.deepcopy(net.unwrap())
+    if part == "in place":
+        model.compile(backend="eager")
+    elif part == "model":
+        model = torch.compile(model, backend="eager")
+    else:
+        index = 0 if part == "layer" else 1
+        model[index] = torch.compile(model[index], backend="eager")
+    compiled = ss.bootstrap(model, time_steps=4)
+    for mode in (SAMPLE, FIT, ANN, SNN, ANN, SNN):
+        losses = []
+        for each in (net, compiled):
+            each.zero_grad()
+            losses.append(F.cross_entropy(each(x, mode), y))
+            losses[-1].backward()
+        torch.testing.assert_close(*losses)
+        for one, other in zip(net.parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("part", ["model", "in place", "layer"])
+def test_before_torch_can_run_it_uncompiled_it_is_refused(part, fresh_compiler, monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    model = of_another_library().unwrap()
+    if part == "in place":
+        model.compile(backend="eager")
+    elif part == "model":
+        model = torch.compile(model, backend="eager")
+    else:
+        model[0] = torch.compile(model[0], backend="eager")
+    with pytest.raises(ss.SpikestrapError, match="bootstrap first, then compile"):
+        ss.bootstrap(model, time_steps=4)(torch.rand(16, 6), SNN)

@@ -24,6 +24,7 @@ from .layout import LAYOUTS, OWN
 from .probe import find_layout, one_step_does
 from .replaced import Call
 from .running import Runner
+from .uncompiled import uncompiled
 from .unit import Trace, WrappedUnit, expect, on_rates, silent, watching
 
 
@@ -98,10 +99,11 @@ class Wrapped(nn.Module):
     @torch.compiler.disable
     def _first_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         """One that finds something out; compiled code could not look."""
-        if not self._probed:
-            self.layout = find_layout(self._runner, sequence, self._guessed)
-            self._probed = True
-        return self._pass(sequence, modes)
+        with uncompiled(self.model):
+            if not self._probed:
+                self.layout = find_layout(self._runner, sequence, self._guessed)
+                self._probed = True
+            return self._pass(sequence, modes)
 
     def _pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         below = sum(m.spiking for m in modes)

@@ -1,0 +1,35 @@
+"""A model whose parts may be compiled, run by its own code for a while."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ..errors import SpikestrapError
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Within it whatever `torch.compile` made of the model, or of its parts, runs uncompiled.
+
+    Raises SpikestrapError where torch, before 2.6, cannot.
+    """
+    if hasattr(torch.compiler, "set_stance"):
+        if "torch._dynamo" in sys.modules:  # slow to load; without it nothing is compiled
+            with torch.compiler.set_stance("force_eager"):
+                yield
+            return
+    elif any(_is_compiled(module) for module in model.modules()):
+        raise SpikestrapError(
+            "bootstrap: the model, or a part of it, is compiled already: bootstrap first, then "
+            "compile, or take torch 2.6 or newer"
+        )
+    yield
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
