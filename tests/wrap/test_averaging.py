@@ -138,6 +138,21 @@ def test_weights_of_time_steps_are_refused_though_they_start_the_same(known):
         run(Weighted(known))
 
 
+def test_a_layer_that_makes_time_steps_is_told_from_a_neuron_in_two_places():
+    model = nn.Sequential(
+        layer.Conv2d(1, 4, 3),
+        layer.TemporalEffectiveBatchNorm2d(T, 4),
+        neuron.IFNode(),
+        layer.Flatten(),
+        layer.Linear(144, 3),
+    )
+    functional.set_step_mode(model, "m")
+    net, x = ss.bootstrap(model, time_steps=T), torch.rand(16, 1, 8, 8)
+    net(x, ss.Mode.SAMPLE)
+    with pytest.raises(SpikestrapError, match=r"'2' got 8 steps in a call, expected 1: something"):
+        net(x, ss.Mode.FIT)
+
+
 def test_parameters_are_as_they_were_and_so_is_a_graph_through_them():
     class Tied(nn.Module):
         def __init__(self):

@@ -102,6 +102,12 @@ def expect(traces: Mapping[str, Trace], steps: int) -> None:
                 f"bootstrap: {name!r} was not called by the model's forward: is it unused, or "
                 "called as a function? Its call must be seen, as in spikes = neuron(x)"
             )
+        if trace.calls == steps == 1 < trace.steps:
+            raise SpikestrapError(
+                f"bootstrap: {name!r} got {trace.steps} steps in a call, expected 1: something "
+                "before it makes more of one (a weight for each time step?), or it has a number "
+                "of steps of its own (where time is folded, batch_size or num_timesteps)"
+            )
         if trace.steps != steps:
             raise SpikestrapError(
                 f"bootstrap: {name!r} ran for {trace.steps} steps, expected {steps}: it must be "
