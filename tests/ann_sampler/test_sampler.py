@@ -595,6 +595,39 @@ class TestKeeping:
             assert torch.equal(twin(PROBE), fitted(**settings)(PROBE))
         assert sampler.pending
 
+    @pytest.mark.parametrize("how", ["buffers", "state dict"])
+    def test_a_newer_curve_from_outside_goes_before_samples_that_are_older(self, how):
+        newest, sampler = fitted(seed=1), sampled()
+        if how == "buffers":  # as an averaged copy gets them
+            for own, other in zip(sampler.buffers(), newest.buffers(), strict=True):
+                own.copy_(other)
+        else:
+            curve = {name: buffer.clone() for name, buffer in newest.named_buffers()}
+            sampler.load_state_dict(curve, strict=False)
+        loaded = AnnSampler()
+        loaded.load_state_dict(sampler.state_dict())
+        for each in (loaded, sampler):
+            assert not each.pending
+            assert each.count == 0
+            assert torch.equal(each(PROBE), newest(PROBE))
+            each.append(*draw(seed=2))  # which starts afresh
+            each.fit()
+            assert torch.equal(each(PROBE), fitted(seed=2)(PROBE))
+
+    def test_a_curve_alone_goes_before_samples_after_as_many_fits(self):
+        sampler, other = fitted(), fitted(seed=1)
+        sampler.append(*draw(seed=2))
+        sampler.load_state_dict(dict(other.named_buffers()), strict=False)
+        assert not sampler.pending
+        assert torch.equal(sampler(PROBE), other(PROBE))
+
+    def test_a_broadcast_of_the_same_curve_leaves_samples_pending(self):
+        sampler = fitted()
+        sampler.append(*draw(seed=1))
+        for buffer in sampler.buffers():
+            buffer.copy_(buffer.clone())
+        assert sampler.pending
+
     def test_a_fresh_one_undoes_a_fit(self):
         sampler = fitted()
         sampler.load_state_dict(AnnSampler().state_dict())

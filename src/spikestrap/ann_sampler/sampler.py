@@ -104,6 +104,7 @@ class AnnSampler(nn.Module):
         self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
+        self._fits = 0  # when last looked at
         self._ragged = False  # whether what is pending is of different lengths
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
@@ -117,7 +118,12 @@ class AnnSampler(nn.Module):
 
     @property
     def pending(self) -> bool:
-        """Whether there are samples that no fit has used, here or in another process."""
+        """Whether there are samples that no fit has used, here or in another process.
+
+        Nor those from before a newer curve that came from outside, as an averaged copy gets it.
+        """
+        if self._pending:
+            self._follow()
         return self._pending
 
     @property
@@ -129,9 +135,12 @@ class AnnSampler(nn.Module):
     def _recall(self) -> None:
         """Notes what the forward pass asks at every call: no transfer from the device there.
 
-        A truth and no count of fits: a compiled graph holds for one value of each.
+        A truth, as a compiled graph holds for one value of each; the count of fits is for here.
         """
-        self._is_fitted = bool(self.fitted > 0)
+        fits = int(self.fitted)
+        if fits > self._fits:
+            self.count, self._pending = 0, False
+        self._fits, self._is_fitted = fits, fits > 0
         self._time_steps = int(self.levels)
         self._seen = self._versions()
 
@@ -341,6 +350,7 @@ class AnnSampler(nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Statistics and count as well, though they are no buffers."""
+        self._follow()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "statistics"] = self.statistics
         destination[prefix + "count"] = torch.tensor(self.count)
@@ -359,12 +369,14 @@ class AnnSampler(nn.Module):
             elif strict:
                 missing.append(prefix + name)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+        self._recall()
         if len(own) == 2:
             # A copy, whatever was loaded: it is added to in place.
             self.statistics = own["statistics"].to(self.statistics, copy=True)
             self.count = int(own["count"])
             self._pending = self.count > 0
-        self._recall()
+        elif self._is_fitted and prefix + "fitted" in state_dict:  # a curve alone, newer than they
+            self.count, self._pending = 0, False
 
     def _warn_if_constant(self, sums: np.ndarray) -> None:
         layer = self._layer()
