@@ -460,6 +460,8 @@ def test_without_the_package_onnx_one_line_names_the_extra(
         (["export", "x", "--allow", "reset"], "--allow: is for --format nir, got 'net'"),
         (["train", "--chip", "int"], "--chip: expected loihi or none, got 'int'"),
         (["train", "--precision", "loihi"], "--precision: expected one of 32-true.*--chip loihi"),
+        (["train", "--precision", "16-mixed"], "--precision: 16-mixed needs a GPU"),
+        (["compare", "--precision", "16-mixed"], "--precision: 16-mixed needs a GPU"),
         (["train", "--strategy", "fsdp"], "--strategy: expected one of auto, ddp, got .fsdp."),
         (["train", "--logger", "x"], "--logger: expected one of tensorboard, csv, got .x."),
         (["train", "mnist-mlp", "--resume", "x"], "--resume: takes recipe from the run"),
@@ -483,6 +485,7 @@ def test_a_failure_is_one_line_and_exit_code_1(
     spikestrap_command, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # a GPU refuses less
     (tmp_path / "file").write_text("")
     code, out, err = spikestrap_command(*arguments, "--json")
     assert (code, out) == (1, "")

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -28,6 +29,18 @@ def whole(tmp_path_factory):
     done = spikestrap_train(*ARGUMENTS, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.mark.parametrize("tasks", ["1", "4"])
+def test_in_a_slurm_job_nothing_of_another_training_is_loaded(whole, tmp_path, slurm, tasks):
+    out, job = tmp_path / "run", {"SLURM_NTASKS": tasks}
+    done = run(*COMMAND, *ARGUMENTS, "--out", out, **job)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 4), done.stderr
+    assert list(differing(state(whole), state(out))) == []
+    evaluated = run(*COMMAND[:-1], "evaluate", out, "--json", **job)
+    assert (evaluated.returncode, evaluated.stderr) == (0, "")
+    expected = json.loads((whole / "result.json").read_text())
+    assert json.loads(evaluated.stdout)["snn_accuracy"] == expected["snn_accuracy"]
 
 
 def killed_after(epochs, out, *more, by=signal.SIGKILL):
@@ -160,6 +173,15 @@ def test_stopped_by_a_signal_it_fails_and_can_go_on(tmp_path, by):
     assert code == 1
     assert said.splitlines()[-1].startswith("error: stopped before its end; spikestrap train --res")
     assert load_config(tmp_path / "run").options.epochs == 100
+
+
+def test_in_a_slurm_job_signals_do_the_same_and_write_nothing(tmp_path, slurm):
+    code, said = killed_after(1, tmp_path / "run", "--epochs", "100", by=signal.SIGTERM)
+    assert code == 1
+    assert said.splitlines()[-1].startswith("error: stopped before its end; spikestrap train --res")
+    code, _ = killed_after(1, tmp_path / "run", "--epochs", "100", by=signal.SIGUSR1)
+    assert code == -signal.SIGUSR1
+    assert [path.name for path in slurm.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
 def test_a_new_training_cut_off_in_an_old_ones_folder_is_not_taken_for_it(whole, tmp_path):

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from tests.processes import free_port, run_together
 
@@ -32,6 +33,39 @@ def test_says_what_was_expected(given, message):
 def test_a_loss_scaler_needs_a_gpu():
     with pytest.raises(SpikestrapError, match="16-mixed needs a GPU"):
         Hardware(precision="16-mixed").trainer_options(CPU, unused=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"NTASKS": "4"}, "a process a task of the Slurm job, 4, got 2 devices on 1 nodes"),
+        ({"NTASKS": "2"}, "as many as the Slurm job has, got 2 .*--ntasks-per-node=2"),
+        (
+            {"NTASKS": "2", "NTASKS_PER_NODE": "1"},
+            "as many as the Slurm job has, got 2 .*devices=1",
+        ),
+    ],
+)
+def test_a_slurm_job_with_other_tasks_is_refused(slurm, monkeypatch, changes, message):
+    for name, value in changes.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(SpikestrapError, match=f"--devices: expected {message}") as caught:
+        Hardware(devices=2).check(CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_slurm_jobs_tasks_are_the_processes_where_they_are_as_many(slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
+    found = Hardware(devices=2).environment()
+    assert isinstance(found, SLURMEnvironment)
+    assert not found.auto_requeue
+    # One process is one by itself, and one task starts the others.
+    assert isinstance(Hardware().environment(), LightningEnvironment)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert isinstance(Hardware(devices=2).environment(), LightningEnvironment)
+    monkeypatch.delenv("SLURM_NTASKS")
+    assert Hardware(devices=2).environment() is None
 
 
 def test_what_lightning_gets():

@@ -96,15 +96,15 @@ def compare(
     own = replace(made_by.options, epochs=made_by.options.epochs if epochs is None else epochs)
     whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
+    device, on = default_device(), hardware or Hardware()
     if budget is not None:
-        _check_budget(budget, epochs, hardware or Hardware())
+        _check_budget(budget, epochs, on)
+    on.check(device)
     steps = made_by.time_steps if time_steps is None else time_steps
     made_by.network(steps)  # says what is wrong with T before data are read
     splits = load(made_by.data, data, seed, steps)
     path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
-    device = default_device()
-    on = hardware or Hardware()
     results: dict[str, dict[str, Any]] = {}
     result = {
         "recipe": name,

@@ -19,7 +19,6 @@ from ..operations import cost
 from ..routine import Mode
 from .data import SHAPES, TEMPORAL, Arrays, load, to_input
 from .evaluate import EventRate, default_device, evaluate
-from .extras import require
 from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
 from .options import whole_number
@@ -135,14 +134,13 @@ def _train(
 ) -> dict[str, Any]:
     if logger is not None and logger not in LOGGERS:
         raise SpikestrapError(f"--logger: expected one of {', '.join(LOGGERS)}, got {logger!r}")
+    # What may be wrong shows before there is a folder, or an earlier run is taken away.
+    hardware.check(default_device())
+    log = make_logger(logger, run.path / LOGS, fresh) if logger else None
     splits = load(run.recipe.data, run.data, run.seed, run.time_steps)
     path, net = prepare_run(run.path), run.net
     what = (run.recipe, run.options, run.time_steps, run.seed, run.data, net)
     net.to(default_device())
-    # What may be wrong with them shows before an earlier run is taken away.
-    require("lightning.pytorch", "training")
-    hardware.check(default_device())
-    log = make_logger(logger, path / LOGS, fresh) if logger else None
     if processes.is_first() and fresh:
         clear_run(path)
         save_config(path, *what, training_precision=hardware.training_precision)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..errors import SpikestrapError
+from .extras import require
 from .options import whole_number
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -70,9 +73,41 @@ class Hardware:
         return replace(self, precision=precision or self.precision)
 
     def check(self, device: torch.device) -> None:
-        """SpikestrapError where the device, on which the network is, cannot do it."""
+        """SpikestrapError where the device, on which the network is, or the job cannot do it."""
         if self.precision == "16-mixed" and device.type == "cpu":
             raise SpikestrapError("--precision: 16-mixed needs a GPU; on a CPU take bf16-mixed")
+        self.environment()
+
+    def environment(self) -> Any:
+        """Lightning's environment in a Slurm job; None elsewhere, where it finds out itself.
+
+        In such a job Lightning would take every task for one of its processes, and at SIGUSR1
+        write a checkpoint of its own and have the job start again.
+
+        Raises:
+            SpikestrapError: the job has other tasks than there should be processes.
+        """
+        known = require("lightning.fabric.plugins.environments", "training")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is an srun, which one process does without
+            if known.TorchElasticEnvironment.detect() or not known.SLURMEnvironment.detect():
+                return None
+        tasks, processes = int(os.environ["SLURM_NTASKS"]), self.devices * self.nodes
+        if 1 in (tasks, processes):
+            return known.LightningEnvironment()  # this process is alone, or starts the others
+        got = f"got {self.devices} devices on {self.nodes} nodes"
+        if tasks != processes:
+            raise SpikestrapError(
+                f"--devices: expected a process a task of the Slurm job, {tasks}, {got}"
+            )
+        try:
+            slurm = known.SLURMEnvironment(auto_requeue=False)
+            slurm.validate_settings(self.devices, self.nodes)
+        except (RuntimeError, ValueError) as error:
+            raise SpikestrapError(
+                f"--devices: expected as many as the Slurm job has, {got}: {error}"
+            ) from error
+        return slurm
 
     def trainer_options(self, device: torch.device, unused: bool) -> dict[str, Any]:
         """For `lightning.pytorch.Trainer`.

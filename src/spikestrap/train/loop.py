@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -227,13 +228,23 @@ def measure(
 
 
 def _trainer(
-    hardware: Hardware | None, device: torch.device, *, unused: bool, **own: Any
+    hardware: Hardware | None,
+    device: torch.device,
+    *,
+    unused: bool,
+    plugins: Sequence[Any] = (),
+    **own: Any,
 ) -> pl.Trainer:
     """Lightning's Trainer; images come to each process as its share, and it says nothing."""
     from lightning.pytorch import Trainer
 
+    on = hardware or Hardware()
+    environment = on.environment()
     return Trainer(
-        **(hardware or Hardware()).trainer_options(device, unused),
+        **on.trainer_options(device, unused),
+        plugins=[*plugins, *([] if environment is None else [environment])],
+        # In a Slurm job it would load what it finds there before all else; here nothing can lie.
+        default_root_dir=os.devnull,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
