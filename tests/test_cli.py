@@ -1,13 +1,15 @@
+import io
 import json
 import os
 import re
+import subprocess
 import sys
 
 import onnx.reference
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.nmnist import write_data
-from tests.processes import run
+from tests.processes import environment, run
 from tests.train.test_compare_report import RESULT as COMPARED
 
 import spikestrap
@@ -493,6 +495,47 @@ def test_a_failure_is_one_line_and_exit_code_1(
     assert line.startswith("error: ")
     assert re.search(message, line)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("where", "said"), [((), ""), (("metrics.csv",), "metrics.csv: ")])
+def test_what_the_system_refuses_on_the_way_is_one_line(
+    spikestrap_command, monkeypatch, where, said
+):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device", *where)
+
+    monkeypatch.setattr("spikestrap.train.train", full)
+    assert spikestrap_command("train") == (1, "", f"error: {said}No space left on device\n")
+
+
+def test_a_standard_output_that_takes_nothing_is_one_line():
+    command = [sys.executable, "-m", "spikestrap", "--version"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match("error: .*No space left on device$", line)
+
+
+def test_a_name_that_standard_output_cannot_spell_is_escaped(trained, tmp_path, monkeypatch):
+    run, written = trained[0] / "runs" / "digits-mlp-T4-s1", io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with pytest.raises(SystemExit) as leave:
+        main(["report", str(run), "--no-evaluate", "--out", str(tmp_path / "ä.html")])
+    assert not leave.value.code
+    assert b"/\\xe4.html: " in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--out", ""], ["train", "--data", ""], ["compare", "--out", ""]],
+)
+def test_an_empty_path_is_wrong_usage(spikestrap_command, arguments):
+    code, out, err = spikestrap_command(*arguments)
+    assert (code, out) == (2, "")
+    assert "expected a path, got an empty one" in err
 
 
 @pytest.mark.parametrize(

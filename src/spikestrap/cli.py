@@ -6,13 +6,15 @@ failure, with one line that begins with ``error:``, or 2 for wrong usage.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from . import __version__
 from .errors import SpikestrapError
@@ -51,9 +53,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _path(text: str) -> Path:
+    """As given; an empty one, from a variable that is not set, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("expected a path, got an empty one")
+    return Path(text)
+
+
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data set's files; the digits need none."),
+    typer.Option(
+        "--data", metavar="DIR", help="The data set's files; the digits need none.", parser=_path
+    ),
 ]
 TimeSteps = Annotated[
     int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
@@ -91,10 +103,44 @@ def main(arguments: list[str] | None = None) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app(arguments, prog_name="spikestrap")
+            with _standard_output():
+                app(arguments, prog_name="spikestrap")
         except SpikestrapError as error:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
-            sys.exit(1)
+            _fail(error)
+        except BrokenPipeError:
+            sys.exit(1)  # who read it has enough
+        except OSError as error:
+            why = error.strerror or error
+            _fail(f"{error.filename}: {why}" if error.filename else why)
+
+
+def _fail(message: object) -> NoReturn:
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    sys.exit(1)
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """It takes names that its encoding has no letters for, and what it refuses is an error here.
+
+    Python would find out as it leaves, after the exit code was settled.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            with suppress(OSError):  # what is left in it would fail again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise SpikestrapError(
+                f"standard output: cannot be written: {error.strerror or error}"
+            ) from error
 
 
 def _version(wanted: bool) -> None:
@@ -147,7 +193,11 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run directory.  [default: runs/<recipe>-T<T>-s<seed>]"),
+        typer.Option(
+            metavar="DIR",
+            help="Run directory.  [default: runs/<recipe>-T<T>-s<seed>]",
+            parser=_path,
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -286,7 +336,9 @@ def compare(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="[default: runs/compare-<recipe>-T<T>-s<seed>]"),
+        typer.Option(
+            metavar="DIR", help="[default: runs/compare-<recipe>-T<T>-s<seed>]", parser=_path
+        ),
     ] = None,
     devices: Devices = 1,
     nodes: Nodes = 1,
