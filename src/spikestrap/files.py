@@ -6,7 +6,6 @@ import contextlib
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -26,30 +25,18 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         SpikestrapError: it cannot be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, to be written in the block, which then takes its place.
-
-    Where the block fails, or the process ends in it, `path` is as it was.
-
-    Raises:
-        SpikestrapError: it cannot be written.
-    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())  # or a power cut could leave the new name on no content
         temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError | RuntimeError):  # the latter is torch's for a full disk
-            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if isinstance(error, OSError):
+            why = error.strerror or error
             raise SpikestrapError(f"{path}: cannot be written: {why}") from error
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 import zipfile
@@ -16,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from .. import processes
 from ..errors import SpikestrapError, warn
-from ..files import replacing
+from ..files import write_file
 from ..random_state import random_state, set_random_state
 from .batches import Batches
 from .run import BEFORE, NEWEST
@@ -37,8 +38,9 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        content = io.BytesIO()  # writing itself, torch would not say what the system refused
+        torch.save(checkpoint, content)
+        write_file(Path(path), content.getvalue())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
