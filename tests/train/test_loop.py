@@ -244,6 +244,13 @@ def test_data_that_cannot_be_trained_on_are_refused_before_it_begins(name, chang
     assert net.train_modes == []
 
 
+def test_a_network_with_nothing_to_train_is_refused_before_it_begins():
+    net = Toy().requires_grad_(False)
+    with pytest.raises(ss.SpikestrapError, match="net: expected parameters to train, got none"):
+        fit(net, splits(), OPTIONS)
+    assert net.train_modes == []
+
+
 def test_a_loss_that_is_not_finite_ends_it():
     bad = part(40, 0)
     bad.x[:] = float("nan")

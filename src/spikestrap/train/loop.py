@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
+from ..errors import SpikestrapError
 from ..unit import units_of
 from .allocator import keep_memory
 from .batches import Batches
@@ -141,8 +142,9 @@ def fit(
             whole one in it, and ends as if it had not been.
 
     Raises:
-        SpikestrapError: the loss is no longer finite, a checkpoint is another training's, or the
-            training or validation part is empty or not as `Arrays` has it.
+        SpikestrapError: the loss is no longer finite, a checkpoint is another training's, the
+            training or validation part is empty or not as `Arrays` has it, or the network has
+            nothing to train.
         KeyboardInterrupt, SystemExit: it was interrupted, the latter with code 143, by SIGTERM.
     """
     lightning = require("lightning.pytorch", "training")
@@ -153,6 +155,8 @@ def fit(
 
     check_part("train", splits.train, splits.classes)
     check_part("validation", splits.validation, splits.classes)
+    if not any(p.requires_grad for p in net.parameters()):
+        raise SpikestrapError("net: expected parameters to train, got none that takes a gradient")
     torch.manual_seed(seed)
     device = device_of(net)
     learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())
