@@ -87,6 +87,12 @@ class TestCompare:
         )
         assert methods["direct"]["seconds_to_direct"] <= methods["direct"]["seconds"]
 
+    def test_what_is_told_of_the_ann_is_its_own(self, result):
+        told = [step.finished for method, step in result[1] if method == "ann" and step.finished]
+        assert [epoch.snn_accuracy for epoch in told] == 4 * [None]
+        over_time = result[0]["methods"]["ann"]["over_time"]
+        assert [epoch.ann_accuracy for epoch in told] == [p["ann_accuracy"] for p in over_time]
+
     def test_over_time_steps(self, result):
         methods = result[0]["methods"]
         assert methods["ann"]["over_time_steps"] == {}

@@ -218,10 +218,6 @@ def _train(
     over_time_steps: dict[int, float] = {}
     if isinstance(net, Network):
         over_time_steps = _over_time_steps(net, splits.test)
-    else:
-        for point in watch.points:
-            # It is the same in both modes; in which it was validated does not matter.
-            point["ann_accuracy"], point["snn_accuracy"] = point["snn_accuracy"], None
     return {
         **result,
         **numbers(net, splits.test),
@@ -258,9 +254,14 @@ class _Watch:
     def __call__(self, progress: Progress) -> None:
         epoch = progress.finished
         if epoch is not None:
+            validated = epoch.snn_accuracy is not None
+            if self._method == "ann":
+                # It is the same in both modes; in which it was validated does not matter.
+                epoch = replace(epoch, snn_accuracy=None, ann_accuracy=epoch.snn_accuracy)
+                progress = replace(progress, finished=epoch)
             # Not by a clock of its own: that would also time how processes are started.
             self.seconds += epoch.seconds - epoch.seconds_by_mode.get("evaluation", 0.0)
-            if epoch.snn_accuracy is not None:
+            if validated:
                 self.points.append(
                     {
                         "epoch": epoch.epoch + 1,
