@@ -168,6 +168,47 @@ class TestCompare:
         assert list(stored["methods"]) == ["bootstrap"]
         assert (tmp_path / "compare.md").exists()
 
+    def test_methods_of_one_folder_come_together_if_their_settings_are_one(
+        self, tmp_path, monkeypatch
+    ):
+        def trained(method, net, splits, options, *more):
+            point = {"epoch": 1, "seconds": 1.0, "snn_accuracy": 90.0, "ann_accuracy": 91.0}
+            return {
+                "epochs": options.epochs, "seconds": 2.0, "snn_accuracy": 90.0,
+                "ann_accuracy": 91.0, "gap": 1.0, "event_rate": 0.1,
+                "over_time": [point], "over_time_steps": {2: 90.0},
+            }  # fmt: skip
+
+        monkeypatch.setattr(MODULE, "_train", trained)
+        monkeypatch.setattr(MODULE, "_warm_up", lambda *what: None)
+        monkeypatch.setattr(MODULE, "_pace", lambda *what: PACE)
+
+        def compared(*methods, **settings):
+            found = comparison_of(methods=methods, time_steps=2, out=tmp_path, **settings)
+            stored = json.loads((tmp_path / "compare.json").read_text())
+            assert list(stored["methods"]) == list(found["methods"])
+            return found["methods"]
+
+        assert compared("direct", epochs=4)["direct"]["seconds_to_direct"] == 1.0
+        both = compared("bootstrap", epochs=4)
+        assert list(both) == ["bootstrap", "direct"]
+        assert both["bootstrap"]["seconds_to_direct"] == 1.0
+        assert both["direct"]["over_time_steps"] == {2: 90.0}
+        assert list(compared("direct", epochs=4)) == ["bootstrap", "direct"]
+        with pytest.warns(ss.SpikestrapWarning, match="bootstrap, .*: epochs = 4, not 5$"):
+            assert list(compared("direct", epochs=5)) == ["direct"]
+        with pytest.warns(ss.SpikestrapWarning, match="direct, .*: seed = 0, not 1, budget = None"):
+            assert list(compared("ann", seed=1, budget=1e5)) == ["ann"]
+        # Nothing is lost that is not trained anew.
+        assert list(compared("ann", "direct", epochs=4)) == ["ann", "direct"]
+
+    @pytest.mark.parametrize("content", ["no JSON", "{}", '{"methods": {"ann": 3}}'])
+    def test_a_file_of_something_else_is_left_alone(self, tmp_path, content):
+        (tmp_path / "compare.json").write_text(content)
+        with pytest.raises(ss.SpikestrapError, match=r"compare\.json"):
+            comparison_of(epochs=1, out=tmp_path)
+        assert (tmp_path / "compare.json").read_text() == content
+
     @pytest.mark.slow
     def test_two_processes(self, tmp_path):
         """The first one prints and writes; options go the way from the command line."""

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
-from ..errors import SpikestrapError, SpikestrapWarning
+from ..errors import SpikestrapError, SpikestrapWarning, warn
 from ..network import Network
 from ..routine import LayerMode, Mode
 from ..unit import units_of
-from .compare_report import comparison_name, write_comparison
+from .compare_report import comparison_name, read_comparison, write_comparison
 from .data import Arrays, Splits, load
 from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
@@ -63,7 +63,9 @@ def compare(
     All start from the same weights, see the same images in the same order, and keep the last
     epoch that validates within a standard error of the best. Seconds are those of training,
     without validation, and without what is compiled once: before each method a copy of its
-    network trains for a few steps. The files are written anew after each method.
+    network trains for a few steps. The files are written anew after each method; of other methods
+    they keep what an earlier comparison with the same settings left there. With other settings it
+    is replaced, and a warning names what is lost.
 
     Args:
         name: the recipe.
@@ -105,8 +107,7 @@ def compare(
     splits = load(made_by.data, data, seed, steps)
     path = prepare_run(Path("runs") / comparison_name(name, steps, seed) if out is None else out)
 
-    results: dict[str, dict[str, Any]] = {}
-    result = {
+    result: dict[str, Any] = {
         "recipe": name,
         "time_steps": steps,
         "batch_size": own.batch_size,
@@ -114,9 +115,10 @@ def compare(
         "training_precision": on.training_precision,
         "seed": seed,
         "budget": budget,
-        "methods": results,
+        "methods": {},
         "out": str(path),
     }
+    results = _earlier(path, result, methods, own.epochs) if processes.is_first() else {}
     for method in (method for method in METHODS if method in methods):
         torch.manual_seed(seed)
         network = made_by.network(steps).to(device)
@@ -129,10 +131,41 @@ def compare(
             pace = _pace(copy.deepcopy(net), splits, options, on)
             options = _within(budget, pace, method, own, units, len(splits.train))
         results[method] = _train(method, net, splits, options, seed, on, on_progress)
+        result["methods"] = {name: results[name] for name in METHODS if name in results}
         if processes.is_first():
             _add_seconds_to_direct(results)
             write_comparison(path, result)
     return result
+
+
+def _earlier(
+    path: Path, result: dict[str, Any], methods: Sequence[str], epochs: int
+) -> dict[str, dict[str, Any]]:
+    """By method what an earlier comparison with the same settings left in the folder.
+
+    Warns of what one with other settings left there, and none of `methods` replaces.
+    """
+    stored = read_comparison(path)
+    if stored is None:
+        return {}
+    found: dict[str, dict[str, Any]] = stored["methods"]
+    settings = [key for key in result if key not in ("methods", "out")]
+    other = [
+        f"{key} = {stored.get(key)}, not {result[key]}"
+        for key in settings
+        if stored.get(key) != result[key]
+    ]
+    if result["budget"] is None:
+        had = {method["epochs"] for method in found.values()} - {epochs}
+        other += [f"epochs = {had.pop()}, not {epochs}"] if had else []
+    if not other:
+        return found
+    if lost := [name for name in found if name not in methods]:
+        warn(
+            f"{path}: replaces what it holds of {', '.join(lost)}, which had other settings: "
+            f"{', '.join(other)}"
+        )
+    return {}
 
 
 def options_for(method: str, own: Options, units: int) -> Options:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import SpikestrapError
 from ..files import write_file
 from .curves import new_figure
-from .run import run_name
+from .run import read_json, run_name
 
 COMPARISON = "compare.json"
 COLUMNS = (
@@ -34,6 +35,28 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
     write_file(path / COMPARISON, (json.dumps(result, indent=2) + "\n").encode())
     write_file(path / "compare.png", _figure(result))
     write_file(path / "compare.md", _text(result).encode())
+
+
+def read_comparison(path: Path) -> dict[str, Any] | None:
+    """What `write_comparison` wrote into a folder; None where there is nothing of it.
+
+    Raises:
+        SpikestrapError: the folder holds a file of that name that no comparison wrote.
+    """
+    if not (path / COMPARISON).exists():
+        return None
+    result = read_json(path / COMPARISON)
+    try:
+        for method in result["methods"].values():
+            over_steps = method["over_time_steps"].items()
+            method["over_time_steps"] = {int(steps): accuracy for steps, accuracy in over_steps}
+        _text(result)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpikestrapError(
+            f"--out: expected a new folder or that of a comparison, got {path}, whose {COMPARISON} "
+            "is no comparison's"
+        ) from error
+    return result
 
 
 def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
