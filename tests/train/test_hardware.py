@@ -7,7 +7,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.pytorch.strategies import DDPStrategy
 from tests.processes import free_port, run_together
 
-from spikestrap import SpikestrapError
+from spikestrap import SpikestrapError, processes
 from spikestrap.train import Hardware
 
 CPU = torch.device("cpu")
@@ -57,9 +57,13 @@ def test_a_slurm_job_with_other_tasks_is_refused(slurm, monkeypatch, changes, me
 def test_a_slurm_jobs_tasks_are_the_processes_where_they_are_as_many(slurm, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("RANK", "0")  # to have it away again after the test
+    monkeypatch.delenv("RANK")
     found = Hardware(devices=2).environment()
     assert isinstance(found, SLURMEnvironment)
     assert not found.auto_requeue
+    assert not processes.is_first()
     # One process is one by itself, and one task starts the others.
     assert isinstance(Hardware().environment(), LightningEnvironment)
     monkeypatch.setenv("SLURM_NTASKS", "1")

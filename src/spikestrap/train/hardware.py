@@ -107,6 +107,8 @@ class Hardware:
             raise SpikestrapError(
                 f"--devices: expected as many as the Slurm job has, {got}: {error}"
             ) from error
+        # By which `processes.is_first` goes while they are not connected.
+        os.environ.setdefault("RANK", str(slurm.global_rank()))
         return slurm
 
     def trainer_options(self, device: torch.device, unused: bool) -> dict[str, Any]:
