@@ -105,7 +105,7 @@ def layers(**options):
         ),
         (
             layers(bias=np.ones(1), neuron=fixed.Neuron(np.array(64), np.array(99))),
-            "block 1 .Dense.: .*on the chip a bias joins the membrane",
+            "block 2 .Dense.: .*on the chip a bias joins the membrane",
         ),
         (
             fixed.Network(
