@@ -1,5 +1,6 @@
 """What cannot be wrapped is refused at construction, with place and reason."""
 
+import importlib.util
 import sys
 
 import norse.torch as norse
@@ -221,3 +222,18 @@ print([m for m in ("snntorch", "spikingjelly", "norse", "sinabs") if m in sys.mo
     lines = done.stdout.splitlines()
     assert "none, as no library of neurons is loaded" in lines[0]
     assert lines[1] == "[]"
+
+
+def test_spikingjelly_before_version_2(monkeypatch):
+    """Its neurons are one file, none of which is without spikes."""
+    monkeypatch.setitem(sys.modules, neuron.base_node.__name__, None)
+    monkeypatch.delattr(neuron, "NonSpikingBaseNode")
+    monkeypatch.delattr(neuron, "base_node")
+    spec = importlib.util.find_spec("spikestrap.wrap.spikingjelly")
+    adapters = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(adapters)
+    monkeypatch.setitem(sys.modules, spec.name, adapters)
+    for fires in (neuron.IFNode(), snn.Leaky(0.9, init_hidden=True)):
+        assert ss.bootstrap(nn.Sequential(fires), 2)(torch.ones(4, 3)).shape == (4, 3)
+    with pytest.raises(SpikestrapError, match=r"EIFNode.*state over time"):
+        ss.bootstrap(nn.Sequential(neuron.IFNode(), neuron.EIFNode()))

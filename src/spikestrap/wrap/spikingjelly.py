@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from spikingjelly.activation_based import base, encoding, layer, neuron
-from spikingjelly.activation_based.neuron.base_node import NonSpikingBaseNode
 
 from .adapter import Adapter, Library
 from .layout import STEP, TIME_FIRST
@@ -32,7 +31,8 @@ LIBRARY = Library(
     neurons=dict.fromkeys(
         (neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.QIFNode), _NODE
     ),
-    stateful=(base.MemoryModule, NonSpikingBaseNode),
+    # Version 2 has nodes that do not spike, and are no MemoryModule.
+    stateful=(base.MemoryModule, getattr(neuron, "NonSpikingBaseNode", base.MemoryModule)),
     encoders=(encoding.StatelessEncoder, encoding.StatefulEncoder),
     # One mask for all time steps.
     resettable=dict.fromkeys((layer.Dropout, layer.Dropout2d), _reset),
