@@ -538,6 +538,82 @@ class TestLayouts:
         rates = net.units[0].sampler(model.first(x.mean(0)))
         torch.testing.assert_close(net(x, ANN), model.last(rates))
 
+    @pytest.mark.parametrize("layout", ["time_first", "batch_first", "own"])
+    @pytest.mark.parametrize("below", [1, 2])
+    def test_a_crossover_in_a_loop_over_the_input(self, layout, below):
+        class Loop(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc1, self.lif1 = nn.Linear(6, 20), snn.Leaky(0.9, threshold=0.5)
+                self.fc2, self.lif2 = nn.Linear(20, 20), snn.Leaky(0.9, threshold=0.5)
+                self.fc3, self.lif3 = nn.Linear(20, 9), snn.Leaky(0.9, threshold=0.5)
+                self.last = nn.Linear(9, 3)
+
+            def fire(self, x, until):
+                """Spikes of each step (T, N, ...) after so many layers."""
+                mems, outputs = [self.lif1.reset_mem() for _ in range(3)], []
+                for z in x:
+                    for i in range(until):
+                        fc, lif = (
+                            self.get_submodule(f"fc{i + 1}"),
+                            self.get_submodule(f"lif{i + 1}"),
+                        )
+                        z, mems[i] = lif(fc(z), mems[i])
+                    outputs.append(z)
+                return torch.stack(outputs)
+
+            def forward(self, x):
+                if layout == "batch_first":
+                    return self.last(self.fire(x.transpose(0, 1), 3)).transpose(0, 1)
+                return self.last(self.fire(x, 3))
+
+        x, model = 4 * torch.rand(7, 12, 6), Loop()
+        net = fit(ss.bootstrap(model, layout=layout), x)
+        logits = net(x, [SNN] * below + [ANN] * (3 - below))
+        rates = model.fire(x, below).mean(0)
+        for i in range(below, 3):
+            rates = net.units[i].sampler(model.get_submodule(f"fc{i + 1}")(rates))
+        torch.testing.assert_close(logits, model.last(rates))
+        ours, theirs = (
+            torch.autograd.grad(out.square().sum(), model.fc1.weight)[0]
+            for out in (logits, model.last(rates))
+        )
+        torch.testing.assert_close(ours, theirs)
+
+    def test_a_container_of_single_steps(self):
+        """SpikingJelly's, which loops over (T, N, ...)."""
+        body = layer.MultiStepContainer(
+            nn.Linear(6, 20), neuron.IFNode(0.5), nn.Linear(20, 9), neuron.IFNode(0.3)
+        )
+        model, x = nn.Sequential(body, nn.Linear(9, 3)), 4 * torch.rand(12, 6)
+        with pytest.raises(SpikestrapError, match='layout="time_first"'):
+            ss.bootstrap(model, time_steps=5)(x)
+        net = fit(ss.bootstrap(model, time_steps=5, layout="time_first"), x)
+        spikes = body[1]
+        rates = torch.stack([spikes(body[0](x)) for _ in range(5)]).mean(0)
+        rates = net.units[1].sampler(body[2](rates))
+        torch.testing.assert_close(net(x, [SNN, ANN]), model[1](rates))
+
+    def test_a_crossover_above_neurons_that_take_time_in_two_ways(self):
+        box = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.2))
+
+        class Mixed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc1, self.lif1 = nn.Linear(6, 8), neuron.IFNode(0.5, step_mode="m")
+                self.fc2, self.lif2 = nn.Linear(8, 8), norse.Lift(norse.LIFBoxCell(box))
+                self.fc3, self.lif3 = nn.Linear(8, 8), neuron.IFNode(0.5, step_mode="m")
+
+            def forward(self, x):
+                spikes = self.lif2(self.fc2(self.lif1(self.fc1(x))))[0]
+                return self.lif3(self.fc3(spikes))
+
+        model, x = Mixed(), 4 * torch.rand(12, 6)
+        net = fit(ss.bootstrap(model, time_steps=5, layout="time_first"), x)
+        spikes = model.lif2(model.fc2(model.lif1(model.fc1(ss.hold(x, 5)))))[0]
+        rates = net.units[2].sampler(model.fc3(spikes.mean(0)))
+        torch.testing.assert_close(net(x, [SNN, SNN, ANN]), rates)
+
     def test_mixed_neurons_need_a_layout(self):
         model = nn.Sequential(
             neuron.LIFNode(step_mode="s"), nn.Linear(3, 3), neuron.LIFNode(step_mode="m")

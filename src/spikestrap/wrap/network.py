@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -20,7 +21,7 @@ from .averaging import check_averages
 from .commute import Commutes
 from .drive import takes_state
 from .find import Found, find_neurons
-from .layout import LAYOUTS, OWN
+from .layout import LAYOUTS, OWN, STEP
 from .probe import find_layout, one_step_does
 from .replaced import Call
 from .running import Runner
@@ -150,13 +151,14 @@ class Wrapped(nn.Module):
         traces = {unit.name: Trace(add=i < below) for i, unit in enumerate(self._units)}
         lower = {unit.name: traces[unit.name] for unit in self._units[:below]}
         # What comes after them is not needed, unless the model must finish its step.
-        stops = self.layout != OWN and not takes_state(self.model)
+        whole = self.layout == OWN or takes_state(self.model)
+        enough = math.inf if whole else 1 if self.layout == STEP else steps
         calls, units, runner = {}, self._by_name(), self._runner
         for name, neuron, adapter in runner.neurons():
             if name in lower:
                 calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
-                calls[name] = silent(name, neuron, adapter, lower, stops)
+                calls[name] = silent(name, neuron, adapter, lower, steps, enough)
         with runner.norms(sequence, moving=False):
             runner.run(sequence, calls)
         expect(lower, steps)

@@ -37,8 +37,8 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
                 f"bootstrap: one call of the model calls {name!r} {called} times, but "
                 f"time_steps={runner.time_steps}: is it used in {called} places? Then give each a "
                 "module of its own. Does the model run over time by itself? Then give that number "
-                'as time_steps, or layout="own" with time_steps=None if it runs over an input '
-                "(T, N, ...)"
+                "as time_steps, or, if it runs over an input (T, N, ...), "
+                'layout="own" with time_steps=None or layout="time_first" with either'
             )
         if not (_tells_steps(runner, sequence[:1]) or _repeats(traces)):
             raise SpikestrapError(

@@ -157,27 +157,33 @@ def on_rates(
 
 
 def silent(
-    name: str, neuron: nn.Module, adapter: Adapter, traces: Mapping[str, Trace], stops: bool
+    name: str,
+    neuron: nn.Module,
+    adapter: Adapter,
+    traces: Mapping[str, Trace],
+    steps: int,
+    enough: float,
 ) -> Call:
     """No spikes in place of the neuron's; `traces` are those of units that must come first.
 
-    stops: leave the model's forward here.
+    steps: of a call where time is folded. enough: leave the model's forward here once those
+    units have run for so many steps; a model may loop over them by itself.
     """
+    own = Trace()
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        z = _input(args, kwargs)
-        if len({trace.calls for trace in traces.values()}) > 1 or not all(
-            trace.calls for trace in traces.values()
-        ):
+    def fire(z: Tensor) -> Tensor:
+        own.count(z.shape[0])
+        before = min(trace.steps for trace in traces.values())
+        if before < own.steps:
             raise SpikestrapError(
                 f"bootstrap: {name!r} in ANN mode runs before a unit in SNN mode; a crossover "
                 "goes from the input on"
             )
-        if stops:
+        if before >= enough:
             raise Stop
-        return _instead(neuron, adapter, torch.zeros_like(z))
+        return torch.zeros_like(z)
 
-    return forward
+    return firing(neuron, adapter, steps, fire)
 
 
 def even(neuron: nn.Module, adapter: Adapter, trace: Trace, steps: int, rate: float) -> Call:
