@@ -161,6 +161,20 @@ def test_every_reset_and_surrogate(reset, surrogate, detach):
     check(Leaky(names(Leaky), reset, surrogate, detach), torch.randn(6, 4, 3) + 0.3)
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_threshold_that_is_a_number(reset):
+    class Plain(Own):
+        def step(self, z, state):
+            spikes, v = self.firing(0.9 * state[0] + z, 0.7)
+            return spikes, (v,)
+
+    neuron, z = Plain(reset=reset), torch.randn(6, 4, 3) + 0.3
+    assert explain(neuron, z).backend == "compiled"
+    check(neuron, z)
+    twin = LIF(0.7, 0.1, reset=reset, tau_grad=0.8, scale_grad=1.2)
+    assert torch.equal(neuron(z), twin(z))
+
+
 @given(seeds, st.integers(1, 30), st.booleans())
 @settings(max_examples=10)
 @every_exact

@@ -21,6 +21,17 @@ def test_fires_over_the_threshold_and_resets(reset, after):
     assert v.tolist() == after
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
+def test_a_number_is_a_threshold_too(reset, dtype):
+    results = []
+    for threshold in (0.7, torch.tensor(0.7, dtype=dtype)):
+        v = V.to(dtype).requires_grad_()
+        spikes, after = Firing(reset, tau_grad=0.5)(v, threshold)
+        results.append((spikes, after, torch.autograd.grad((spikes * V + after).sum(), v)[0]))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 @pytest.mark.parametrize("detach", [True, False])
 def test_detached_reset_hides_its_spike_from_the_gradient(reset, detach):

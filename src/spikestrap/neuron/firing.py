@@ -21,7 +21,7 @@ class Firing:
     detach_reset: whether the reset hides its spike from the gradient.
 
     >>> import torch
-    >>> spikes, v = Firing("subtract")(torch.tensor([0.5, 1.5]), torch.tensor(1.0))
+    >>> spikes, v = Firing("subtract")(torch.tensor([0.5, 1.5]), 1.0)
     >>> spikes.tolist(), v.tolist()
     ([0.0, 1.0], [0.5, 0.5])
     """
@@ -41,8 +41,11 @@ class Firing:
             if not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise SpikestrapError(f"{name} must be a number > 0, got {value!r}")
 
-    def __call__(self, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Spikes of the membrane v (N, ...), and the membrane after the reset."""
+    def __call__(self, v: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Spikes of the membrane v (N, ...), and the membrane after the reset.
+
+        threshold: a number, or a tensor that broadcasts against v.
+        """
         surrogate = get_surrogate(self.surrogate)
         spikes = spike(v, threshold, surrogate, self.tau_grad, self.scale_grad)
         return spikes, self.fall(v, self.seen_by_reset(spikes), threshold)
@@ -51,7 +54,7 @@ class Firing:
         """The spikes as they act back on the state: without their gradient, if detached."""
         return spikes.detach() if self.detach_reset else spikes
 
-    def fall(self, v: Tensor, fell: Tensor, threshold: Tensor) -> Tensor:
+    def fall(self, v: Tensor, fell: Tensor, threshold: Tensor | float) -> Tensor:
         """The membrane after the reset, where `fell` (as `seen_by_reset` gives it) is 1."""
         if self.reset == "zero":
             return v - fell * v

@@ -103,14 +103,15 @@ def fire(over: Tensor, tau: Tensor, surrogate: Surrogate, scale: float) -> Tenso
 
 def spike(
     v: Tensor,
-    threshold: Tensor,
+    threshold: Tensor | float,
     surrogate: Surrogate,
     tau_grad: float = 1.0,
     scale_grad: float = 1.0,
 ) -> Tensor:
     """1 where v > threshold, strictly, else 0; differentiable by the surrogate.
 
-    v: membrane, any shape; threshold: broadcasts against it. The gradient goes to both.
+    v: membrane, any shape; threshold: a number, or broadcasts against it. The gradient goes to
+    both.
 
     >>> v = torch.tensor([0.9, 1.0, 1.1], requires_grad=True)
     >>> s = spike(v, torch.tensor(1.0), get_surrogate("fast_sigmoid"))
@@ -119,5 +120,7 @@ def spike(
     >>> s.sum().backward(); v.grad[1].item()
     0.5
     """
+    if not isinstance(threshold, Tensor):
+        threshold = torch.full((), threshold, dtype=v.dtype, device=v.device)
     tau = tau_grad * threshold.detach()
     return fire(v - threshold, tau, surrogate, scale_grad)
