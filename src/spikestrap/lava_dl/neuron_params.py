@@ -17,7 +17,7 @@ TAU_GRAD, SCALE_GRAD = 100.0, 0.1
 _TRUNCATED = ("threshold", "threshold_step")
 # What there is no counterpart of: the value that asks for nothing, and what to do instead.
 _WITHOUT = {
-    "scale": (SCALE, "states are whole 1/4096, weights whole 1/64, as on the chip"),
+    "scale": (SCALE, "weights are whole 1/64, states whole 1/4096, as on the chip, or floats"),
     "shared_param": (True, "give spikestrap.neuron one value a channel, a tensor (C,)"),
     "persistent_state": (
         False,
@@ -64,6 +64,7 @@ def translate(
             raise SpikestrapError(
                 f"{where}: {key}={params[key]!r} is not carried over, only {neutral!r}: {instead}"
             )
+    made.pop("log_init", None)  # how shared_param=False, refused above, spaces the periods
     for key in _TRUNCATED:
         if _is_number(made.get(key)):
             made[key] = int(made[key] * SCALE) / SCALE  # as lava-dl does, toward zero
