@@ -4,6 +4,11 @@ In a spiking pass each batch norm uses its running statistics, as in evaluation,
 move, after the pass, by the time means of its inputs. A pass on rates sees time means only,
 so there it runs by its own code. One set of running statistics serves both, and the norm of
 the mean is the mean of the norms; see `spikestrap.norm`.
+
+The gradient of a spiking pass goes through the statistics of what the norm is called with, as in
+batch renormalization (Ioffe, arXiv:1702.03275, section 3). With the running statistics for
+constants it would point along the scale of the weights before the norm, which changes nothing once
+these statistics have followed; that scale grew with each step on spikes.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import handle_torch_function, has_torch_function
 
 from .layout import BATCH_FIRST, FOLDED
 
@@ -48,13 +54,18 @@ class TimeMeans:
         self.norm._buffers.update(self.statistics)
         self.norm.training = False
         try:
-            return self.original(x)
+            return self.original(through_statistics(x, self._channels, self.norm.eps))
         finally:
             self.norm._buffers.update(buffers)
             self.norm.training = True
 
+    @property
+    def _channels(self) -> int:
+        """The axis of channels."""
+        return 2 if getattr(self.norm, "step_mode", "s") == "m" else 1
+
     def _mean(self, x: Tensor) -> Tensor:
-        if getattr(self.norm, "step_mode", "s") == "m":
+        if self._channels == 2:
             return x.mean(0, keepdim=True)
         if self.steps > 1 and x.shape[0] == self.steps * self.batch:
             if self.layout in (BATCH_FIRST, FOLDED):
@@ -74,3 +85,49 @@ class TimeMeans:
             self.original(self.total / self.calls)
         finally:
             self.norm.momentum = momentum
+
+
+def through_statistics(x: Tensor, channels: int, eps: float) -> Tensor:
+    """x as it is. Its gradient loses what a batch norm's does: its mean, and its part along x.
+
+    channels: their axis.
+
+    >>> x = torch.rand(8, 3, requires_grad=True)
+    >>> y = through_statistics(x, 1, 1e-5)
+    >>> (y * torch.rand(8, 3)).sum().backward()
+    >>> torch.allclose(x.grad.sum(0), torch.zeros(3), atol=1e-5)
+    True
+    """
+    if has_torch_function((x,)):
+        watched: Tensor = handle_torch_function(through_statistics, (x,), x, channels, eps)
+        return watched
+    value: Tensor = _ThroughStatistics.apply(x, channels, eps)
+    return value
+
+
+class _ThroughStatistics(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, channels: int, eps: float) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.channels, ctx.eps = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, grad = (_single(t) for t in (*ctx.saved_tensors, *grads))
+        others = [axis for axis in range(x.ndim) if axis != ctx.channels]
+        var, mean = torch.var_mean(x, others, correction=0, keepdim=True)
+        normed = (x - mean) * torch.rsqrt(var + ctx.eps)
+        along = (grad * normed).mean(others, keepdim=True)
+        grad = grad - grad.mean(others, keepdim=True) - normed * along
+        return grad.to(grads[0].dtype), None, None
+
+
+def _single(x: Tensor) -> Tensor:
+    """In float32 or wider, as torch's batch norms reckon."""
+    return x if x.dtype is torch.float64 else x.float()
