@@ -218,15 +218,15 @@ def test_threads_change_nothing():
     neuron = build(CUBA, 5, PARAMETERS[CUBA])
     z = torch.randn(6, 3, 5, 31, WIDTH // 200)
     state = tuple(s.detach() for s in neuron.init_state(z[0]))
-    before = numba.get_num_threads()
+    before = torch.get_num_threads()
     outs = []
     try:
         for threads in (1, numba.config.NUMBA_NUM_THREADS):
-            numba.set_num_threads(threads)
+            torch.set_num_threads(threads)
             spikes, last, grads = run("fused", neuron, z, state)
             outs.append((spikes, *last, *grads))
     finally:
-        numba.set_num_threads(before)
+        torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
 
 

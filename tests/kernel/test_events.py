@@ -73,14 +73,14 @@ def test_a_row_does_not_depend_on_the_others():
 
 def test_threads_change_nothing():
     parts = draw((8, 64, 64), 256, 0.2)
-    before = numba.get_num_threads()
+    before = torch.get_num_threads()
     found = []
     try:
         for threads in (1, numba.config.NUMBA_NUM_THREADS):
-            numba.set_num_threads(threads)
+            torch.set_num_threads(threads)
             found.append(results(events.linear, *parts))
     finally:
-        numba.set_num_threads(before)
+        torch.set_num_threads(before)
     for one, many in zip(*found, strict=True):
         assert torch.equal(one, many)
 

@@ -1,6 +1,11 @@
+import sys
+
 import numba
 import numpy as np
 import pytest
+import torch
+from numba import prange
+from tests.processes import run
 
 from spikestrap.kernel import native, threads
 
@@ -57,3 +62,48 @@ def test_on_more_threads_than_one():
         test_each_block_once(4, 10, 100)
     finally:
         numba.set_num_threads(before)
+
+
+@threads.parallel_jit
+def note_threads(found):
+    for k in prange(found.size):
+        found[k] = numba.get_num_threads()
+
+
+@pytest.mark.filterwarnings("ignore:Cannot cache")  # what asks numba for its threads
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_loops_run_on_as_many_threads_as_torch_is_set_to(count):
+    of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        found = np.zeros(4, np.int64)
+        note_threads(found)
+        assert found.tolist() == [min(count, of_numba)] * 4
+        assert threads.available() == min(count, of_numba)
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (count, of_numba)
+    finally:
+        torch.set_num_threads(of_torch)
+
+
+FIRST = {
+    "neuron": "LIF(1.0, 0.1)(torch.rand(4, 2, 3))",
+    "compiled": "torch.compile(LIF(1.0, 0.1), backend='aot_eager')(torch.rand(4, 2, 3))",
+    "pooling": "pool(torch.rand(1, 1, 2, 2), (2, 2), (2, 2), (0, 0), 4)",
+    "integers": "gather_rows(*map(np.ones, ((2, 3), (3, 4), (2, 4))))",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", FIRST)
+def test_numbas_threads_leave_torchs_number(first):
+    code = f"""
+import numpy as np, torch
+from spikestrap.fixed.dynamics import gather_rows
+from spikestrap.kernel.pooling import pool
+from spikestrap.neuron import LIF
+before = torch.get_num_threads()
+{FIRST[first]}
+print(torch.get_num_threads() - before)
+"""
+    done = run(sys.executable, "-c", code, OMP_NUM_THREADS="2", NUMBA_NUM_THREADS="3")
+    assert done.stdout == "0\n", done.stderr

@@ -10,8 +10,9 @@ import numba
 import numpy as np
 from numba import prange
 
+from ..kernel.threads import parallel_jit
+
 _LIMIT = np.int64(2**23)
-_parallel_jit = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 
 
 @numba.njit(inline="always")
@@ -41,7 +42,7 @@ def _step(a, bias, u, v, current_decay, voltage_decay, threshold, reset, i):
     return np.uint8(1) if fires else np.uint8(0)
 
 
-@_parallel_jit
+@parallel_jit
 def run(
     a, bias, rows, u, v, current_decay, voltage_decay, threshold, reset, zero_at, spikes, currents
 ):
@@ -75,7 +76,7 @@ def run(
                     currents[t, n, i] = u[n, i]
 
 
-@_parallel_jit
+@parallel_jit
 def gather_rows(spikes, rows, out):
     """Event-driven product: out (B, M) = the sum of the rows (K, M) whose spike (B, K) is 1."""
     for b in prange(spikes.shape[0]):

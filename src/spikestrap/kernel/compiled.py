@@ -9,7 +9,6 @@ import math
 import threading
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -278,7 +277,7 @@ class _Call:
         alone: bool = False,
     ) -> None:
         self._kernel = kernel
-        most = 1 if alone else numba.get_num_threads()
+        most = 1 if alone else threads.available()
         self._plan = plan = _plan(kernel, z.shape, steps, totals > 0, most)
         self._numbers = plan.numbers[:]
         self._alive: dict[str, object] = {}

@@ -124,7 +124,7 @@ def _run(
 ) -> None:
     """Runs a kernel over range(blocks); it gets addresses of the arrays, then the sizes."""
     places = [a.data_ptr() if isinstance(a, Tensor) else a.ctypes.data for a in arrays]
-    count = max(min(numba.get_num_threads(), blocks), 1)
+    count = max(min(threads.available(), blocks), 1)
     numbers, nothing = array("q", [*places, *sizes]), threads.Rows(0, count, 0)
     threads.share_out(kernel().address, blocks, numbers.buffer_info()[0], nothing, nothing)
 

@@ -1,4 +1,4 @@
-"""Shares a kernel's blocks out among threads, as many as numba is set to.
+"""Shares a kernel's blocks out among threads: as many as torch is set to, if numba has them.
 
 The threads are those of numba's parallel loops: others would stand in the way of these, which
 go on spinning for a while after a loop. One small loop serves all kernels, by address.
@@ -12,15 +12,57 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
+import torch
 from llvmlite import ir
 from numba import prange
 from numba.extending import intrinsic
 
-parallel_jit = numba.njit(
-    parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False
-)
-"""For a loop over `numba.prange`."""
 _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
+_jit = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+
+def available() -> int:
+    """How many threads loops run on.
+
+    >>> available() <= torch.get_num_threads()
+    True
+    """
+    threads = torch.get_num_threads()
+    return min(threads, _numbas()) if threads > 1 else 1
+
+
+def parallel_jit(function: Callable[..., None]) -> Callable[..., None]:
+    """For a loop over `numba.prange`, called from Python: it runs on the threads `available`."""
+    loop = _jit(function)
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> None:
+        set_to = _numbas()
+        if set_to <= torch.get_num_threads():
+            loop(*arguments)
+            return
+        numba.set_num_threads(torch.get_num_threads())
+        try:
+            loop(*arguments)
+        finally:
+            numba.set_num_threads(set_to)
+
+    return run
+
+
+def _numbas() -> int:
+    """How many threads numba is set to."""
+    _launch()
+    threads: int = numba.get_num_threads()
+    return threads
+
+
+@functools.cache
+def _launch() -> None:
+    """Starts numba's threads. OpenMP's come with a number, which torch would take for its own."""
+    before = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(before)
 
 
 class Rows(NamedTuple):
