@@ -351,6 +351,22 @@ def test_noise_drawn_in_the_step_is_seen():
     assert reason == "rand_like, which is random: draw noise in `extra`"
 
 
+def test_a_first_state_may_be_drawn():
+    class Anywhere(Leaky):
+        def init_state(self, z):
+            return (torch.rand_like(z),)
+
+    # Decay and threshold of its own: no other test has had this kernel checked.
+    neuron, z, found = Anywhere(decay=0.3125, threshold=0.8125), torch.rand(6, 4, 3), []
+    for backend in ("fused", "reference"):
+        torch.manual_seed(0)
+        with use_backend(backend):
+            found.append((neuron(z), torch.rand(1)))  # a check draws nothing from the stream
+    (spikes, after), (expected, expected_after) = found
+    assert torch.equal(spikes, expected)
+    assert after == expected_after
+
+
 def test_a_step_that_counts_is_left_alone():
     class Counting(Leaky):
         count = 0

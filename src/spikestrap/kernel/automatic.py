@@ -131,8 +131,9 @@ def _objection(
     wanted: tuple[bool, ...],
 ) -> str | None:
     """What stands against the use of the kernel, and has been said by a warning; or None."""
+    devices = [inputs[0].device] if inputs[0].is_cuda else []
     try:
-        with unhooked():
+        with unhooked(), torch.random.fork_rng(devices):
             difference = _difference(neuron, structure, inputs, states, wanted)
     except Exception as error:  # whatever a compiler, a linker or a driver may raise
         if not backend.takes_triton(inputs[0]):
@@ -172,11 +173,12 @@ def _difference(
     probe += [draw(1 if x.shape[0] == 1 else _PROBE_STEPS, *shape) for x in inputs[1:]]
     leaves = [x.requires_grad_(want) for x, want in zip(probe, wanted, strict=False)]
     zs = (probe[0].to(z.dtype), *probe[1:])
+    first = neuron.init_state(probe[0][0])  # once, as it may be drawn
     outs, grads = [], []
     for use_kernel in (True, False):
         start = tuple(
             s.detach().clone().requires_grad_(want)
-            for s, want in zip(neuron.init_state(probe[0][0]), wanted[len(inputs) :], strict=False)
+            for s, want in zip(first, wanted[len(inputs) :], strict=False)
         )
         if use_kernel:
             again = trace(neuron.step, probe[0][0], start, tuple(x[0] for x in probe[1:]))
