@@ -238,6 +238,20 @@ class TestMerging:
         torch.testing.assert_close(merged.statistics, own.statistics)
         assert merged.count == own.count
 
+    def test_what_another_has_fitted_is_pending_here_and_in_copies(self):
+        whole, merged, loaded = sampled(), sampled(), AnnSampler()
+        whole.append(*draw(seed=1))
+        merged.fit()
+        merged.merge(fitted(0))  # fitted samples are forgotten, as sampling would
+        merged.merge(fitted(1))
+        loaded.load_state_dict(merged.state_dict())
+        whole.fit()
+        for sampler in (merged, loaded):
+            assert sampler.pending
+            assert sampler.count == 2 * draw()[0][0].numel()
+            sampler.fit()
+            torch.testing.assert_close(sampler(PROBE), whole(PROBE))
+
     @pytest.mark.parametrize("memory", [0.0, 0.5])
     def test_with_an_empty_one_changes_nothing(self, memory):
         for make in (sampled, fitted):
@@ -594,6 +608,15 @@ class TestKeeping:
             twin.fit()
             assert torch.equal(twin(PROBE), fitted(**settings)(PROBE))
         assert sampler.pending
+
+    def test_loaded_in_inference_mode_samples_on(self):
+        sampler, loaded = sampled(), AnnSampler()
+        with torch.inference_mode():
+            loaded.load_state_dict(sampler.state_dict())
+        for each in (sampler, loaded):
+            each.append(*draw(seed=1))
+            each.fit()
+        assert torch.equal(loaded(PROBE), sampler(PROBE))
 
     @pytest.mark.parametrize("how", ["buffers", "state dict"])
     def test_a_newer_curve_from_outside_goes_before_samples_that_are_older(self, how):

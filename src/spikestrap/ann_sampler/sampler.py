@@ -241,7 +241,8 @@ class AnnSampler(nn.Module):
             return
         self._resume(other._time_steps)
         self.statistics += other.statistics.to(self.statistics.device)
-        self.count += other.count
+        # All of it is new here, also what the other one fitted: it counts until a fit here.
+        self.count += max(1, round(other.statistics[:, 0].sum().item()))
         self._pending = True
 
     def _resume(self, time_steps: int) -> None:
@@ -371,8 +372,9 @@ class AnnSampler(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         self._recall()
         if len(own) == 2:
-            # A copy, whatever was loaded: it is added to in place.
-            self.statistics = own["statistics"].to(self.statistics, copy=True)
+            # A copy, whatever was loaded and in whatever mode: it is added to in place.
+            with torch.inference_mode(False):
+                self.statistics = own["statistics"].to(self.statistics, copy=True)
             self.count = int(own["count"])
             self._pending = self.count > 0
         elif self._is_fitted and prefix + "fitted" in state_dict:  # a curve alone, newer than they
