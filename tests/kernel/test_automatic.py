@@ -396,6 +396,20 @@ def test_arithmetic_outside_torch_is_found_by_comparison():
         neuron(z)
 
 
+def test_gradients_that_are_rounding_alone_are_not_laid_to_other_arithmetic():
+    class Signed(Own):
+        """On z / |z|, whose derivative is 0."""
+
+        def step(self, z, state):
+            spikes, v = self.firing(0.9 * state[0] + z / (z.abs() + 1e-8), torch.ones(()))
+            return spikes, (v,)
+
+    z = torch.randn(9, 4, 3, requires_grad=True)
+    with pytest.warns(SpikestrapWarning, match="other gradients .* nearly 0, rounding alone"):
+        assert explain(Signed(), z).reason == "a kernel that gives other gradients"
+    assert explain(Signed(), z.detach()).backend == "compiled"
+
+
 class BySize(Own):
     """Its threshold goes by how many neurons there are."""
 

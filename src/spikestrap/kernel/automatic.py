@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Where torch rounds as it likes, square roots on CPUs among it; all else is exact.
 _ROUGHLY = {"exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "pow"}
 _PROBE_STEPS, _PROBE_SIZE = 5, 3
+_GRADIENTS = "gradients"
 
 # What the comparison with the reference came to: None, or what stands against the kernel.
 _checked: dict[tuple[object, ...], str | None] = {}
@@ -144,9 +145,14 @@ def _objection(
     else:
         if difference is None:
             return None
+        cause = (
+            "where they are nearly 0, rounding alone does that"
+            if difference == _GRADIENTS
+            else "is there arithmetic in it that is not torch's?"
+        )
         problem = (
             f"the kernel compiled from its step gives other {difference} than the step itself, "
-            "so the step is run; is there arithmetic in it that is not torch's?"
+            f"so the step is run; {cause}"
         )
         reason = f"a kernel that gives other {difference}"
     warn(f"{type(neuron).__name__}: {problem}")
@@ -203,7 +209,7 @@ def _difference(
     if not all(map(_close, *outs, tolerances)):
         return "spikes or states"
     if grads and not all(_close(a, b, max(1e-3, roundoff)) for a, b in zip(*grads, strict=True)):
-        return "gradients"
+        return _GRADIENTS
     return None
 
 
