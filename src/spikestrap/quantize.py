@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .errors import SpikestrapError
 from .grid import BIAS, weight_grid
 from .norm import Norm, fold
-from .precision import HALVES, whole, without_autocast
+from .precision import whole, without_autocast
 from .synapse import ElementWise, Pooling, Synapse, more_than_weights
 from .timeaxis import has_time, time_mean
 
@@ -39,10 +39,7 @@ class Quantizer:
         self.gain = 1.0
 
     def __call__(self, synapse: nn.Module, norm: Norm | None, x: Tensor) -> Tensor:
-        """z (T, N, ...) or (N, ...) of the input x, in whole 1/64 for spikes x."""
-        halved = any(parameter.dtype in HALVES for parameter in synapse.parameters())
-        if halved or not torch.is_autocast_enabled(x.device.type):
-            return self._weighted(synapse, norm, x)
+        """z (T, N, ...) or (N, ...) of the input x, in whole 1/64 for spikes x; never in halves."""
         # Half precision would round the sums that the chip takes exactly.
         with without_autocast(x.device.type):
             return self._weighted(synapse, norm, whole(x))
@@ -54,27 +51,23 @@ class Quantizer:
             return synapse.sums(x) * self.pooling(synapse).to(x)
         assert isinstance(synapse, Synapse)
         if norm is None or not norm.training:
-            weights = self.weights(synapse, norm)
-        else:
-            _check_weights_are_all(synapse)
-            # As the norm alone would see it: the statistics are those of unrounded weights.
-            mean = synapse((time_mean(x) if has_time(x) else x) * self.gain)
-            mean = mean if mean.dtype is torch.float64 else mean.float()
-            weights = self._rounded(synapse, norm.of_batch(mean))
-        return synapse.run(x, *weights)
+            return synapse.run(x, *self.weights(synapse, norm))
+        weight, bias = _unrounded(synapse)
+        # As the norm alone would see it: the statistics are those of unrounded weights.
+        mean = synapse.run((time_mean(x) if has_time(x) else x) * self.gain, weight, bias)
+        return synapse.run(x, *self._rounded(weight, bias, norm.of_batch(mean)))
 
     def weights(self, synapse: Synapse, norm: Norm | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as the chip holds them in evaluation, times 1/64.
 
         Raises SpikestrapError for a layer that does more than they say.
         """
-        _check_weights_are_all(synapse)
-        return self._rounded(synapse, None if norm is None else norm.folded())
+        return self._rounded(*_unrounded(synapse), None if norm is None else norm.folded())
 
     def _rounded(
-        self, synapse: Synapse, affine: tuple[Tensor, Tensor] | None
+        self, weight: Tensor, bias: Tensor | None, affine: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor | None]:
-        weight, bias = synapse.weight * self.gain, synapse.bias
+        weight = weight * self.gain
         if affine is not None:
             weight, bias = fold(weight, bias, *affine)
         return weight_grid(weight, self.bits)(weight), None if bias is None else BIAS(bias)
@@ -90,11 +83,12 @@ class Quantizer:
         Lava's input layer takes 2 x - 1 and has whole 1/64 for both, so for x the weight is
         twice such a number.
         """
-        half = BIAS(synapse.weight * self.gain / 2)
-        return 2 * half, BIAS(synapse.bias + half) - half
+        half = BIAS(whole(synapse.weight) * self.gain / 2)
+        return 2 * half, BIAS(whole(synapse.bias) + half) - half
 
 
-def _check_weights_are_all(synapse: Synapse) -> None:
+def _unrounded(synapse: Synapse) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, in float32 where they are halves; SpikestrapError if they are not all."""
     # The layer itself is not called; hooks that only look on miss nothing that matters.
     more = None if torch.compiler.is_compiling() else more_than_weights(synapse.layer)
     if more is not None:
@@ -103,6 +97,7 @@ def _check_weights_are_all(synapse: Synapse) -> None:
             f"{more}; expected a parametrization of the weight, by torch.nn.utils.parametrize or "
             "torch.nn.utils.parametrizations, or a pruning that prune.remove made final"
         )
+    return whole(synapse.weight), None if synapse.bias is None else whole(synapse.bias)
 
 
 def encode(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -345,6 +345,45 @@ def test_autocast_changes_nothing_on_the_chip_or_in_training_precision(dtype):
         assert net.to(dtype)(x).isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("norm", [None, "batch", "mean_only"])
+def test_a_network_in_half_precision_fires_the_chips_spikes(norm, dtype):
+    neuron = {"threshold": 12.0, "voltage_decay": 0.1, "norm": norm}
+    net = ss.Network(
+        block.cuba.Input({"threshold": 0.7}, 0.9, 0.3),
+        block.cuba.Conv({**neuron, "threshold": 4.0}, 2, 8, 3, weight_scale=20.0),
+        block.AvgPool(2),
+        block.Flatten(),
+        block.cuba.Dense(neuron, 32, 300, weight_scale=60.0),
+        block.cuba.Recurrent({"threshold": 12.0}, 300, 200, weight_scale=60.0),
+        block.cuba.Affine(None, 200, 10, weight_scale=20.0),
+        time_steps=5,
+        precision="loihi",
+    ).to(dtype)
+    x = torch.rand(20, 2, 6, 6).to(dtype)
+    trained = net.train()(x)
+    assert trained.dtype is dtype
+    trained.sum().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    net.eval()
+    chip = fixed.from_network(net, (2, 6, 6))
+    fired = []
+    for module in net.blocks:
+        if isinstance(module, block.Block):
+            module.register_forward_hook(lambda module, args, spikes: fired.append(spikes.detach()))
+    logits = net(x).detach()
+    assert len(fired) == 4
+    for ours, theirs in zip(fired, chip.spikes(x).values(), strict=True):
+        assert 0.05 < theirs.mean() < 0.95
+        assert ours.dtype is dtype
+        assert np.array_equal(ours.float(), theirs)
+    # Rounded once, to the nearest half.
+    exact = torch.from_numpy(chip.run(x).logits)
+    torch.testing.assert_close(
+        logits.double(), exact, rtol=0.501 * torch.finfo(dtype).eps, atol=1e-5
+    )
+
+
 def test_padding_in_words():
     def network(**options):
         conv = block.cuba.Conv({"threshold": 0.3}, 2, 3, weight_scale=4.0, **options)

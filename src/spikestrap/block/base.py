@@ -19,6 +19,7 @@ from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 from ..neuron import ChipCUBA, Neuron
 from ..norm import make_norm
+from ..precision import whole
 from ..quantize import Quantizer
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse, linear
@@ -127,8 +128,8 @@ class Block(nn.Module):
         else:
             z = self.synapse(x) if self.norm is None else self.norm(self.synapse(x))
         y: Tensor = self.unit(z, mode, time_steps)
-        # There are no complex numbers of half precision to calculate with.
-        return y.to(x.dtype) if z.is_complex() else y
+        # Neither complex numbers nor the chip's are calculated with in half precision.
+        return y if self.quantizer is None and not z.is_complex() else y.to(x.dtype)
 
 
 def split_neuron(
@@ -353,8 +354,11 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Logits (N, out_neurons), in every mode."""
-        mean = time_mean(x) if has_time(x) else x
         if self.quantizer is not None:
-            return self.quantizer(self.synapse, None, mean)
-        logits: Tensor = self.synapse(mean)
+            return self.quantizer(self.synapse, None, _mean(whole(x))).to(x.dtype)
+        logits: Tensor = self.synapse(_mean(x))
         return logits
+
+
+def _mean(x: Tensor) -> Tensor:
+    return time_mean(x) if has_time(x) else x
