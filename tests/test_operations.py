@@ -5,6 +5,8 @@ from torch import nn
 
 import spikestrap as ss
 from spikestrap import block, fixed
+from spikestrap.train.evaluate import EventRate
+from spikestrap.unit import Unit
 
 NEURON = {"threshold": 0.5}
 
@@ -133,6 +135,114 @@ def test_recurrent_synapses_are_counted():
     found = ss.cost(net, x)
     assert found.ann_macs == 4 + 4 * 3 + 3 * 3
     assert found == ss.cost(fixed.from_network(net), x)
+
+
+def fired_in(net):
+    """A list into which each neuron layer puts its spikes as they are fired."""
+    fired = []
+    for module in net.modules():
+        if isinstance(module, Unit):
+            module.register_forward_hook(lambda unit, args, s: fired.append(s.detach().double()))
+    return fired
+
+
+def delay(channels, steps):
+    return block.Delay(channels, 9, initial=float(steps), learnable=False)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        lambda: [delay(20, 3), block.cuba.Dense(NEURON, 20, 30, weight_scale=4.0)],
+        lambda: [block.cuba.Dense(NEURON, 20, 30, weight_scale=4.0, delay_shift=True)],
+        lambda: [block.cuba.Recurrent(NEURON, 20, 30, weight_scale=4.0, delay=3)],
+    ],
+    ids=["delay", "shift", "recurrent"],
+)
+def test_spikes_that_a_delay_has_arrive_too_late_were_fired_all_the_same(blocks):
+    shift = getattr(blocks()[0], "delay_shift", False)
+    net = ss.Network(
+        block.cuba.Input(NEURON, delay_shift=shift),
+        *blocks(),
+        block.cuba.Affine(None, 30, 4),
+        time_steps=4,
+        precision="loihi",
+    ).eval()
+    if isinstance(net.blocks[1], block.Recurrent):
+        torch.nn.init.constant_(net.blocks[1].delay.delay, 3.0)
+    x, fired = torch.rand(8, 20), fired_in(net)
+    chip = fixed.from_network(net)
+    with torch.no_grad(), EventRate(net) as rate:
+        net(x)
+    spikes, places = sum(int(s.sum()) for s in fired), sum(s.numel() for s in fired)
+    arrived = sum(int(s.sum()) for s in chip.spikes(x).values())
+    assert arrived < spikes
+    found, result = ss.cost(net, x), chip.run(x)
+    assert found == ss.cost(chip, x)
+    assert found.spikes == sum(result.events.values()) / 8 == spikes / 8
+    assert rate.value == result.event_rate == spikes / places
+    # The readout's 4 synapses each: what left the last layer.
+    last = max(result.events)
+    assert found.synaptic_operations * 8 >= 4 * chip.spikes(x)[last].sum()
+
+
+def test_spikes_behind_a_delay_reach_something_when_they_arrive():
+    x = (torch.rand(3, 4, 2, 4, 4) < 0.5).float()
+    readout = block.Affine(None, 8, 5)
+    for late, behind in ((0, 3), (1, 2), (2, 1), (3, 0)):
+        expected = 5 * x[:behind].sum() / 4
+        for blocks in (
+            (block.AvgPool(2), delay(2, late), block.Flatten()),
+            (block.AvgPool(2), block.Flatten(), delay(8, late)),
+            (delay(2, late), block.AvgPool(2), block.Flatten()),
+        ):
+            found = ss.cost(ss.Network(*blocks, readout), x)
+            assert found.synaptic_operations == pytest.approx(float(expected))
+        net = ss.Network(delay(32, late), block.cuba.Dense(NEURON, 32, 5), precision="loihi")
+        torch.nn.init.constant_(net.blocks[1].synapse.weight, 0.25)
+        flat = x.flatten(2)
+        assert ss.cost(net, flat).synaptic_operations == pytest.approx(float(expected))
+        for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+            assert ss.cost(fixed.from_network(net), flat.to(dtype), 3) == ss.cost(net, flat)
+
+
+def test_only_the_first_use_of_a_first_block_gets_the_static_input():
+    tied = block.cuba.Dense(NEURON, 20, 20, weight_scale=4.0)
+    net = ss.Network(tied, tied, block.cuba.Affine(None, 20, 4), time_steps=4)
+    x, fired = torch.rand(8, 20), fired_in(net)
+    net(x)
+    found = ss.cost(net, x)
+    assert found.macs == 20 * 20
+    assert found.ann_macs == 20 * 20 + 20 * 20 + 20 * 4
+    first, second = (float(s.sum()) / 8 for s in fired[:2])
+    assert found.synaptic_operations == pytest.approx(20 * first + 4 * second)
+
+
+def unrounded_counts():
+    return ss.Network(
+        block.cuba.Input(NEURON),
+        block.cuba.Dense(NEURON, 101, 103, weight_scale=4.0),
+        block.cuba.Recurrent(NEURON, 103, 107, weight_scale=4.0),
+        block.cuba.Affine(None, 107, 10),
+        time_steps=4,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_counts_are_exact_in_any_precision(dtype, autocast):
+    net, x = unrounded_counts(), torch.rand(7, 101)
+    if autocast:
+        dtype = torch.bfloat16 if dtype is torch.float64 else dtype
+    else:
+        net, x = net.to(dtype), x.to(dtype)
+    fired = fired_in(net)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        found = ss.cost(net, x)
+    one, two, three = (float(s.sum()) for s in fired)
+    assert found.spikes == (one + two + three) / 7
+    assert found.synaptic_operations == (103 * one + 107 * two + 117 * three) / 7
+    assert found.ann_macs == 101 + 101 * 103 + 103 * 107 + 107 * 107 + 107 * 10
 
 
 def test_a_synapse_without_a_rule_is_refused():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import fixed
-from .block import Affine, AvgPool, Block, Residual
+from .block import Affine, AvgPool, Block, Delay, Residual
 from .block.recurrent import SelfDriven
 from .errors import SpikestrapError
 from .evaluating import evaluating
@@ -30,6 +30,7 @@ from .norm import Norm
 from .quantize import Quantizer
 from .routine import Mode
 from .synapse import ElementWise, Pooling, Synapse
+from .unit import Unit
 
 ADDITION_PJ, MAC_PJ = 0.9, 4.6
 
@@ -38,9 +39,10 @@ ADDITION_PJ, MAC_PJ = 0.9, 4.6
 class Cost:
     """Counts for one inference, the mean over the samples.
 
-    time_steps: T. spikes: of all neurons over all steps. synaptic_operations: synapses that
-    they reach. neuron_updates: neurons times steps. macs: of the SNN, for a static input,
-    which is no spikes: once. ann_macs: of the same network run once as an ANN.
+    time_steps: T. spikes: that all neurons fired over all steps. synaptic_operations: synapses
+    that they reach; where a delay has one arrive too late, none. neuron_updates: neurons times
+    steps. macs: of the SNN, for a static input, which is no spikes: once. ann_macs: of the same
+    network run once as an ANN.
     """
 
     time_steps: int
@@ -109,9 +111,8 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
 
 @contextmanager
 def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
-    blocks = [m for m in net.modules() if isinstance(m, Block | Affine)]
     # What a static input meets first computes with numbers, and once; all others with spikes.
-    static = blocks[0] if blocks and net.time_steps is not None else None
+    static = net.time_steps is not None
     # What the last pooling gave, its windows' spikes counted, until it is used.
     pooled: list[Tensor] = []
     unmet = net.time_steps is None  # whether an input with time has met nothing yet
@@ -131,35 +132,52 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
         assert isinstance(module, AvgPool)
         pooled.append(module.pooling.sums(arrived_at(args[0])))
 
-    def on_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def on_delay(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        assert isinstance(module, Delay)
+        if pooled:
+            pooled.append(module.forward(arrived_at(args[0])))
+
+    def on_block(module: nn.Module, args: tuple[Any, ...]) -> None:
+        nonlocal static
         assert isinstance(module, Block | Affine)
         x = args[0]
         arrived = arrived_at(x, values=isinstance(module.synapse, ElementWise))
-        steps, samples = x.shape[:2]
-        macs = samples * _uses(module, torch.ones_like(x[0, 0]))
+        macs = x.shape[1] * _uses(module, torch.ones_like(arrived[0, 0]))
         counts["ann_macs"] += macs
-        if module is static:
+        if static:
             counts["macs"] += macs
         else:
-            counts["synaptic_operations"] += _uses(module, arrived.sum((0, 1)))
-        if isinstance(module, Block):
-            spikes = output[0] if isinstance(output, tuple) else output
-            driven = module.unit.neuron
-            if isinstance(driven, SelfDriven):
-                own = partial(_uses_of, driven.synapse, None, driven.quantizer)
-                counts["ann_macs"] += samples * own(torch.ones_like(spikes[0, 0]))
-                counts["synaptic_operations"] += own((spikes != 0).float().sum((0, 1)))
-            counts["spikes"] += float(spikes.count_nonzero())
-            counts["neuron_updates"] += steps * samples * spikes[0, 0].numel()
+            counts["synaptic_operations"] += _uses(module, _over_all(arrived))
+        static = False
 
-    hooks = [block.register_forward_hook(on_block) for block in blocks]
-    pools = [m for m in net.modules() if isinstance(m, AvgPool)]
-    hooks += [pool.register_forward_hook(on_pool) for pool in pools]
+    def on_unit(module: nn.Module, args: tuple[Any, ...], spikes: Tensor) -> None:
+        # Here, as a block may send them on late, some of them too late.
+        assert isinstance(module, Unit)
+        driven = module.neuron
+        if isinstance(driven, SelfDriven):
+            own = partial(_uses_of, driven.synapse, None, driven.quantizer)
+            counts["ann_macs"] += spikes.shape[1] * own(torch.ones_like(spikes[0, 0]))
+            counts["synaptic_operations"] += own(_over_all(spikes != 0))
+        counts["spikes"] += float(spikes.count_nonzero())
+        counts["neuron_updates"] += spikes.numel()
+
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, Block | Affine):
+            hooks.append(module.register_forward_pre_hook(on_block))
+        for kind, hook in ((Unit, on_unit), (AvgPool, on_pool), (Delay, on_delay)):
+            if isinstance(module, kind):
+                hooks.append(module.register_forward_hook(hook))
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
+
+
+def _over_all(events: Tensor) -> Tensor:
+    """Sums over steps and samples (C, ...) of events (T, N, C, ...), in float64."""
+    return events.sum((0, 1), dtype=torch.float64)
 
 
 def _are_counts(x: Tensor) -> bool:
@@ -174,6 +192,7 @@ def _uses(module: Block | Affine, events: Tensor) -> float:
 def _uses_of(
     synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None, events: Tensor
 ) -> float:
+    events = events.double()  # which autocast leaves as they are
     if isinstance(synapse, ElementWise):
         return float(events.sum())
     if isinstance(synapse, Pooling):
@@ -183,13 +202,13 @@ def _uses_of(
     weight = synapse.weight
     if quantizer is not None:
         weight, _ = quantizer.weights(synapse, norm)
-    connected = (weight != 0).float()
+    connected = (weight != 0).double()
     layer = synapse.layer
     if isinstance(layer, nn.ConvTranspose2d):
         size: Any = (layer.stride, layer.padding, layer.output_padding)
         size += (layer.groups, layer.dilation)
-        return float(F.conv_transpose2d(events[None], connected, None, *size).double().sum())
-    return float(synapse.run(events[None], connected, None).double().sum())
+        return float(F.conv_transpose2d(events[None], connected, None, *size).sum())
+    return float(synapse.run(events[None], connected, None).sum())
 
 
 def _of_fixed(net: fixed.Network, x: Tensor, time_steps: int | None) -> Cost:
@@ -198,8 +217,11 @@ def _of_fixed(net: fixed.Network, x: Tensor, time_steps: int | None) -> Cost:
         raise SpikestrapError("time_steps: expected a number, the network has none of its own")
     held = net.layers[0].neuron is not None
     samples = x.shape[0] if held else x.shape[1]
-    spikes = net.spikes(x, time_steps)
-    before = None if held else x.detach().reshape(time_steps, samples, -1).sum((0, 1)).numpy()
+    fired = net.spikes(x, time_steps, delayed=False)
+    before = None
+    if not held:
+        events = x.detach().to("cpu", torch.uint8).reshape(time_steps, samples, -1)
+        before = _sums(net.delayed(net.layers[0], events.numpy()))
     shape = net.layers[0].shape
     total = dict.fromkeys(("spikes", "synaptic_operations", "neuron_updates", "macs"), 0.0)
     ann_macs = 0.0
@@ -207,22 +229,29 @@ def _of_fixed(net: fixed.Network, x: Tensor, time_steps: int | None) -> Cost:
         if isinstance(layer, fixed.Conv | fixed.Dense):
             reached = _fan_out(layer, shape)
             assert before is not None
-            total["synaptic_operations"] += float(before.reshape(-1) @ reached)
+            total["synaptic_operations"] += float(before @ reached)
             ann_macs += float(reached.sum())
         elif isinstance(layer, fixed.Input) and held:
             total["macs"] += samples * layer.neurons
             ann_macs += layer.neurons
-        if number in spikes:
-            before = spikes[number].sum((0, 1), dtype=np.float64)
-            total["spikes"] += float(before.sum())
+        if number in fired:
+            spikes = fired[number].reshape(time_steps, samples, -1)
+            own, before = _sums(spikes), _sums(net.delayed(layer, spikes))
+            total["spikes"] += float(own.sum())
             total["neuron_updates"] += samples * time_steps * layer.neurons
             if isinstance(layer, fixed.Dense) and layer.recurrent is not None:
                 reached = np.count_nonzero(layer.recurrent, axis=0).astype(np.float64)
-                total["synaptic_operations"] += float(before @ reached)
+                total["synaptic_operations"] += float(own @ reached)
                 ann_macs += float(reached.sum())
         shape = layer.shape
     counts = {name: count / samples for name, count in total.items()}
     return Cost(time_steps, **counts, ann_macs=ann_macs)
+
+
+def _sums(spikes: np.ndarray) -> np.ndarray:
+    """Of each neuron: spikes (T, N, M) to float64 (M,)."""
+    total: np.ndarray = spikes.sum((0, 1), dtype=np.float64)
+    return total
 
 
 def _fan_out(layer: fixed.Conv | fixed.Dense, shape: tuple[int, ...]) -> np.ndarray:

@@ -88,6 +88,17 @@ def test_refuses_to_be_bootstrapped(mode):
         block(draw(9, 4, 6), mode=mode)
 
 
+def test_counts_what_it_fired_not_what_arrives():
+    block = cuba.Recurrent(NEURON, 6, 5, weight_scale=4.0, delay=20, count_log=True)
+    with torch.no_grad():
+        block.delay.delay.fill_(20.0)
+    fired = []
+    block.unit.register_forward_hook(lambda unit, args, spikes: fired.append(spikes.mean()))
+    sent, rate = block(draw(9, 4, 6))
+    assert not sent.any()
+    assert rate == fired[0] > 0
+
+
 def test_stands_below_the_crossover():
     net = ss.Network(
         cuba.Recurrent(NEURON, 6, 5), cuba.Dense(NEURON, 5, 4), cuba.Affine(NEURON, 4, 3)

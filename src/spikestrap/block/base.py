@@ -25,6 +25,7 @@ from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse, linear
 from ..timeaxis import compact, has_time, time_mean, valid
 from ..unit import Unit
+from .delay import Delay
 from .stateless import Dropout
 
 NeuronLike = Neuron | Mapping[str, Any]
@@ -41,8 +42,8 @@ class Block(nn.Module):
     dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
     channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
     not know it. count_log: return (output, event rate), the rate being the mean number of
-    spikes, or of changes sent, per neuron and step. delay_shift: send spikes on one step late,
-    as between cores on a chip; the last step's are lost.
+    spikes, or of changes sent, per neuron and step, as the neurons fired. delay_shift: send spikes
+    on one step late, as between cores on a chip; the last step's are lost.
     """
 
     neuron_type: ClassVar[type[Neuron] | None] = None
@@ -69,6 +70,7 @@ class Block(nn.Module):
         self.unit = Unit(made, _make_sampler(options["sampler"], channels, made, name))
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
         self.count_log = count_log
+        self.delay: Delay | None = None
         self.delay_shift = delay_shift
         self.quantizer: Quantizer | None = None
 
@@ -105,6 +107,8 @@ class Block(nn.Module):
             counted = valid(y.detach())
             # An event is one whatever value it carries.
             event_rate = (counted.ne(0) if mode.spiking else counted).float().mean()
+        if self.delay is not None:
+            y = self.delay(y, mode)
         if self.delay_shift and mode.spiking:
             y = torch.cat([torch.zeros_like(y[:1]), y[:-1]])
         if self.dropout is not None:

@@ -9,7 +9,6 @@ from ..errors import SpikestrapError
 from ..kernel.reference import State
 from ..neuron import Neuron
 from ..quantize import Quantizer
-from ..routine import Mode
 from ..synapse import linear
 from .base import Block, NeuronLike, split_neuron
 from .delay import Delay
@@ -99,7 +98,8 @@ class Recurrent(Block):
             count_log=count_log,
             delay_shift=delay_shift,
         )
-        self.delay = Delay(out_neurons, delay, learnable=True) if delay else None
+        if delay:
+            self.delay = Delay(out_neurons, delay, learnable=True)
 
     def quantize(self, bits: int = 8) -> Quantizer:
         """See `Block.quantize`; the weights R are on a grid of their own."""
@@ -112,7 +112,3 @@ class Recurrent(Block):
         finally:
             self.unit.neuron = driven
         return quantizer
-
-    def _run(self, x: Tensor, mode: Mode) -> Tensor:
-        spikes = super()._run(x, mode)
-        return spikes if self.delay is None else self.delay(spikes, mode)

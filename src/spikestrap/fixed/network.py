@@ -27,8 +27,9 @@ class Result:
     """What a run gave.
 
     logits: float64 (N, out), the readout's mean over time; of a network without readout the
-    rates of its last layer. events: spikes of each layer with a neuron, their sum over
-    samples, steps and neurons, by the layer's number. neuron_steps: neurons x steps x samples.
+    rates of its last layer. events: spikes that each layer with a neuron fired, their sum over
+    samples, steps and neurons, by the layer's number; with those that a delay has arrive too late.
+    neuron_steps: neurons x steps x samples.
     """
 
     logits: np.ndarray
@@ -101,8 +102,8 @@ class Network:
         for start in range(0, samples, size):
             part = x[start : start + size] if held else x[:, start : start + size]
             found = [
-                (number, int(np.count_nonzero(spikes)), mean)
-                for number, spikes, mean in self._layers(part, time_steps, reset_interval)
+                (number, int(np.count_nonzero(fired)), mean)
+                for number, fired, _, mean in self._layers(part, time_steps, reset_interval)
             ]
             for number, count, _ in found:
                 if number in events:
@@ -117,15 +118,34 @@ class Network:
         time_steps: int | None = None,
         *,
         reset_interval: int | None = None,
+        delayed: bool = True,
     ) -> dict[int, np.ndarray]:
-        """Spikes uint8 (T, N, ...) of every layer with a neuron, by its number; see `run`."""
+        """Spikes uint8 (T, N, ...) of every layer with a neuron, by its number; see `run`.
+
+        delayed: as they leave their layer, so that a delay may push some past the last step; else
+        as they were fired.
+        """
         x, time_steps = self._check(x, time_steps)
         shapes = {number: self.layers[number].shape for number in self._spiking()}
         return {
-            number: spikes.reshape(*spikes.shape[:2], *shapes[number])
-            for number, spikes, _ in self._layers(x, time_steps, reset_interval)
+            number: (sent if delayed else fired).reshape(*sent.shape[:2], *shapes[number])
+            for number, fired, sent, _ in self._layers(x, time_steps, reset_interval)
             if number in shapes
         }
+
+    def delayed(self, layer: Layer, spikes: np.ndarray) -> np.ndarray:
+        """Spikes (T, N, M) of one of the layers as they leave it."""
+        one_more = self.pipelined and layer.neuron is not None
+        delay = np.zeros(1, int) if layer.delay is None else np.atleast_1d(layer.delay)
+        delay = delay + one_more
+        if not delay.any():
+            return spikes
+        late = np.zeros_like(spikes)
+        each = np.repeat(delay, layer.neurons // len(delay))
+        for steps in np.unique(each):
+            if steps < len(spikes):
+                late[steps:, :, each == steps] = spikes[: len(spikes) - steps, :, each == steps]
+        return late
 
     def _spiking(self) -> list[int]:
         return [n for n, layer in enumerate(self.layers) if layer.neuron is not None]
@@ -180,8 +200,10 @@ class Network:
 
     def _layers(
         self, x: np.ndarray, time_steps: int, reset_interval: int | None
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Number, spikes (T, N, M) as they leave and their mean (N, M), layer by layer."""
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Layer by layer its number, spikes (T, N, M) as they were fired and as they leave, and the
+        mean (N, M) of the latter.
+        """
         shape = self.layers[0].shape
         spikes = x
         for number, layer in enumerate(self.layers):
@@ -194,12 +216,12 @@ class Network:
             else:
                 sums = _sums(layer, spikes, shape)
                 if layer.neuron is None:
-                    yield number, sums, _readout(layer, sums)
+                    yield number, sums, sums, _readout(layer, sums)
                     return
                 spikes = _run(layer, sums, zero_at, None)
-            shape = layer.shape
-            spikes = _delayed(layer, spikes, self.pipelined and layer.neuron is not None)
-            yield number, spikes, spikes.mean(0)
+            shape, fired = layer.shape, spikes
+            spikes = self.delayed(layer, fired)
+            yield number, fired, spikes, spikes.mean(0)
 
 
 def _output_shape(layer: Layer, shape: Shape) -> Shape:
@@ -330,16 +352,3 @@ def _readout(layer: Layer, sums: np.ndarray) -> np.ndarray:
     if bias is not None:
         logits = logits + np.repeat(bias, layer.neurons // len(bias))
     return logits / 64
-
-
-def _delayed(layer: Layer, spikes: np.ndarray, one_more: bool) -> np.ndarray:
-    delay = np.zeros(1, int) if layer.delay is None else np.atleast_1d(layer.delay)
-    delay = delay + one_more
-    if not delay.any():
-        return spikes
-    late = np.zeros_like(spikes)
-    each = np.repeat(delay, layer.neurons // len(delay))
-    for steps in np.unique(each):
-        if steps < len(spikes):
-            late[steps:, :, each == steps] = spikes[: len(spikes) - steps, :, each == steps]
-    return late

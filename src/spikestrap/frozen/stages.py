@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..block import Affine, AvgPool, Block, Dropout, Flatten, Recurrent, Residual, Upsample
+from ..block import Affine, AvgPool, Block, Dropout, Flatten, Residual, Upsample
 from ..errors import SpikestrapError, at
 from ..kernel import inference
 from ..neuron import Neuron
@@ -74,7 +74,7 @@ def _stage(block: nn.Module) -> Stage:
     # What derives from a block and runs otherwise is not that block.
     kind = type(block)
     if isinstance(block, Block) and kind.forward is Block.forward:
-        if type(block)._run in (Block._run, Recurrent._run):
+        if type(block)._run is Block._run:
             return _layer(block)
     elif isinstance(block, Affine) and kind.forward is Affine.forward:
         return Readout(block)
@@ -143,8 +143,7 @@ def _layer(block: Block) -> Layer:
             )
         return weigh(x)
 
-    delay = block.delay if isinstance(block, Recurrent) else None
-    return Layer(current, block.unit.neuron, delay, block.delay_shift)
+    return Layer(current, block.unit.neuron, block.delay, block.delay_shift)
 
 
 def _residual(block: Residual, first: Layer) -> Layer:
