@@ -77,6 +77,41 @@ def test_logits_are_the_snns_and_rates_get_the_slopes_of_their_curves(name, time
         torch.testing.assert_close(got, by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("late", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("readout", [True, False])
+def test_weights_behind_a_delay_shift_see_what_arrives(late, readout):
+    neuron, dense = {**NEURONS["if"], "dropout": 0.3}, ss.block.cuba.Dense
+    net = ss.Network(
+        dense(neuron, 12, 20, weight_scale=3.0, delay_shift=0 in late, count_log=True),
+        dense(neuron, 20, 16, weight_scale=3.0, delay_shift=1 in late),
+        *([ss.block.cuba.Affine(None, 16, 5)] if readout else []),
+        time_steps=4,
+    )
+    x = torch.rand(32, 12)
+    fitted(net, x)
+    torch.manual_seed(0)
+    expected, rates = net(x, ss.Mode.SNN)
+    torch.manual_seed(0)
+    logits, found = ss.rate_based(net, x)
+    torch.testing.assert_close(logits, expected)  # with what dropout has left of them
+    torch.testing.assert_close(found, rates)
+
+    one, two = net.eval().blocks[:2]
+    first, _ = one(ss.hold(x, 4))
+    z = two.synapse(time_mean(first)).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(two.unit.sampler(z).sum(), z)
+    logits, _ = ss.rate_based(net, x)
+    torch.testing.assert_close(logits, net(x, ss.Mode.SNN)[0])
+    grad = torch.randn_like(logits)
+    logits.backward(grad)
+    if readout:
+        layer = net.blocks[2].synapse.layer
+        torch.testing.assert_close(layer.weight.grad, grad.T @ time_mean(two(first)))
+        grad = grad @ layer.weight
+    by_hand = (grad * slope).T @ time_mean(first)
+    torch.testing.assert_close(two.synapse.layer.weight.grad, by_hand, rtol=1e-4, atol=1e-5)
+
+
 def test_norms_move_once_by_the_statistics_of_the_spikes():
     torch.manual_seed(0)
     x = torch.rand(32, 12)

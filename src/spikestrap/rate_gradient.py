@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .block import Block
 from .errors import SpikestrapError
 from .norm import Norm
 from .random_state import random_state, set_random_state
 from .routine import Mode
 from .straight_through import straight_through
 from .timeaxis import time_mean
-from .unit import Curved, no_units, units_of
+from .unit import no_units, units_of
 from .wrap.unit import WrappedUnit
 
 
@@ -43,8 +44,8 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
 
     Returns:
         Logits (N, out), or all that ``net`` returns; without gradients enabled those of the SNN
-        alone. (A ``delay_shift`` in the last block is left out, as it is from an ANN; and a batch
-        norm behind the last neuron of another library's model goes by the batch in training.)
+        alone. (A batch norm behind the last neuron of another library's model goes by the batch in
+        training.)
 
     Raises:
         NotFittedError: a unit has no curve yet.
@@ -64,19 +65,22 @@ def rate_based(net: nn.Module, x: Tensor, **arguments: Any) -> Any:
     if not torch.is_grad_enabled():
         return net(x, Mode.SNN, **arguments)
     _check_not_compiled(net)
-    notes = [(unit, _Notes(unit)) for _, unit in units_of(net)]
-    if not notes:
+    units: list[nn.Module] = [unit for _, unit in units_of(net)]
+    if not units:
         raise no_units("rate_based", net)
+    # What comes late arrives at another rate than it was fired at.
+    late = (m for m in net.modules() if isinstance(m, Block) and m.delay_shift)
+    notes = [(module, _Notes(module)) for module in (*units, *late)]
     start = random_state(x.device)
     with torch.no_grad(), _statistics_kept(net), ExitStack() as hooks:
-        for unit, note in notes:
-            hooks.enter_context(unit.register_forward_hook(note.take, prepend=True))
+        for module, note in notes:
+            hooks.enter_context(module.register_forward_hook(note.take, prepend=True))
         net(x, Mode.SNN, **arguments)
     set_random_state(start, x.device)
     with ExitStack() as hooks:
-        for unit, note in notes:
+        for module, note in notes:
             # Before those of the user, which so see the rates that the next layer gets.
-            hooks.enter_context(unit.register_forward_hook(note.give, prepend=True))
+            hooks.enter_context(module.register_forward_hook(note.give, prepend=True))
         return net(x, Mode.ANN, **arguments)
 
 
@@ -91,16 +95,20 @@ def _check_not_compiled(net: nn.Module) -> None:
 
 
 class _Notes:
-    """The rates of one unit's calls in a spiking pass, and where the generators stood then."""
+    """The rates that calls of a unit, or of a block, gave in a spiking pass.
 
-    def __init__(self, unit: Curved) -> None:
+    And where the generators stood then. A block may give its event rate as well.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
         # One of another library is called once a step, and all its calls make up one rate.
-        self._stepwise = isinstance(unit, WrappedUnit)
+        self._stepwise = isinstance(module, WrappedUnit)
         self._calls: list[tuple[Tensor, dict[str, Any]]] = []
         self._steps = 0
 
-    def take(self, unit: nn.Module, args: Any, spikes: Tensor) -> None:
+    def take(self, module: nn.Module, args: Any, output: Any) -> None:
         """A hook of the spiking pass: notes what a call gave."""
+        spikes = output[0] if isinstance(output, tuple) else output
         rate, steps = time_mean(spikes), spikes.shape[0]
         if self._stepwise and self._calls:
             before = self._calls.pop()[0]
@@ -108,7 +116,7 @@ class _Notes:
         self._steps += steps
         self._calls.append((rate, random_state(spikes.device)))
 
-    def give(self, unit: nn.Module, args: Any, by_curve: Tensor) -> Tensor | None:
+    def give(self, module: nn.Module, args: Any, output: Any) -> Any:
         """A hook of the pass on rates: the call's rates, with the slopes of the curve."""
         if not torch.is_grad_enabled():
             return None  # not this pass, but one that tries the user's model out
@@ -118,8 +126,10 @@ class _Notes:
                 "forward that calls the same ones in every mode"
             )
         rate, state = self._calls[0] if self._stepwise else self._calls.pop(0)
+        by_curve, *rest = output if isinstance(output, tuple) else (output,)
         set_random_state(state, by_curve.device)
-        return straight_through(by_curve, lambda curve: rate.to(curve, copy=True))
+        given = straight_through(by_curve, lambda curve: rate.to(curve, copy=True))
+        return (given, *rest) if rest else given
 
 
 @contextmanager
