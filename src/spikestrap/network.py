@@ -145,7 +145,7 @@ class Network(nn.Module):
         count. Blocks of your own, layers with hooks or a forward of their own, and neurons that
         draw noise or give other numbers than 0 and 1, run as they are, on floats; with one of them
         there is less to gain. What happens to the network afterwards does not reach the frozen one,
-        and freezing does not change the network.
+        and freezing does not change the network. What `freeze` gives can be pickled.
 
         Raises SpikestrapError for a network that is not float32 on the CPU, or that has a
         forward of its own.

@@ -1,6 +1,10 @@
 """A frozen network gives the logits of the network that it was made of, as an SNN."""
 
 import copy
+import io
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from torch.nn.utils import prune, spectral_norm
 
 import spikestrap as ss
 from spikestrap import block
-from spikestrap.frozen.stages import AsItIs
+from spikestrap.frozen.stages import AsItIs, Layer
 from spikestrap.neuron import (
     ALIF,
     CUBA,
@@ -390,6 +394,43 @@ def test_neither_changes_the_other():
             parameter.add_(1.0)
     assert torch.equal(frozen(x), out)
     assert torch.equal(copy.deepcopy(frozen)(x), out)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "cuba channels", "noisy", "rf"])
+@pytest.mark.parametrize("made", [*FLAT, *IMAGES])
+def test_pickled_and_saved_it_computes_the_same(made, neuron):
+    image = made in IMAGES
+    net = network({**FLAT, **IMAGES}[made], NEURONS[neuron], 4, image)
+    x, frozen = inputs(net, 9, image), net.freeze()
+    file = io.BytesIO()
+    torch.save(frozen, file)
+    file.seek(0)
+    again = (pickle.loads(pickle.dumps(frozen)), torch.load(file, weights_only=False))
+    torch.manual_seed(0)
+    expected = frozen(x)
+    for each in again:
+        torch.manual_seed(0)
+        assert torch.equal(each(x), expected)
+        assert repr(each) == repr(frozen)
+    if isinstance(frozen.stages[0], Layer):
+        assert type(again[0].stages[0].fire) is type(frozen.stages[0].fire)
+
+
+def test_it_goes_to_processes_of_their_own():
+    net = ss.Network(
+        *FLAT["wide"](NEURONS["if"]), block.Affine(None, 8, 5), time_steps=4, precision="loihi"
+    )
+    x, frozen = torch.rand(9, 12), net.freeze()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert torch.equal(pool.submit(frozen, x).result(), frozen(x))
+
+
+def test_where_a_neuron_has_no_kernel_it_runs_as_it_is(monkeypatch):
+    net = network(FLAT["two"], NEURONS["lif"], 4, False)
+    x, frozen = inputs(net, 9, False), net.freeze()
+    kept = pickle.dumps(frozen)
+    monkeypatch.setattr("spikestrap.frozen.neurons.fused_wanted", lambda *_: False)
+    torch.testing.assert_close(pickle.loads(kept)(x), frozen(x))
 
 
 def test_it_does_not_touch_its_input_and_gives_no_gradient():

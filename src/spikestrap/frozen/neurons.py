@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,9 +38,13 @@ class Fused:
     ([[0, 0], [0, 1], [1, 0], [0, 1]], [[1.0, 2.0]])
     """
 
-    def __init__(self, neuron: Neuron, traced: Trace) -> None:
+    def __init__(self, neuron: Neuron, traced: Trace | None) -> None:
         self.neuron = neuron
         self._prepared = lru_cache(_SHAPES)(partial(_prepare, neuron, traced))
+
+    def __reduce__(self) -> Any:
+        # Kernels are of this process. Where another has none, the neuron runs as it is.
+        return _fused_again, (self.neuron,)
 
     def __call__(self, z: Tensor, time_steps: int) -> Tensor:
         """Spikes (T, N, ...), bytes; floats of a complex z, and where the neuron runs as it is."""
@@ -61,10 +66,18 @@ class Fused:
         return None if z.is_complex() else self._prepared(z.shape, time_steps, counted)
 
 
+def _fused_again(neuron: Neuron) -> Fused:
+    return Fused(neuron, _traced(neuron))
+
+
 def _prepare(
-    neuron: Neuron, traced: Trace, shape: torch.Size, time_steps: int, counted: bool
+    neuron: Neuron, traced: Trace | None, shape: torch.Size, time_steps: int, counted: bool
 ) -> compiled.Inference | None:
-    """For z of that shape, (T, N, ...); None where the neuron goes by more of it than channels."""
+    """For z of that shape, (T, N, ...); None where the neuron goes by more of it than channels,
+    and without a trace.
+    """
+    if traced is None:
+        return None
     z = torch.zeros((), dtype=torch.float32, device="cpu").expand(shape)
     check_channels(neuron, z[0])
     rows = _rows(z)

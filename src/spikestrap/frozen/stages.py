@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,17 +134,17 @@ class Layer(Stage):
 
 
 def _layer(block: Block) -> Layer:
-    weigh = weighing(block.synapse, block.norm, block.quantizer)
-
-    def current(x: Tensor, time_steps: int) -> Tensor:
-        if not has_time(x):
-            raise SpikestrapError(
-                "expected spikes (T, N, features...) with features (C,) or (C, H, W), "
-                f"got shape {tuple(x.shape)}"
-            )
-        return weigh(x)
-
+    current = partial(_current, weighing(block.synapse, block.norm, block.quantizer))
     return Layer(current, block.unit.neuron, block.delay, block.delay_shift)
+
+
+def _current(weigh: Weigh, x: Tensor, time_steps: int) -> Tensor:
+    if not has_time(x):
+        raise SpikestrapError(
+            "expected spikes (T, N, features...) with features (C,) or (C, H, W), "
+            f"got shape {tuple(x.shape)}"
+        )
+    return weigh(x)
 
 
 def _residual(block: Residual, first: Layer) -> Layer:
@@ -152,13 +153,13 @@ def _residual(block: Residual, first: Layer) -> Layer:
     around: Weigh = Tensor.float
     if beside.synapse is not None:
         around = weighing(beside.synapse, beside.norm, None)
-
-    def current(x: Tensor, time_steps: int) -> Tensor:
-        return weigh(first(x, time_steps)) + around(x)
-
-    layer = Layer(current, second.unit.neuron)
+    layer = Layer(partial(_joined, first, weigh, around), second.unit.neuron)
     layer.alone &= first.alone
     return layer
+
+
+def _joined(first: Layer, weigh: Weigh, around: Weigh, x: Tensor, time_steps: int) -> Tensor:
+    return weigh(first(x, time_steps)) + around(x)
 
 
 class Totals(Stage):

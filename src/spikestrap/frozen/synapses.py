@@ -6,6 +6,7 @@ Each takes x (T, N, features...), spikes as bytes or any numbers as float32, and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,17 @@ def weighing(synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None)
         if isinstance(layer, nn.Linear):
             return Dense(weight, bias)
         return Conv(layer, weight, bias)
+    return partial(_as_they_are, synapse, norm, quantizer)
+
+
+def _as_they_are(
+    synapse: nn.Module, norm: Norm | None, quantizer: Quantizer | None, x: Tensor
+) -> Tensor:
+    x = x.float()
     if quantizer is not None:
-        return lambda x: quantizer(synapse, norm, x.float())
-    if norm is not None:
-        return lambda x: norm(synapse(x.float()))
-    return lambda x: synapse(x.float())
+        return quantizer(synapse, norm, x)
+    z: Tensor = synapse(x) if norm is None else norm(synapse(x))
+    return z
 
 
 def _plain(synapse: Synapse) -> bool:
@@ -75,6 +82,9 @@ class Dense:
         self.rows, self.constant = table.numpy(), np.zeros(len(table) * COLUMNS, np.float32)
         if bias is not None:
             self.constant[: len(bias)] = bias.numpy()
+
+    def __reduce__(self) -> Any:
+        return Dense, (self.weight, self.bias)  # the table is the same once more
 
     def __call__(self, x: Tensor) -> Tensor:
         check_features(x, 1, self.weight.shape[1])
