@@ -376,13 +376,33 @@ def test_a_network_in_half_precision_fires_the_chips_spikes(norm, dtype):
     assert len(fired) == 4
     for ours, theirs in zip(fired, chip.spikes(x).values(), strict=True):
         assert 0.05 < theirs.mean() < 0.95
-        assert ours.dtype is dtype
         assert np.array_equal(ours.float(), theirs)
     # Rounded once, to the nearest half.
     exact = torch.from_numpy(chip.run(x).logits)
     torch.testing.assert_close(
         logits.double(), exact, rtol=0.501 * torch.finfo(dtype).eps, atol=1e-5
     )
+
+
+def test_a_wide_pooling_in_half_precision_sums_up_exactly():
+    net = ss.Network(
+        block.cuba.Input({"threshold": 0.1}),
+        block.AvgPool(24, weight=256.0),
+        block.Flatten(),
+        block.cuba.Dense({"threshold": 400.0, "reset": "subtract"}, 2, 200, weight_scale=2.0),
+        block.cuba.Affine(None, 200, 3),
+        time_steps=8,
+        precision="loihi",
+    ).bfloat16()
+    x = torch.rand(20, 2, 24, 24).bfloat16()
+    x[..., 20:, :] *= torch.rand(20, 1, 1, 1).bfloat16()  # some fire early, some late
+    fired = []
+    net.blocks[3].register_forward_hook(lambda module, args, spikes: fired.append(spikes.detach()))
+    assert net(x).dtype is torch.bfloat16
+    theirs = fixed.from_network(net, (2, 24, 24)).spikes(x)
+    assert theirs[0].sum((3, 4)).max() > 256
+    assert 0.02 < theirs[2].mean() < 0.98
+    assert np.array_equal(fired[0].float(), theirs[2])
 
 
 def test_padding_in_words():

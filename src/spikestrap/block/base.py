@@ -359,7 +359,8 @@ class Affine(nn.Module):
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Logits (N, out_neurons), in every mode."""
         if self.quantizer is not None:
-            return self.quantizer(self.synapse, None, _mean(whole(x))).to(x.dtype)
+            exact = self.quantizer(self.synapse, None, _mean(whole(x)))
+            return exact.to(next(self.synapse.parameters(), exact).dtype)
         logits: Tensor = self.synapse(_mean(x))
         return logits
 

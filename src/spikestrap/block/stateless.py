@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import SpikestrapError
+from ..precision import whole
 from ..routine import Mode
 from ..synapse import Pooling, Size, check_images
 from ..timeaxis import compact, has_time, hold, is_held, over_time, time_mean
@@ -81,7 +82,10 @@ class AvgPool(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Pools each window of each step."""
-        return _keeping_held(self.pooling.sums if self.sums else self.pooling, x)
+        if not self.sums:
+            return _keeping_held(self.pooling, x)
+        # Halves do not hold the whole numbers that a wide window may sum up to.
+        return _keeping_held(lambda r: self.pooling.sums(whole(r)), x)
 
 
 class Upsample(nn.Module):
