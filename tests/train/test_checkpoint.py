@@ -5,14 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from functools import partial
 
+import lightning.pytorch as pl
 import pytest
 import torch
+import torch.nn.functional as F
 from benchmarks.kills import differing, state
 from tests.processes import environment, run
+from torch.utils.data import DataLoader, TensorDataset
 
 import spikestrap as ss
-from spikestrap.train import Checkpoints, WholeFiles, load_run
+from spikestrap.train import BootstrapCallback, Checkpoints, WholeFiles, checkpoint, load_run
 from spikestrap.train.run import BEFORE, NEWEST, load_config
 
 COMMAND = [sys.executable, "-c", "from spikestrap.cli import main; main()", "train"]
@@ -234,3 +239,79 @@ def test_a_log_is_kept_when_the_training_goes_on(tmp_path):
     assert done.returncode == 0, done.stderr
     assert log.read_text() == "what was logged before it was killed"
     assert "snn_accuracy" in (out / "logs" / "resumed-1" / "metrics.csv").read_text()
+
+
+class TestOwnTrainer:
+    """A module, a Trainer and a DataLoader as one writes them, after docs/scaling.md."""
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            neuron = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "subtract", "v_init": 0.5}
+            dense = partial(ss.block.cuba.Dense, {**neuron, "norm": "batch", "dropout": 0.2})
+            affine = ss.block.cuba.Affine(neuron, 16, 3)
+            self.net = ss.Network(dense(8, 16), affine, time_steps=4)
+            self.dies_at = None
+
+        def forward(self, x):
+            return self.net(x)
+
+        def training_step(self, batch, batch_idx):
+            if (self.trainer.current_epoch, batch_idx) == self.dies_at:
+                raise KeyError("dies")
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+    def trained(self, folder, *, dies_at=None, validated=True, shuffle=True, **options):
+        folder.mkdir(exist_ok=True)
+        checkpoints = Checkpoints(folder)
+        module = self.Module()
+        module.dies_at = dies_at
+        torch.manual_seed(1)
+        x = torch.rand(60, 8, generator=torch.Generator().manual_seed(2))
+        data = TensorDataset(x, torch.arange(60) % 3)
+        train, validation = DataLoader(data, 10, shuffle=shuffle), DataLoader(data, 30)
+        bootstrap = BootstrapCallback(ss.Scheduler(num_sample_iter=2, sample_period=2))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            trainer = pl.Trainer(
+                callbacks=[bootstrap, checkpoints],
+                plugins=[WholeFiles()],
+                accelerator="cpu",
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                **{"max_epochs": 4, **options},
+            )
+            trainer.fit(
+                module, train, validation if validated else None, ckpt_path=checkpoints.newest()
+            )
+        return module.state_dict()
+
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"validated": False}, {"shuffle": False}, {"accumulate_grad_batches": 4}],
+    )
+    @pytest.mark.parametrize("dies_at", [(1, 3), (3, 0)])
+    def test_resumed_is_as_if_it_was_not_cut_off(self, tmp_path, monkeypatch, options, dies_at):
+        monkeypatch.setattr(checkpoint, "_SHARE", float("inf"))  # each epoch is saved
+        whole = self.trained(tmp_path / "whole", **options)
+        with pytest.raises(KeyError, match="dies"):
+            self.trained(tmp_path / "cut", dies_at=dies_at, **options)
+        resumed = self.trained(tmp_path / "cut", **options)
+        for name, value in whole.items():
+            torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
+
+    @pytest.mark.parametrize(("steps", "epochs"), [(20, -1), (24, -1), (100, 3)])
+    def test_the_last_epoch_is_saved_whatever_ends_it(self, tmp_path, monkeypatch, steps, epochs):
+        monkeypatch.setattr(checkpoint, "_SHARE", -1.0)  # none is saved for the time it took
+        self.trained(tmp_path, max_steps=steps, max_epochs=epochs)
+        saved = WholeFiles().load_checkpoint(tmp_path / NEWEST)
+        assert saved["global_step"] == min(steps, 3 * 6 if epochs == 3 else steps)

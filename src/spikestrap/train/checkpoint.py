@@ -98,6 +98,8 @@ class Checkpoints(Checkpoint):
             set_random_state(states[processes.rank()])
         if self._batches is not None and self._restored["order"] is not None:
             self._batches.generator.set_state(self._restored["order"])
+        # A DataLoader draws as a pass begins. Lightning began the first one before this hook.
+        iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
         for stopping in trainer.early_stopping_callbacks:
             # One that ended the training ends it again.
             if isinstance(stopping, EarlyStopping) and stopping.wait_count >= stopping.patience:
@@ -105,7 +107,11 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.perf_counter()
-        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        ends = (
+            trainer.should_stop
+            or trainer.current_epoch + 1 == trainer.max_epochs
+            or 0 < trainer.max_steps <= trainer.global_step
+        )
         due = ends or self._took <= _SHARE * (now - self._ended)
         if not trainer.strategy.broadcast(due):
             return
