@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from tests.processes import free_port, run_together
+from tests.processes import free_port, run, run_together
 
 from spikestrap import SpikestrapError, processes
 from spikestrap.train import Hardware
@@ -94,6 +94,51 @@ def test_a_training_goes_on_in_the_precision_in_which_it_began():
     assert Hardware().going_on(None).training_precision == "32-true"
     with pytest.raises(SpikestrapError, match=r"--precision: expected bf16-mixed, .*got '32-true'"):
         Hardware(precision="32-true").going_on("bf16-mixed")
+
+
+TRAINING = """
+import sys, torch
+import spikestrap as ss
+from spikestrap import processes
+from spikestrap.train import Hardware, Options, fit
+from spikestrap.train.data import Arrays, Splits
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    neuron = dict(threshold=1.0, voltage_decay=0.0, reset="subtract", v_init=0.5)
+    net = ss.Network(
+        ss.block.Flatten(),
+        ss.block.cuba.Dense(dict(neuron, norm="batch"), 16, 12),
+        ss.block.cuba.Dense(dict(neuron, norm="mean_only"), 12, 12, weight_norm=True),
+        ss.block.cuba.Affine(None, 12, 3),
+        time_steps=4,
+    )
+    x, y = torch.rand(60, 1, 4, 4), torch.arange(60) % 3
+    splits = Splits("toy", 3, Arrays(x, y), Arrays(x, y), None)
+    # Of batches of 15 one process gets 8 and the other 7.
+    options = Options(
+        epochs=3, batch_size=15, learning_rate=1e-3, num_sample_iter=1, sample_period=2,
+        snn_epochs=1, snn_gradient="rate",
+    )
+    fit(net, splits, options, hardware=Hardware(devices=int(sys.argv[1])))
+    if processes.is_first():
+        torch.save(net.state_dict(), sys.argv[2])
+"""
+
+
+def test_two_processes_train_what_one_would(tmp_path):
+    """With norms that go by statistics of the batch."""
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING)
+    found = []
+    for devices in (1, 2):
+        state = tmp_path / f"{devices}.pt"
+        done = run(sys.executable, script, devices, state)
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(state))
+    one, two = found
+    for name, value in one.items():
+        if not name.endswith("statistics"):
+            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ STRATEGIES = ("auto", "ddp")
 class Hardware:
     """On what a training runs; its numbers depend on it in rounding only.
 
+    But for what layers draw, as dropout does, and for torch's own batch norms: both are each
+    process's own.
+
     Attributes:
         devices: processes on this machine, each with a GPU of its own, or all on the CPU.
         nodes: machines with so many each, started there by the same command, as Lightning wants.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import processes
 from ..errors import SpikestrapError
+from ..norm import synchronize
 from ..unit import units_of
 from .allocator import keep_memory
 from .batches import Batches
@@ -125,7 +126,8 @@ def fit(
     """Train a network; it ends with the weights and curves that validated best as an SNN.
 
     Of epochs that validated as well as the best, within a standard error, it takes the last.
-    On a CPU it has the process keep freed memory, see `keep_memory`.
+    On a CPU it has the process keep freed memory, see `keep_memory`. Norms are synchronized, see
+    `spikestrap.norm.synchronize`: of several processes each takes the whole batch's statistics.
 
     The same seed gives the same result on the same machine: the order of the images and the
     augmentation come from a generator of their own, dropout from torch's global one, seeded here.
@@ -158,6 +160,7 @@ def fit(
     if not any(p.requires_grad for p in net.parameters()):
         raise SpikestrapError("net: expected parameters to train, got none that takes a gradient")
     torch.manual_seed(seed)
+    synchronize(net)
     device = device_of(net)
     learnable = any(p.requires_grad for _, u in units_of(net) for p in u.parameters())
     bootstrap = BootstrapCallback(options.scheduler())
