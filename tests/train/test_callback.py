@@ -173,7 +173,10 @@ def test_once_all_units_have_crossed_over_every_batch_makes_a_step(make):
 def test_a_schedule_without_a_step_as_an_ann_is_warned_of(batches, accumulate):
     def start(batches, epochs=4, **schedule):
         trainer = SimpleNamespace(
-            num_training_batches=batches, accumulate_grad_batches=accumulate, max_epochs=epochs
+            num_training_batches=batches,
+            accumulate_grad_batches=accumulate,
+            max_epochs=epochs,
+            gradient_clip_val=None,
         )
         schedule = {"num_sample_iter": 2, "sample_period": 1, **schedule}
         callback, module = BootstrapCallback(ss.Scheduler(**schedule)), Plain()
@@ -402,6 +405,43 @@ class TestTogetherWith:
         trained(Watching(), gradient_clip_val=1e-3)
         assert len(norms) == 14
         assert all(norm < 1.01e-3 for norm in norms)
+
+    def test_clipping_by_value(self):
+        largest = []
+
+        class Watching(Plain):
+            def optimizer_step(self, epoch, batch_idx, optimizer, closure):
+                super().optimizer_step(epoch, batch_idx, optimizer, closure)
+                gradients = [p.grad for p in self.parameters() if p.grad is not None]
+                largest.append(max((float(g.abs().max()) for g in gradients), default=None))
+
+        clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
+        trainer = trained(Watching(), **clip)
+        assert largest == [None, None, *14 * [pytest.approx(1e-3)]]
+        assert trainer.gradient_clip_val == 1e-3
+
+    def test_manual_optimization(self):
+        """What a module accumulates itself holds no gradient of a sampled batch."""
+
+        class Manual(Plain):
+            automatic_optimization = False
+
+            def training_step(self, batch, batch_idx):
+                loss = super().training_step(batch, batch_idx) / 2
+                self.manual_backward(loss)
+                if batch_idx % 2 == 0:  # batch 2 steps, with what came of 1 and 2
+                    self.optimizers().step()
+                    self.optimizers().zero_grad()
+
+        module, net = Manual(), network()
+        trained(module, train=loader(24), max_epochs=1)  # two sampled, one that fits
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.02)
+        for i, (x, y) in enumerate(loader(24)):
+            loss = F.cross_entropy(net(x, SCHEDULER.mode(0, i)), y) / 2
+        loss.backward()
+        optimizer.step()
+        for name, value in net.state_dict().items():
+            assert value.equal(module.net.state_dict()[name]), name
 
     def test_averaged_weights(self):
         """The average has the curves of the network, and runs in every mode."""

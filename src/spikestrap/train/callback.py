@@ -41,6 +41,7 @@ class BootstrapCallback(pl.Callback):
 
     A batch that is sampled makes no step, nor does what is accumulated with it: the gradient
     through time grows with T, and a few of those in Adam's moments slow down many steps as an ANN.
+    In manual optimization too, where what was accumulated by then is gone after such a batch.
     Once every unit has crossed over, nothing samples: each batch is in SNN mode and makes a step.
 
     In validation and test it measures the module as an SNN and, once curves are fitted, as an
@@ -81,11 +82,13 @@ class BootstrapCallback(pl.Callback):
         self.measured: dict[str, float] = {}  # what the last validation or test logged
         self._modes: GivenModes | None = None
         self._sampled = False  # whether the next step's gradient is of a sampled batch too
+        self._clip: int | float | None = None  # the trainer's own
         self._scores: defaultdict[str, float] = defaultdict(float)
         self._rates: EventRate | None = None
         self._drawn = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._clip = trainer.gradient_clip_val
         self._modes = GivenModes(pl_module)
         if not self._modes.units and not isinstance(pl_module, BootstrapModule):
             raise no_units("BootstrapCallback", pl_module)
@@ -95,6 +98,7 @@ class BootstrapCallback(pl.Callback):
         if self._modes is not None:
             self._set(pl_module, LayerMode(Mode.SNN))
             self._modes.remove()
+            trainer.gradient_clip_val = self._clip
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -142,12 +146,27 @@ class BootstrapCallback(pl.Callback):
         self._set(pl_module, mode)
         accumulating = batch_idx % trainer.accumulate_grad_batches != 0
         self._sampled = mode.base_mode is Mode.SAMPLE or (self._sampled and accumulating)
+        # Where there is no gradient, torch fails to clip it by its value.
+        trainer.gradient_clip_val = None if self._sampled else self._clip
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if self._sampled:
             optimizer.zero_grad(set_to_none=True)  # without a gradient nothing moves
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if self._sampled and not pl_module.automatic_optimization:
+            # What it accumulates itself is not to hold any of this batch's gradient.
+            for optimizer in trainer.optimizers:
+                optimizer.zero_grad(set_to_none=True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for sampler in _samplers(pl_module):
