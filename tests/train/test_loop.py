@@ -258,6 +258,13 @@ def test_a_loss_that_is_not_finite_ends_it():
         fit(Toy(), splits(train=bad), OPTIONS)
 
 
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_step():
+    history = fit(Toy(), splits(), OPTIONS)  # 5 steps an epoch
+    rates = [0.05 * one_cycle(step, 15) for step in (4, 9, 14)]
+    assert [epoch.learning_rate for epoch in history.epochs] == pytest.approx(rates)
+    assert rates[-1] > 0
+
+
 @pytest.mark.parametrize("total", [1, 2, 7, 1000])
 def test_the_learning_rate_rises_and_falls(total):
     rates = [one_cycle(step, total) for step in range(total + 1)]

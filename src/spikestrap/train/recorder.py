@@ -63,6 +63,8 @@ class Recorder(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
+        # Of the step to come: once it is made, the schedule says that of the next one.
+        self._rate = float(trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0])
         self._clock.start()
 
     def on_train_batch_end(
@@ -114,7 +116,7 @@ class Recorder(pl.Callback):
         record = Epoch(
             trainer.current_epoch,
             sum(self._losses) / len(self._losses),
-            float(trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0]),
+            self._rate,
             dict(self._steps),
             time.perf_counter() - self._start,
             self._validated.get("snn_accuracy"),
