@@ -23,6 +23,7 @@ from .unit import Unit
 GAP = 0.05
 SHARE = 0.5
 SAMPLES = 500
+NO_CURVE = "no curve: run some batches in Mode.SAMPLE, then one in Mode.FIT"
 # A dead layer is tried for so many times more steps.
 LONGER = 32
 
@@ -197,7 +198,7 @@ class _Unit:
 
     def _about_fit(self, found: LayerDiagnosis) -> Iterator[str]:
         if not found.fitted:
-            yield "no curve: run some batches in Mode.SAMPLE, then one in Mode.FIT"
+            yield NO_CURVE
             return
         if found.samples < SAMPLES:
             yield (

@@ -78,6 +78,7 @@ def test_transfer_curve(report):
     bare = dataclasses.replace(layer, density=None, samples=None, curve=None)
     tree = parsed(figures.transfer_curve(bare, 4))
     assert "no curve was fitted" in tree.get("aria-label")
+    assert "at 1 time step;" in parsed(figures.transfer_curve(layer, 1)).get("aria-label")
 
 
 def test_the_strongest_cell_is_the_most_frequent_one(report):
@@ -95,9 +96,11 @@ def test_curve_history(report):
     (first,) = layer.history
     tree = parsed(figures.curve_history(layer))
     assert "epoch 1" in texts(tree)
+    assert "its curve as fitted in epoch 1; the rate at the last knot is" in tree.get("aria-label")
     many = [dataclasses.replace(first, epoch=k) for k in range(90)]
     tree = parsed(figures.curve_history(dataclasses.replace(layer, history=many)))
     assert "epoch 1, faint, to 90, bold" in texts(tree)
+    assert "in 90 epochs from 1 to 90; the rate at" in tree.get("aria-label")
     assert len(of_class(tree, "line")) < 40
 
 
@@ -115,6 +118,9 @@ def test_over_time_steps(trained):
     assert f"SNN {sweep.accuracy[trained - 1]:.1f} %" in texts(tree)
     assert f"trained at T = {trained}" in texts(tree)
     assert len(of_class(tree, "dot")) == 2 * trained
+    told = re.findall(r"([\d.]+) % after (\d+) time steps?\b", tree.get("aria-label"))
+    shown = sorted({1, trained, 2 * trained})
+    assert told == [(f"{sweep.accuracy[t - 1]:.1f}", str(t)) for t in shown]
     without = figures.over_time_steps(dataclasses.replace(sweep, ann=None), trained)
     assert "ANN" not in "".join(texts(parsed(without)))
 

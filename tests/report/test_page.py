@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from spikestrap.diagnosis import NO_CURVE
 from spikestrap.report.gather import gather
 from spikestrap.report.page import command, mode_rows, render
 from spikestrap.train import train
@@ -94,6 +95,35 @@ def test_where_the_time_went(report):
     rows = {row.mode: row for row in mode_rows(dataclasses.replace(report, records=records))}
     spent = report.records.result.seconds["ann"]
     assert rows["ann"].milliseconds == pytest.approx(1000 * spent / rows["ann"].steps)
+
+
+def test_it_says_what_ran(report, page):
+    steps = [epoch.steps for epoch in report.records.epochs]
+    anns = sum(of.get("ann", 0) for of in steps)
+    assert steps[0]["sample"] == 5
+    assert f"<p>Of {anns + 6} steps {anns} ran the network as an ANN, on curves; 5 sampled" in page
+
+
+def test_a_run_that_trained_as_an_snn_shows_no_curves(report):
+    epochs = [dataclasses.replace(e, steps={"snn": 20}) for e in report.records.epochs]
+    layers = [dataclasses.replace(y, curve=None, samples=None, history=[]) for y in report.layers]
+    found = {
+        name: dataclasses.replace(each, fitted=False, warnings=(NO_CURVE, "dead <neurons>"))
+        for name, each in report.measured.layers.items()
+    }
+    page = render(
+        dataclasses.replace(
+            report,
+            layers=layers,
+            records=dataclasses.replace(report.records, epochs=epochs),
+            measured=dataclasses.replace(report.measured, layers=found),
+        )
+    )
+    Checker(page)
+    assert "<p>All 40 steps trained the network as an SNN.</p>" in page
+    assert page.count('<p class="warning">dead &lt;neurons&gt;</p>') == len(layers)
+    for text in ("Mode.SAMPLE", "what the ANN runs", "sampled in training", "</i>curve<"):
+        assert text not in page, text
 
 
 def test_its_command_trains_the_same_again(report, tmp_path):

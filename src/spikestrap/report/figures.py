@@ -79,7 +79,7 @@ def transfer_curve(layer: Layer, time_steps: int) -> str:
         parts.append(_sampled(layer.samples, x, y))
     if layer.curve is not None:
         parts.append(svg.line(_drawn(layer.curve, x, y), "ann"))
-    alt = f"{layer.block}: firing rate over mean input at {time_steps} time steps; " + (
+    alt = f"{layer.block}: firing rate over mean input at {_steps(time_steps)}; " + (
         "no curve was fitted."
         if layer.curve is None
         else f"the curve rises from {layer.curve.values[0]:.2f} to {layer.curve.values[-1]:.2f} "
@@ -101,14 +101,18 @@ def curve_history(layer: Layer) -> str:
         kind = "fit last" if k == len(curves) - 1 else f"fit level{shade}"
         parts.append(svg.line(_drawn(curve, x, y), kind))
     first, last = kept[0].epoch + 1, kept[-1].epoch + 1
-    told = f"epoch {first}, faint, to {last}, bold" if last > first else f"epoch {first}"
+    rates = [f"{curve.values[-1]:.2f}" for curve in (kept[0], kept[-1])]
+    if last > first:
+        told = f"epoch {first}, faint, to {last}, bold"
+        alt = (
+            f"in {len(layer.history)} epochs from {first} to {last}; the rate at the last knot "
+            f"went from {rates[0]} to {rates[1]}"
+        )
+    else:
+        told = f"epoch {first}"
+        alt = f"in {told}; the rate at the last knot is {rates[0]}"
     parts.append(svg.text(x.end, y(0.06), told, "label fit", "end"))
-    alt = (
-        f"{layer.block}: its curve as fitted in {len(layer.history)} epochs from {first} to "
-        f"{last}; the rate at the last knot went from {kept[0].values[-1]:.2f} to "
-        f"{kept[-1].values[-1]:.2f}."
-    )
-    return svg.document(height, alt, parts)
+    return svg.document(height, f"{layer.block}: its curve as fitted {alt}.", parts)
 
 
 def event_rates(layers: Sequence[Layer]) -> str:
@@ -169,10 +173,11 @@ def over_time_steps(sweep: Sweep, trained: int) -> str:
             "start" if side > 0 else "end",
         )
     )
-    alt = (
-        f"Accuracy of the SNN: {sweep.accuracy[0]:.1f} % after 1 step, {value:.1f} % after "
-        f"{trained}, {sweep.accuracy[-1]:.1f} % after {steps}"
-        + (f"; the ANN has {ann:.1f} %." if ann is not None else ".")
+    said = ", ".join(
+        f"{sweep.accuracy[t - 1]:.1f} % after {_steps(t)}" for t in sorted({1, trained, steps})
+    )
+    alt = f"Accuracy of the SNN: {said}" + (
+        f"; the ANN has {ann:.1f} %." if ann is not None else "."
     )
     return svg.document(height, alt, parts)
 
@@ -298,6 +303,10 @@ def _merged(stretches: Sequence[tuple[float, float]]) -> list[tuple[float, float
             merged.append((start, end))
     # So that a short fit is still seen.
     return [(start, max(end, start + 0.6)) for start, end in merged]
+
+
+def _steps(count: int) -> str:
+    return f"{count} time step{'' if count == 1 else 's'}"
 
 
 def _rate(history: Sequence[FittedCurve], place: int) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..diagnosis import NO_CURVE
 from ..operations import ADDITION_PJ, MAC_PJ
 from ..train.extras import require
 from ..train.hardware import PRECISIONS
+from ..train.loop import Epoch
 from ..train.recipes import recipe
 from ..train.run import OWN_OPTIONS
 from . import figures
@@ -21,6 +23,12 @@ from .svg import thinned
 
 _TEMPLATE = "page.html.jinja"
 _ROWS = 200  # of the table of epochs, at most
+_DID = {
+    "ann": "ran the network as an ANN, on curves",
+    "sample": "sampled the network as an SNN",
+    "fit": "fitted the curves to the samples",
+    "snn": "trained the network as an SNN",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def render(report: Report) -> str:
         figures=figures,
         example_figure=example,
         modes=modes,
+        trained=how_it_trained(report.records.epochs),
         times=_sample_over_ann(modes),
         epochs=thinned(report.records.epochs, _ROWS),
         order=ORDER,
@@ -64,11 +73,31 @@ def render(report: Report) -> str:
         options=json.dumps(report.config.get("options"), indent=2),
         versions=_versions(report),
         has_history=any(layer.history for layer in report.layers),
+        has_curves=any(layer.curve is not None for layer in report.layers),
+        no_curve=NO_CURVE,
         raster_steps=RASTER_STEPS,
         addition_pj=ADDITION_PJ,
         mac_pj=MAC_PJ,
     )
     return page
+
+
+def how_it_trained(epochs: Sequence[Epoch]) -> str:
+    """What the steps did, in a sentence, by the modes that ran; empty where there were none.
+
+    >>> how_it_trained([Epoch(0, 1.0, 0.1, {"sample": 5, "fit": 1, "ann": 1200}, 1.0)])
+    'Of 1,206 steps 1,200 ran the network as an ANN, on curves; 5 sampled the \
+network as an SNN; 1 fitted the curves to the samples.'
+    >>> how_it_trained([Epoch(0, 1.0, 0.1, {"snn": 20}, 1.0)])
+    'All 20 steps trained the network as an SNN.'
+    """
+    steps = {mode: sum(epoch.steps.get(mode, 0) for epoch in epochs) for mode in _DID}
+    ran = {mode: count for mode, count in steps.items() if count}
+    if len(ran) == 1:
+        ((mode, count),) = ran.items()
+        return f"All {count:,} steps {_DID[mode]}."
+    told = "; ".join(f"{count:,} {_DID[mode]}" for mode, count in ran.items())
+    return f"Of {sum(ran.values()):,} steps {told}." if told else ""
 
 
 def mode_rows(report: Report) -> list[ModeRow]:
