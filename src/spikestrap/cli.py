@@ -174,7 +174,14 @@ def train(
     ] = None,
     data: Data = None,
     time_steps: TimeSteps = None,
-    epochs: Epochs = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Passes over the training images. Of fewer than the recipe's, as large a share "
+            "trains as an SNN; of more, as many.",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
     patience: Annotated[
         int | None,

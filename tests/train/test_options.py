@@ -1,6 +1,8 @@
 import pytest
 
 from spikestrap.errors import SpikestrapError
+from spikestrap.routine import Mode
+from spikestrap.train import RECIPES
 from spikestrap.train.options import Options, whole_number
 
 
@@ -22,6 +24,20 @@ from spikestrap.train.options import Options, whole_number
 def test_says_what_was_expected(given, message):
     with pytest.raises(SpikestrapError, match=message):
         Options(**given)
+
+
+def test_a_quick_try_is_a_small_copy_of_the_recipe():
+    """In every recipe some epochs train by curves, however few there are."""
+    for entry in RECIPES.values():
+        own = entry.options
+        assert own.for_epochs(None) == own.for_epochs(own.epochs) == own
+        assert own.for_epochs(2 * own.epochs).snn_epochs == own.snn_epochs
+        for epochs in range(1, own.epochs):
+            options = own.for_epochs(epochs)
+            assert abs(options.snn_epochs / epochs - own.snn_epochs / own.epochs) <= 0.501 / epochs
+            assert options.scheduler().mode(0, 0).base_mode is Mode.SAMPLE
+    with pytest.raises(SpikestrapError, match="epochs: expected an integer >= 1, got 0"):
+        Options().for_epochs(0)
 
 
 def test_a_whole_number_within_both_ends():

@@ -3,6 +3,7 @@ import os
 import pickle
 import re
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ import spikestrap as ss
 from spikestrap.files import write_file
 from spikestrap.train.loop import Epoch, History
 from spikestrap.train.recipes import recipe
-from spikestrap.train.run import clear_run, load_run, prepare_run, save_run
+from spikestrap.train.run import (
+    clear_run,
+    load_config,
+    load_run,
+    prepare_run,
+    save_config,
+    save_run,
+)
 
 X = torch.rand(6, 1, 8, 8)
 
@@ -47,6 +55,14 @@ def test_round_trip(run, net, tmp_path):
     loaded.net.eval()
     for mode in (ss.Mode.SNN, ss.Mode.ANN):
         assert loaded.net(X, mode).equal(net(X, mode))
+
+
+def test_a_run_keeps_its_number_of_epochs_as_an_snn(net, tmp_path):
+    """With which it goes on, whatever the recipe has."""
+    made_by = recipe("digits-mlp")
+    options = replace(made_by.options, epochs=3, snn_epochs=2)
+    save_config(tmp_path, made_by, options, 3, 7, None, net)
+    assert load_config(tmp_path).options == options
 
 
 def test_the_files_are_readable_and_no_other_is_left(run):

@@ -95,7 +95,7 @@ def compare(
             folder cannot be written.
     """
     made_by = recipe(name)
-    own = replace(made_by.options, epochs=made_by.options.epochs if epochs is None else epochs)
+    own = made_by.options.for_epochs(epochs)
     whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
     device, on = default_device(), hardware or Hardware()

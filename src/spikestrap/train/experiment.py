@@ -62,7 +62,8 @@ def train(
     Args:
         name: the recipe.
         data: the folder of the data set; None for the bundled or downloaded one.
-        time_steps, epochs, batch_size, precision: None for the recipe's own.
+        time_steps, epochs, batch_size, precision: None for the recipe's own. Of fewer epochs as
+            large a share trains as an SNN as of the recipe's, see `Options.for_epochs`.
         patience: stop early after so many validations without a better SNN accuracy.
         seed: of everything random.
         out: the run directory; None for ``runs/<recipe>-T<time_steps>-s<seed>``.
@@ -80,10 +81,9 @@ def train(
             directory cannot be written; all of it before the training starts.
     """
     made_by = recipe(name)
-    own = made_by.options
+    own = made_by.options.for_epochs(epochs)
     options = replace(
         own,
-        epochs=own.epochs if epochs is None else epochs,
         batch_size=own.batch_size if batch_size is None else batch_size,
         patience=own.patience if patience is None else patience,
     )

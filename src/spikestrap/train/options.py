@@ -1,8 +1,10 @@
 """What a training run may be told."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import SpikestrapError
 from ..routine import Scheduler
@@ -71,6 +73,19 @@ class Options:
             raise SpikestrapError(
                 f"label_smoothing: expected a probability, got {self.label_smoothing}"
             )
+
+    def for_epochs(self, epochs: int | None) -> Options:
+        """The same for so many epochs, None for its own; of fewer, as large a share as an SNN.
+
+        >>> own = Options(epochs=30, snn_epochs=8)
+        >>> [own.for_epochs(epochs).snn_epochs for epochs in (1, 3, 15, 30, 60)]
+        [0, 1, 4, 8, 8]
+        """
+        if epochs is None:
+            return self
+        share = min(epochs / self.epochs, 1.0)
+        changed = replace(self, epochs=epochs)  # says what is wrong with the number
+        return replace(changed, snn_epochs=round(share * self.snn_epochs))
 
     def scheduler(self) -> Scheduler:
         """When to sample, fit, cross over and train as an SNN.

@@ -226,9 +226,8 @@ def load_config(path: Path) -> Run:
         given = config.get("options")
         if not isinstance(given, dict):
             raise SpikestrapError(f"options: expected an object, got {given!r}")
-        options = replace(
-            made_by.options, **{key: given[key] for key in OWN_OPTIONS if key in given}
-        )
+        known = (*OWN_OPTIONS, "snn_epochs")  # which follows from the epochs
+        options = replace(made_by.options, **{key: given[key] for key in known if key in given})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # the weights that the training began with
             net = made_by.network(time_steps, precision)
