@@ -25,8 +25,8 @@ _TEMPLATE = "page.html.jinja"
 _ROWS = 200  # of the table of epochs, at most
 _DID = {
     "ann": "ran the network as an ANN, on curves",
-    "sample": "sampled the network as an SNN",
-    "fit": "fitted the curves to the samples",
+    "sample": "sampled the network as an SNN (SAMPLE)",
+    "fit": "fitted the curves to the samples (FIT)",
     "snn": "trained the network as an SNN",
 }
 
@@ -83,21 +83,14 @@ def render(report: Report) -> str:
 
 
 def how_it_trained(epochs: Sequence[Epoch]) -> str:
-    """What the steps did, in a sentence, by the modes that ran; empty where there were none.
+    """What how many steps did, by the modes that ran; empty where there were none.
 
-    >>> how_it_trained([Epoch(0, 1.0, 0.1, {"sample": 5, "fit": 1, "ann": 1200}, 1.0)])
-    'Of 1,206 steps 1,200 ran the network as an ANN, on curves; 5 sampled the \
-network as an SNN; 1 fitted the curves to the samples.'
-    >>> how_it_trained([Epoch(0, 1.0, 0.1, {"snn": 20}, 1.0)])
-    'All 20 steps trained the network as an SNN.'
+    >>> print(how_it_trained([Epoch(0, 1.0, 0.1, {"ann": 1200, "snn": 20}, 1.0)]))
+    Steps that ran the network as an ANN, on curves: 1,200; that trained the network as an SNN: 20.
     """
     steps = {mode: sum(epoch.steps.get(mode, 0) for epoch in epochs) for mode in _DID}
-    ran = {mode: count for mode, count in steps.items() if count}
-    if len(ran) == 1:
-        ((mode, count),) = ran.items()
-        return f"All {count:,} steps {_DID[mode]}."
-    told = "; ".join(f"{count:,} {_DID[mode]}" for mode, count in ran.items())
-    return f"Of {sum(ran.values()):,} steps {told}." if told else ""
+    told = "; ".join(f"that {_DID[mode]}: {count:,}" for mode, count in steps.items() if count)
+    return f"Steps {told}." if told else ""
 
 
 def mode_rows(report: Report) -> list[ModeRow]:
