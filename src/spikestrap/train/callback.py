@@ -146,8 +146,8 @@ class BootstrapCallback(pl.Callback):
         self._set(pl_module, mode)
         accumulating = batch_idx % trainer.accumulate_grad_batches != 0
         self._sampled = mode.base_mode is Mode.SAMPLE or (self._sampled and accumulating)
-        # Where there is no gradient, torch fails to clip it by its value.
-        trainer.gradient_clip_val = None if self._sampled else self._clip
+        if trainer.gradient_clip_algorithm == "value":  # torch fails where there are no gradients
+            trainer.gradient_clip_val = None if self._sampled else self._clip
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
