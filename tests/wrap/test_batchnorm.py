@@ -151,3 +151,41 @@ def test_a_step_on_spikes_leaves_the_scale_of_weights_before_a_norm_alone(step_m
     along = (linear.weight * linear.weight.grad).sum(1) / linear.weight.norm(dim=1)
     assert (along.abs() < 1e-3 * linear.weight.grad.norm(dim=1)).all()
     torch.testing.assert_close(linear.bias.grad, torch.zeros(6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("mode", [ss.Mode.SNN, ss.Mode.SAMPLE])
+def test_the_first_batch_sets_all_norms_however_deep(step_mode, mode):
+    rows = [
+        (layer.Linear(20, 20, bias=False), layer.BatchNorm1d(20), neuron.IFNode()) for _ in range(4)
+    ]
+    model = nn.Sequential(*(module for row in rows for module in row), layer.Linear(20, 3))
+    functional.set_step_mode(model, step_mode)
+    net, x = ss.bootstrap(model), torch.rand(T, 32, 20)
+    torch.manual_seed(1)
+    net(x, mode)
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, torch.rand(1))  # the passes that set them drew nothing
+    seen = {row[1]: [] for row in rows}
+    for norm, inputs in seen.items():
+        norm.register_forward_pre_hook(lambda _, args, inputs=inputs: inputs.append(args[0]))
+    net.eval()(x, ss.Mode.SNN)
+    for norm, inputs in seen.items():
+        mean = torch.stack(inputs).view(T, 32, 20).mean(0)
+        assert mean.std() > 0.05  # no layer is silent
+        torch.testing.assert_close(norm.running_mean, mean.mean(0))
+        torch.testing.assert_close(norm.running_var, mean.var(0))
+        assert norm.num_batches_tracked == 1
+
+
+def test_norms_that_have_statistics_keep_them():
+    model, linear, norm = spikingjelly("m")
+    model.train()(torch.randn(T, N, 4))
+    functional.reset_net(model)
+    before = norm.running_mean.clone()
+    x = torch.randn(T, N, 4)
+    ss.bootstrap(model)(x, ss.Mode.SAMPLE)
+    torch.testing.assert_close(
+        norm.running_mean, 0.9 * before + 0.1 * linear(x).mean((0, 1)).detach()
+    )

@@ -17,13 +17,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import handle_torch_function, has_torch_function
 
 from .layout import BATCH_FIRST, FOLDED
 
 Call = Callable[..., Any]
+
+
+def norms_of(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norms in training."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Whether there are batch norms, in training or not."""
+    return any(isinstance(m, _BatchNorm) for m in model.modules())
 
 
 class TimeMeans:
@@ -79,7 +89,7 @@ class TimeMeans:
         if self.total is None:
             return
         momentum, first = self.norm.momentum, self.norm.num_batches_tracked == 0
-        # Nothing to stay close to: the first batch sets them.
+        # Nothing to stay close to: the first batch sets them, before its own pass as well.
         self.norm.momentum = 1.0 if first else momentum
         try:
             self.original(self.total / self.calls)

@@ -18,11 +18,12 @@ from ..routine import LayerMode, Mode
 from ..timeaxis import hold, refuse_lengths, time_mean
 from .adapter import Adapter
 from .averaging import check_averages
+from .batchnorm import has_norms
 from .commute import Commutes
 from .drive import takes_state
 from .find import Found, find_neurons
 from .layout import LAYOUTS, OWN, STEP
-from .probe import find_layout, one_step_does
+from .probe import find_layout, one_step_does, set_norms
 from .replaced import Call
 from .running import Runner
 from .uncompiled import uncompiled
@@ -79,6 +80,8 @@ class Wrapped(nn.Module):
         self._one_step_does: bool | None = None
         self._check = check
         self._unchecked = {True, False} if check else set()
+        # Batch norms may have no statistics yet to go by.
+        self._norms_set = not has_norms(model)
 
     def unwrap(self) -> nn.Module:
         """The user's model, with the weights as trained; runs by its own code alone."""
@@ -95,6 +98,7 @@ class Wrapped(nn.Module):
     def _knows_enough(self, modes: list[Mode]) -> bool:
         spiking = all(m.spiking for m in modes)
         known = spiking or self._one_step_does is not None
+        known = known and (self._norms_set or not (self.training and modes[0].spiking))
         return known and self._probed and spiking not in self._unchecked
 
     @torch.compiler.disable
@@ -104,6 +108,9 @@ class Wrapped(nn.Module):
             if not self._probed:
                 self.layout = find_layout(self._runner, sequence, self._guessed)
                 self._probed = True
+            if self.training and modes[0].spiking and not self._norms_set:
+                set_norms(self._runner, sequence)
+                self._norms_set = True
             return self._pass(sequence, modes)
 
     def _pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:

@@ -1,19 +1,22 @@
 """What has to be found out about a model by running it: how it takes time, and how long on rates.
 
 It runs on spikes and rates that are the same everywhere, without a gradient, in eval mode: what
-the curves would give is nothing, while a layer is silent.
+the curves would give is nothing, while a layer is silent. And what has to be set before it is run:
+the running statistics of batch norms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
+from .batchnorm import norms_of
 from .drive import check_logits, steps_set
 from .layout import OWN, STEP
 from .replaced import Call
@@ -86,6 +89,24 @@ def one_step_does(runner: Runner, mean: Tensor, length: int, check: bool) -> boo
             "inputs at random before the model, not in it"
         )
     return same if one.any() or not same else None
+
+
+@torch.no_grad()
+def set_norms(runner: Runner, sequence: Tensor) -> None:
+    """Gives batch norms that have seen nothing yet the statistics of a sequence (T, N, ...).
+
+    By those of torch, 0 and 1, what comes before a neuron may be too little for any spike, and the
+    next norm would make of that silence the largest of scales. A pass sets right the first norm
+    that is not yet; so there are as many passes as norms.
+    """
+    new = [norm for norm in norms_of(runner.model) if norm.num_batches_tracked == 0]
+    calls = {name: neuron.forward for name, neuron, _ in runner.neurons()}
+    with torch.random.fork_rng([sequence.device] if sequence.is_cuda else []):
+        for _ in new:
+            with runner.norms(sequence):
+                runner.run(sequence, calls)
+            for norm in new:
+                cast(Tensor, norm.num_batches_tracked).zero_()
 
 
 def _other_batch(sequence: Tensor, time_steps: int | None) -> Tensor:

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .again import once, refuse_again
-from .batchnorm import TimeMeans
+from .batchnorm import TimeMeans, norms_of
 from .find import Found, resettables
 
 Call = Callable[..., Any]
@@ -50,7 +49,7 @@ def time_means(
     model: nn.Module, steps: int, batch: int, layout: str, moving: bool = True
 ) -> Iterator[None]:
     """Batch norms in training, by their running statistics, which then move if `moving`."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    norms = norms_of(model)
     if norms:
         refuse_again()
     means = [TimeMeans(norm, steps, batch, layout) for norm in norms]
