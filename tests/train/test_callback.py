@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import spikestrap as ss
 from spikestrap.train import BootstrapCallback, BootstrapModule, Options
+from spikestrap.train.callback import classified
 
 NEURON = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "subtract", "v_init": 0.5}
 SCHEDULER = ss.Scheduler(num_sample_iter=2, sample_period=2)
@@ -324,6 +325,37 @@ def test_as_snn_only_and_a_measure_of_ones_own():
     assert asked == ["SNN", "SNN"]
     assert callback.measured == {"snn_accuracy": 25.0}
     assert float(trainer.callback_metrics["snn_accuracy"]) == 25
+
+
+def test_labels_in_a_column_are_those_in_a_row():
+    logits, y = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]), torch.tensor([2, 1])
+    for labels in (y, y[:, None], y.byte(), y[:, None].int()):
+        assert classified(lambda x: logits, (None, labels)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("logits", "y", "got"),
+    [
+        ((4, 1), torch.zeros(4, dtype=torch.long), r"float32 \(4, 1\) and torch.int64 \(4,\)"),
+        ((4, 2), torch.zeros(4, 2), r"float32 \(4, 2\) and torch.float32 \(4, 2\)"),
+        ((4, 2), torch.zeros(4), r"and torch.float32 \(4,\)"),
+        ((4, 2), torch.zeros(4, 2, dtype=torch.long), r"and torch.int64 \(4, 2\)"),
+        ((4, 2), torch.zeros(1, dtype=torch.long), r"and torch.int64 \(1,\)"),
+        ((4, 2, 4), torch.zeros(4, dtype=torch.long), r"\(4, 2, 4\) and torch.int64 \(4,\)"),
+        ((4, 2), [0, 1, 0, 1], "and a list"),
+    ],
+)
+def test_what_is_no_classification_asks_for_a_measure(logits, y, got):
+    match = rf"expected logits \(N, K > 1\) and whole-number labels \(N,\), got .*{got}; give mea"
+    with pytest.raises(ss.SpikestrapError, match=match):
+        classified(lambda x: torch.zeros(logits), (None, y))
+
+
+@pytest.mark.parametrize("scores", [torch.ones(8, 8), torch.tensor(1.0), 1.0])
+def test_scores_are_one_a_sample(scores):
+    callback = BootstrapCallback(SCHEDULER, measure=lambda module, batch: scores)
+    with pytest.raises(ss.SpikestrapError, match=r"measure: expected a score of each sample"):
+        trained(Plain(), callback)
 
 
 def test_test_measures_as_validation_does():

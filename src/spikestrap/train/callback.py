@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import processes
 from ..ann_sampler import AnnSampler
-from ..errors import NotFittedError, warn
+from ..errors import NotFittedError, SpikestrapError, warn
 from ..routine import LayerMode, Mode, Scheduler
 from ..unit import no_units, units_of
 from .clock import Clock
@@ -25,9 +25,27 @@ from .module import BootstrapModule
 
 
 def classified(module: pl.LightningModule, batch: Any) -> Tensor:
-    """Which images of a batch (x, y) a classifier `module(x)` gets right: bool (N,)."""
+    """Which images of a batch (x, y) a classifier `module(x)` gets right: bool (N,).
+
+    y: whole numbers (N,), or (N, 1). Raises SpikestrapError for others, and for one logit.
+    """
     x, y = batch
-    return module(x).argmax(1) == y
+    logits = module(x)
+    matrix = isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] > 1
+    whole = isinstance(y, Tensor) and not (y.is_floating_point() or y.is_complex())
+    if not (matrix and whole and y.shape in (logits.shape[:1], (len(logits), 1))):
+        raise SpikestrapError(
+            "BootstrapCallback: expected logits (N, K > 1) and whole-number labels (N,), got "
+            f"{_described(logits)} and {_described(y)}; give measure=, a function of the module "
+            "and a batch to a score of each sample"
+        )
+    return logits.argmax(1) == y.view(-1)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{value.dtype} {tuple(value.shape)}"
 
 
 class BootstrapCallback(pl.Callback):
@@ -52,13 +70,15 @@ class BootstrapCallback(pl.Callback):
     Args:
         scheduler: when to sample, fit, and cross over.
         measure: gives for the module and a batch a score of each sample, (N,), whose mean times
-            100 is the accuracy; the default is right or wrong, for batches (x, y).
+            100 is the accuracy; the default is right or wrong, for batches (x, y) whose y are
+            whole numbers (N,), and logits (N, K > 1).
         as_ann: whether to measure it as an ANN as well; its curves hold for one T only.
         plots: whether to draw the curves after each new fit, for loggers that take figures
             (TensorBoard).
 
     Raises:
-        SpikestrapError: the module has no spikestrap units.
+        SpikestrapError: the module has no spikestrap units, or what `measure` is given or gives
+            is not of these shapes.
 
     >>> import spikestrap as ss
     >>> callback = BootstrapCallback(ss.Scheduler(num_sample_iter=5, sample_period=5))
@@ -199,16 +219,25 @@ class BootstrapCallback(pl.Callback):
         # Around steps Lightning puts the trainer's precision, but not around hooks.
         precision = trainer.precision_plugin.forward_context
         with self._rates, self.clock("snn"), precision():
-            scores = self.measure(pl_module, batch)
+            scores = self._measure(pl_module, batch)
         self._scores["snn"] += float(scores.sum())
         self._scores["samples"] += len(scores)
         if self.as_ann:
             self._set(pl_module, LayerMode(Mode.ANN))
             # Before the first fit, or trained as an SNN throughout, there are no curves.
             with self.clock("ann"), precision(), suppress(NotFittedError):
-                self._scores["ann"] += float(self.measure(pl_module, batch).sum())
+                self._scores["ann"] += float(self._measure(pl_module, batch).sum())
                 self._scores["as_ann"] += len(scores)
             self._set(pl_module, LayerMode(Mode.SNN))  # for hooks that come after this one
+
+    def _measure(self, module: pl.LightningModule, batch: Any) -> Tensor:
+        scores = self.measure(module, batch)
+        if not isinstance(scores, Tensor) or scores.ndim != 1:
+            raise SpikestrapError(
+                "BootstrapCallback: measure: expected a score of each sample, (N,), got "
+                f"{_described(scores)}"
+            )
+        return scores
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.measured = self._summary(pl_module)
