@@ -1,6 +1,9 @@
 """Files from outside: damaged, lying, hostile."""
 
+import io
 import struct
+import subprocess
+import sys
 
 import h5py
 import nir
@@ -75,6 +78,28 @@ def test_arrays_are_unpacked_as_h5py_does(dtype, packed, shuffle, tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as opened:
         opened.create_dataset("x", data=values, **options)
     np.testing.assert_array_equal(parsed(tmp_path / "a.h5")["x"], values)
+
+
+def test_memory_limited_from_outside(file):
+    pytest.importorskip("resource")
+    worker = [sys.executable, hdf5_worker.__file__, file, str(BOUND)]
+    limited = ["sh", "-c", 'ulimit -v 4000000 && exec "$@"', "sh", *worker]
+    done = subprocess.run(limited, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    hdf5_worker.send(parsed(file), same := io.BytesIO())
+    assert done.stdout == same.getvalue()
+
+
+def test_a_system_that_takes_no_limit(file, monkeypatch, capsysbinary):
+    resource = pytest.importorskip("resource")
+
+    def refuse(*_):
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert hdf5_worker.main(str(file), BOUND) == 0
+    hdf5_worker.send(parsed(file), same := io.BytesIO())
+    assert capsysbinary.readouterr().out == same.getvalue()
 
 
 def test_not_there_not_hdf5_cut_short(written, tmp_path):

@@ -14,6 +14,7 @@ import json
 import math
 import sys
 import zlib
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import h5py
@@ -202,7 +203,12 @@ def main(path: str, max_bytes: int) -> int:
         pass
     else:
         # Room for the arrays, once more to send them, and the libraries.
-        resource.setrlimit(resource.RLIMIT_AS, (4 * max_bytes + 2**32,) * 2)
+        room = 4 * max_bytes + 2**32
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            room = min(room, most)
+        with suppress(ValueError, OSError):  # macOS knows the limit and takes none
+            resource.setrlimit(resource.RLIMIT_AS, (room, room))
     try:
         tree = parse(path, max_bytes)
     except (Refused, MemoryError) as error:
