@@ -107,3 +107,22 @@ print(torch.get_num_threads() - before)
 """
     done = run(sys.executable, "-c", code, OMP_NUM_THREADS="2", NUMBA_NUM_THREADS="3")
     assert done.stdout == "0\n", done.stderr
+
+
+@pytest.mark.slow
+def test_two_threads_of_pythons_run_loops_on_a_layer_that_knows_one():
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+import numba, numpy as np
+from spikestrap.fixed.dynamics import gather_rows
+spikes, rows = np.ones((64, 300), np.uint8), np.ones((300, 100), np.int32)
+def count(_):
+    out = np.empty((64, 100), np.int32)
+    gather_rows(spikes, rows, out)
+    return (out == 300).all()
+with ThreadPoolExecutor(2) as pool:
+    print(all(pool.map(count, range(300))), numba.threading_layer())
+"""
+    layer = {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = run(sys.executable, "-c", code, OMP_NUM_THREADS="2", **layer)
+    assert done.stdout == "True workqueue\n", done.stderr

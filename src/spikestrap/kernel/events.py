@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from . import threads
 from .backend import readable_by_kernels
+from .caching import cached
 from .pointers import pointer
 from .room import room_for
 from .rows import COLUMNS, list_floats, packed, sum_rows
@@ -133,7 +134,7 @@ def _kernel(function: Any) -> Any:
     """Compiles a kernel `(first, end, arguments, workspace, totals)` when it is first asked for."""
     whole = types.int64
     signature = types.void(whole, whole, types.CPointer(whole), whole, whole)
-    compiled = numba.cfunc(signature, nopython=True, cache=True, error_model="numpy")
+    compiled = cached(numba.cfunc, signature, nopython=True, error_model="numpy")
     return functools.cache(lambda: compiled(function))
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from .caching import cached
 from .rows import COLUMNS, list_bytes, sum_rows
 
 # How many rows' spikes are listed at once: lists and results stay in cache.
 _ROWS = 64
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+_jit = cached(numba.njit, nogil=True, error_model="numpy", boundscheck=False)
 
 
 @_jit

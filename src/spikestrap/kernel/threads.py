@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numba
@@ -17,8 +19,11 @@ from llvmlite import ir
 from numba import prange
 from numba.extending import intrinsic
 
+from .caching import cached
+
 _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
-_jit = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+_jit = cached(numba.njit, parallel=True, nogil=True, error_model="numpy", boundscheck=False)
+_one_at_a_time = threading.Lock()
 
 
 def available() -> int:
@@ -38,16 +43,27 @@ def parallel_jit(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*arguments: Any) -> None:
         set_to = _numbas()
-        if set_to <= torch.get_num_threads():
-            loop(*arguments)
-            return
-        numba.set_num_threads(torch.get_num_threads())
-        try:
-            loop(*arguments)
-        finally:
-            numba.set_num_threads(set_to)
+        with _turn():
+            if set_to <= torch.get_num_threads():
+                loop(*arguments)
+                return
+            numba.set_num_threads(torch.get_num_threads())
+            try:
+                loop(*arguments)
+            finally:
+                numba.set_num_threads(set_to)
 
     return run
+
+
+@functools.cache
+def _turn() -> AbstractContextManager[Any]:
+    """What to hold while a loop runs, once numba's threads have started.
+
+    Of numba's threading layers one, "workqueue", ends the process where two threads run loops at
+    a time.
+    """
+    return _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext()
 
 
 def _numbas() -> int:
