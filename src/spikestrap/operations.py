@@ -9,7 +9,7 @@ on real chips, are left out: numbers to compare networks with, not to predict a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,15 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import fixed
-from .block import Affine, AvgPool, Block, Delay, Residual
+from .block import Affine, AvgPool, Block, Delay
 from .block.recurrent import SelfDriven
 from .errors import SpikestrapError
 from .evaluating import evaluating
 from .network import Network
 from .norm import Norm
 from .quantize import Quantizer
+from .random_state import random_state, set_random_state
 from .routine import Mode
 from .synapse import ElementWise, Pooling, Synapse
+from .timeaxis import has_time
 from .unit import Unit
 
 ADDITION_PJ, MAC_PJ = 0.9, 4.6
@@ -79,7 +81,8 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
     pooling, a count of k is k events. Other values, and what an Input block gets, count once each.
 
     time_steps: T of a `fixed.Network`, None for its own; any other network has its own. Raises
-    SpikestrapError where they do not fit.
+    SpikestrapError where they do not fit, and for what is not counted: weights that are not in
+    spikestrap's blocks, as in a module of your own, or used outside them, as in `block.Residual`.
 
     >>> import spikestrap as ss
     >>> neuron = dict(threshold=1.0)
@@ -99,56 +102,81 @@ def cost(net: Network | fixed.Network, x: Tensor, time_steps: int | None = None)
     steps = net.time_steps if net.time_steps is not None else x.shape[0]
     if time_steps not in (None, steps):
         raise SpikestrapError(f"time_steps: the network runs {steps} steps, got {time_steps}")
-    if any(isinstance(module, Residual) for module in net.modules()):
-        raise SpikestrapError("cost: synapses of residual blocks are not counted")
+    _refuse_uncounted(net)
     names = ("spikes", "synaptic_operations", "neuron_updates", "macs", "ann_macs")
     counts = dict.fromkeys(names, 0.0)
-    with evaluating(net), _counting(net, counts):
+    with evaluating(net), _counting(net, x, counts):
         net(x, Mode.SNN)
     samples = x.shape[0] if net.time_steps is not None else x.shape[1]
     return Cost(steps, **{name: count / samples for name, count in counts.items()})
 
 
 @contextmanager
-def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
-    # What a static input meets first computes with numbers, and once; all others with spikes.
-    static = net.time_steps is not None
-    # What the last pooling gave, its windows' spikes counted, until it is used.
-    pooled: list[Tensor] = []
-    unmet = net.time_steps is None  # whether an input with time has met nothing yet
+def _counting(net: Network, x: Tensor, counts: dict[str, float]) -> Iterator[None]:
+    calls = iter(_calls(net, x))
+    # What poolings gave, and the same with their windows' spikes counted.
+    pooled: list[tuple[Tensor, Tensor]] = []
+    inside = False  # a block
 
-    def arrived_at(x: Tensor, values: bool = False) -> Tensor:
-        nonlocal unmet
-        first, unmet = unmet, False
-        # Of a pooling in front, but where what it gave was enlarged since.
-        if pooled and (sums := pooled.pop()).numel() == x.numel():
-            return sums.reshape(x.shape)
-        if first and not values and _are_counts(x):
-            return x.float()
-        return (x != 0).float()
+    def gets_input(module: nn.Module) -> bool:
+        called, meets = next(calls, (None, False))
+        if called is not module:
+            raise SpikestrapError("cost: expected the same blocks to run whatever the spikes are")
+        return meets
+
+    def of_pooling(x: Tensor) -> Tensor | None:
+        for given, sums in reversed(pooled):
+            if given.numel() == x.numel() and bool((given.reshape(x.shape) == x).all()):
+                return sums.reshape(x.shape)
+        return None
+
+    def arrived_at(x: Tensor, may_count: bool) -> Tensor:
+        sums = of_pooling(x)
+        if sums is not None:
+            return sums
+        return x.float() if may_count and _are_counts(x) else (x != 0).float()
 
     def on_pool(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # A window's spikes reach what is behind it one by one: a chip has no place to add them up.
         assert isinstance(module, AvgPool)
-        pooled.append(module.pooling.sums(arrived_at(args[0])))
+        meets = gets_input(module)
+        arrived = arrived_at(args[0], meets and net.time_steps is None)
+        pooled.append((output, module.pooling.sums(arrived)))
 
     def on_delay(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         assert isinstance(module, Delay)
-        if pooled:
-            pooled.append(module.forward(arrived_at(args[0])))
+        sums = of_pooling(args[0])
+        if sums is not None:
+            pooled.append((output, module.forward(sums)))
 
     def on_block(module: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal static
+        nonlocal inside
         assert isinstance(module, Block | Affine)
-        x = args[0]
-        arrived = arrived_at(x, values=isinstance(module.synapse, ElementWise))
-        macs = x.shape[1] * _uses(module, torch.ones_like(arrived[0, 0]))
+        inside, x, meets = True, args[0], gets_input(module)
+        if not has_time(x):
+            raise SpikestrapError(
+                f"cost: expected spikes (T, N, ...) at {type(module).__name__}, as it is called "
+                f"as an SNN, got shape {tuple(x.shape)}"
+            )
+        macs = x.shape[1] * _uses(module, x.new_ones(x.shape[2:], dtype=torch.float64))
         counts["ann_macs"] += macs
-        if static:
+        # A static input is no spikes: the block computes with numbers, and once.
+        if meets and net.time_steps is not None and bool((x == x[:1]).all()):
             counts["macs"] += macs
-        else:
-            counts["synaptic_operations"] += _uses(module, _over_all(arrived))
-        static = False
+            return
+        may_count = meets and net.time_steps is None and not isinstance(module.synapse, ElementWise)
+        counts["synaptic_operations"] += _uses(module, _over_all(arrived_at(x, may_count)))
+
+    def behind_block(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        nonlocal inside
+        inside = False
+
+    def on_synapse(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not inside:
+            raise SpikestrapError(
+                f"cost: a {type(module).__name__} is not counted where it is called outside its "
+                "block; expected block(x, mode=mode)"
+            )
 
     def on_unit(module: nn.Module, args: tuple[Any, ...], spikes: Tensor) -> None:
         # Here, as a block may send them on late, some of them too late.
@@ -161,18 +189,84 @@ def _counting(net: Network, counts: dict[str, float]) -> Iterator[None]:
         counts["spikes"] += float(spikes.count_nonzero())
         counts["neuron_updates"] += spikes.numel()
 
-    hooks = []
+    before = [(Block | Affine, on_block), (Synapse | ElementWise, on_synapse)]
+    behind = [
+        (Unit, on_unit),
+        (AvgPool, on_pool),
+        (Delay, on_delay),
+        (Block | Affine, behind_block),
+    ]
+    with _hooked(net, before, behind):
+        yield
+
+
+def _calls(net: Network, x: Tensor) -> list[tuple[nn.Module, bool]]:
+    """The calls of blocks and poolings, in turn, and whether each gets the input and no spikes.
+
+    Found with NaN in place of spikes, in a pass of one sample: where it arrives, they do. Of an
+    input with time what a pooling gives is no longer the input's counts.
+    """
+    static = net.time_steps is not None
+    marked = (Unit, Block) if static else (Unit, Block, AvgPool)
+    calls: list[tuple[nn.Module, bool]] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...]) -> None:
+        calls.append((module, not _has_nan(args[0])))
+
+    def mark(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        # Also what a delay lets nothing through of.
+        if isinstance(module, marked) or any(map(_has_nan, args)):
+            return tuple(map(_nan, output)) if isinstance(output, tuple) else _nan(output)
+        return None
+
+    before = [(Block | Affine | AvgPool, note)]
+    state = random_state(x.device)
+    with _hooked(net, before, [(nn.Module, mark)]):
+        net(x[:1] if static else x[:, :1], Mode.SNN)
+    set_random_state(state, x.device)
+    return calls
+
+
+def _has_nan(x: Any) -> bool:
+    return isinstance(x, Tensor) and bool(x.isnan().any())
+
+
+def _nan(x: Any) -> Any:
+    return torch.full_like(x, torch.nan) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+Hooks = list[tuple[Any, Callable[..., Any]]]
+
+
+@contextmanager
+def _hooked(net: Network, before: Hooks, behind: Hooks) -> Iterator[None]:
+    """Has modules of a kind call functions before and behind their forward."""
+    handles = []
     for module in net.modules():
-        if isinstance(module, Block | Affine):
-            hooks.append(module.register_forward_pre_hook(on_block))
-        for kind, hook in ((Unit, on_unit), (AvgPool, on_pool), (Delay, on_delay)):
-            if isinstance(module, kind):
-                hooks.append(module.register_forward_hook(hook))
+        handles += [
+            module.register_forward_pre_hook(f) for kind, f in before if isinstance(module, kind)
+        ]
+        handles += [
+            module.register_forward_hook(f) for kind, f in behind if isinstance(module, kind)
+        ]
     try:
         yield
     finally:
-        for handle in hooks:
+        for handle in handles:
             handle.remove()
+
+
+def _refuse_uncounted(module: nn.Module, name: str = "") -> None:
+    """Raises where a module holds parameters and is neither a block nor a part of one."""
+    if isinstance(module, Block | Affine | Delay | Unit):
+        return
+    if any(True for _ in module.parameters(recurse=False)):
+        raise SpikestrapError(
+            f"cost: parameters of {name or 'the network'} ({type(module).__name__}) are not "
+            "counted; expected weights in blocks of spikestrap's"
+        )
+    for part, child in module.named_children():
+        _refuse_uncounted(child, f"{name}.{part}" if name else part)
 
 
 def _over_all(events: Tensor) -> Tensor:
