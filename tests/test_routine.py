@@ -171,7 +171,7 @@ class TestScheduler:
             ({"num_sample_iter": 0}, "num_sample_iter must be a whole number >= 1, got 0"),
             ({"sample_period": 0}, "sample_period must be a whole number >= 1, got 0"),
             ({"sample_period": 2.5}, "sample_period must be a whole number >= 1, got 2.5"),
-            ({"snn_from": -1}, "snn_from must be a whole number >= 0, got -1"),
+            ({"snn_from": -1}, "snn_from must be None or a whole number >= 0, got -1"),
             ({"crossover_epochs": [1, -2]}, "crossover_epochs must be .* >= 0, got -2"),
             ({"crossover_epochs": [1.5]}, "crossover_epochs must be .* >= 0, got 1.5"),
             ({"crossover_epochs": 5}, "crossover_epochs must be .* got 5"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .ann_sampler import AnnSampler
+from .counts import whole_number
 from .errors import SpikestrapError, SpikestrapWarning
 from .neuron import Neuron
 from .routine import LayerMode, Mode
@@ -114,8 +115,7 @@ def diagnose(net: nn.Module, loader: Iterable[Any], batches: int = 4) -> Diagnos
     >>> second.warnings[0].partition(" (")[0]
     'dead: no input reaches the threshold within T = 8 steps'
     """
-    if not isinstance(batches, int) or batches < 1:
-        raise SpikestrapError(f"diagnose: batches must be a whole number >= 1, got {batches!r}")
+    batches = whole_number("diagnose: batches", batches, 1)
     # On a copy whatever happens has no consequences.
     twin = copy.deepcopy(net).eval()
     units = list(_units(twin))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .block import Affine, AvgPool, Block, Delay, Dropout, Flatten
+from .counts import whole_or_none
 from .errors import SpikestrapError, at
 from .kernel.memory import values_hidden
 from .quantize import check_precision
@@ -74,11 +75,7 @@ class Network(nn.Module):
 
     @time_steps.setter
     def time_steps(self, value: int | None) -> None:
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise SpikestrapError(
-                f"Network: time_steps must be None or a whole number >= 1, got {value!r}"
-            )
-        self._time_steps = value
+        self._time_steps = whole_or_none("Network: time_steps", value, 1)
 
     def forward(
         self, x: Tensor, mode: Modes = Mode.SNN, lengths: Tensor | None = None

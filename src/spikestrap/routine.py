@@ -8,6 +8,7 @@ from enum import Enum
 from itertools import chain, repeat
 from typing import Any
 
+from .counts import whole_number, whole_or_none
 from .errors import SpikestrapError
 
 
@@ -62,8 +63,7 @@ class LayerMode:
 
     def __post_init__(self) -> None:
         Mode.of(self.base_mode)
-        if not isinstance(self.crossover, int) or self.crossover < 0:
-            raise SpikestrapError(f"crossover must be a whole number >= 0, got {self.crossover!r}")
+        object.__setattr__(self, "crossover", whole_number("crossover", self.crossover, 0))
 
     def __iter__(self) -> Iterator[Mode]:
         return chain(repeat(Mode.SNN, self.crossover), repeat(self.base_mode))
@@ -112,9 +112,8 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         for name in ("num_sample_iter", "sample_period"):
-            _check_count(name, getattr(self, name), 1)
-        if self.snn_from is not None:
-            _check_count("snn_from", self.snn_from, 0)
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        object.__setattr__(self, "snn_from", whole_or_none("snn_from", self.snn_from, 0))
         if self.crossover_epochs is not None:
             if not isinstance(self.crossover_epochs, Iterable):
                 raise SpikestrapError(
@@ -122,14 +121,14 @@ class Scheduler:
                     f"got {self.crossover_epochs!r}"
                 )
             # A copy: the caller's list may change, or be an iterator.
-            object.__setattr__(self, "crossover_epochs", tuple(self.crossover_epochs))
-            for epoch in self.crossover_epochs:
-                _check_count("an entry of crossover_epochs", epoch, 0)
+            name = "an entry of crossover_epochs"
+            epochs = tuple(whole_number(name, epoch, 0) for epoch in self.crossover_epochs)
+            object.__setattr__(self, "crossover_epochs", epochs)
 
     def mode(self, epoch: int, iteration: int, train: bool = True) -> LayerMode:
         """The modes at this iteration of this epoch, both counted from 0."""
-        _check_count("epoch", epoch, 0)
-        _check_count("iteration", iteration, 0)
+        epoch = whole_number("epoch", epoch, 0)
+        iteration = whole_number("iteration", iteration, 0)
         if not train or (self.snn_from is not None and epoch >= self.snn_from):
             return LayerMode(Mode.SNN)
         base_mode = Mode.ANN
@@ -140,8 +139,3 @@ class Scheduler:
                 base_mode = Mode.FIT
         crossover = sum(start <= epoch for start in self.crossover_epochs or ())
         return LayerMode(base_mode, crossover)
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise SpikestrapError(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from .counts import whole_number
 from .errors import SpikestrapError
 
 
@@ -37,8 +38,7 @@ def hold(x: Tensor, time_steps: int) -> Tensor:
     >>> hold(torch.rand(2, 5), 4).shape, is_held(hold(torch.rand(2, 5), 4))
     (torch.Size([4, 2, 5]), True)
     """
-    if not isinstance(time_steps, int) or time_steps < 1:
-        raise SpikestrapError(f"time_steps must be a whole number >= 1, got {time_steps!r}")
+    time_steps = whole_number("time_steps", time_steps, 1)
     return x.unsqueeze(0).expand(time_steps, *x.shape)
 
 

@@ -75,7 +75,9 @@ def test_refuses_to_be_bootstrapped(mode):
 
 @pytest.mark.parametrize("winners", [0, 6, 1.5, None])
 def test_refuses_bad_numbers_of_winners(winners):
-    with pytest.raises(SpikestrapError, match="num_winners must be a whole number from 1 to out"):
+    with pytest.raises(
+        SpikestrapError, match="num_winners must be a whole number from 1 to 5, got"
+    ):
         lif.KWTA(NEURON, 6, 5, winners)
 
 

@@ -185,7 +185,7 @@ class TestNmnist:
             nmnist(None, 1)
 
     def test_it_needs_to_know_how_many_frames(self, tmp_path):
-        with pytest.raises(SpikestrapError, match="time_steps: expected an integer >= 1, got None"):
+        with pytest.raises(SpikestrapError, match="time_steps must be a whole number >= 1"):
             load("nmnist", tmp_path, 0)
 
 

@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"devices": 0}, "--devices: expected an integer >= 1, got 0"),
-        ({"nodes": 0}, "--nodes: expected an integer >= 1, got 0"),
+        ({"devices": 0}, "--devices must be a whole number >= 1, got 0"),
+        ({"nodes": 0}, "--nodes must be a whole number >= 1, got 0"),
         ({"strategy": "fsdp"}, "--strategy: expected one of auto, ddp, .*docs/scaling.md"),
         ({"strategy": "horse"}, "--strategy: expected one of auto, ddp, got 'horse'$"),
         ({"precision": "half"}, "--precision: expected one of 32-true, .*, got 'half'$"),

@@ -9,13 +9,13 @@ from spikestrap.train.options import Options, whole_number
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": 0}, "epochs: expected an integer >= 1, got 0"),
-        ({"epochs": -3}, "epochs: expected an integer >= 1, got -3"),
-        ({"batch_size": 1.5}, "batch_size: expected an integer >= 1, got 1.5"),
-        ({"validate_every": True}, "validate_every: expected an integer >= 1, got True"),
-        ({"snn_epochs": -1}, "snn_epochs: expected an integer >= 0, got -1"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": -3}, "epochs must be a whole number >= 1, got -3"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number >= 1, got 1.5"),
+        ({"validate_every": True}, "validate_every must be a whole number >= 1, got True"),
+        ({"snn_epochs": -1}, "snn_epochs must be a whole number >= 0, got -1"),
         ({"snn_gradient": "rates"}, "snn_gradient: expected one of surrogate, rate, got 'rates'"),
-        ({"patience": 0}, "patience: expected an integer >= 1, got 0"),
+        ({"patience": 0}, "patience must be None or a whole number >= 1, got 0"),
         ({"learning_rate": -1.0}, "learning_rate: expected a finite number >= 0, got -1.0"),
         ({"label_smoothing": 1.5}, "label_smoothing: expected a probability, got 1.5"),
         ({"weight_decay": float("nan")}, "weight_decay: expected a finite number >= 0, got nan"),
@@ -36,11 +36,11 @@ def test_a_quick_try_is_a_small_copy_of_the_recipe():
             options = own.for_epochs(epochs)
             assert abs(options.snn_epochs / epochs - own.snn_epochs / own.epochs) <= 0.501 / epochs
             assert options.scheduler().mode(0, 0).base_mode is Mode.SAMPLE
-    with pytest.raises(SpikestrapError, match="epochs: expected an integer >= 1, got 0"):
+    with pytest.raises(SpikestrapError, match="epochs must be a whole number >= 1, got 0"):
         Options().for_epochs(0)
 
 
 def test_a_whole_number_within_both_ends():
     assert whole_number("n", 3, 1, 3) == 3
-    with pytest.raises(SpikestrapError, match="n: expected an integer from 1 to 3, got 4"):
+    with pytest.raises(SpikestrapError, match="n must be a whole number from 1 to 3, got 4"):
         whole_number("n", 4, 1, 3)

@@ -97,5 +97,5 @@ def test_an_unknown_name_gets_the_list_and_the_nearest(name, hint):
 
 @pytest.mark.parametrize("time_steps", [0, -1, 1025, 2.0, "4"])
 def test_time_steps_out_of_range(time_steps):
-    with pytest.raises(ss.SpikestrapError, match="time_steps: expected an integer from 1 to 1024"):
+    with pytest.raises(ss.SpikestrapError, match="time_steps must be a whole number from 1 to 10"):
         recipe("digits-mlp").network(time_steps)

@@ -114,9 +114,9 @@ def test_a_damaged_config(run, content, message):
     ("changes", "message"),
     [
         ({"recipe": "digits-mpl"}, "config.json: recipe: expected one of"),
-        ({"time_steps": 0}, "config.json: time_steps: expected an integer from 1 to 1024, got 0"),
-        ({"time_steps": 10**9}, "config.json: time_steps: expected"),
-        ({"seed": "x"}, "config.json: seed: expected an integer >= 0, got 'x'"),
+        ({"time_steps": 0}, "config.json: time_steps must be a whole number from 1 to 1024, got 0"),
+        ({"time_steps": 10**9}, "config.json: time_steps must be"),
+        ({"seed": "x"}, "config.json: seed must be a whole number >= 0, got 'x'"),
         ({"data": 3}, "config.json: data: expected a text, got 3"),
         ({"training_precision": "8"}, "config.json: training_precision: expected one of 32-true,"),
         ({"recipe": "digits-cnn"}, "best.pt: "),

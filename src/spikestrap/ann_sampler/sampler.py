@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
+from ..counts import whole_number
 from ..errors import NotFittedError, SpikestrapError, warn
 from ..kernel.curve import curve
 from ..kernel.memory import batched, values_hidden
@@ -85,10 +86,7 @@ class AnnSampler(nn.Module):
             )
         if not 0 <= memory <= 1:
             raise SpikestrapError(f"AnnSampler: memory must be in [0, 1], got {memory!r}")
-        if not isinstance(cells, int) or not 4 <= cells <= 250:
-            raise SpikestrapError(
-                f"AnnSampler: cells must be a whole number from 4 to 250, got {cells!r}"
-            )
+        cells = whole_number("AnnSampler: cells", cells, 4, 250)
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
         self.channels = channels if per == "channel" and channels else 1
         # For messages; whoever holds it may say: where it is in a network, the class of its

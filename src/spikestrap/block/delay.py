@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..neuron.parameter import Bounds, Value, register, value_of
 from ..routine import Mode
@@ -41,10 +42,8 @@ class Delay(nn.Module):
         self, channels: int, max_delay: int, *, initial: Value = 0.0, learnable: bool = True
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("max_delay", max_delay)):
-            if not isinstance(value, int) or value < 1:
-                raise SpikestrapError(f"Delay: {name} must be a whole number >= 1, got {value!r}")
-        self.channels, self.bounds = channels, Bounds(0.0, float(max_delay))
+        self.channels = channels = whole_number("Delay: channels", channels, 1)
+        self.bounds = Bounds(0.0, float(whole_number("Delay: max_delay", max_delay, 1)))
         first = torch.as_tensor(initial, dtype=torch.float32)
         if first.shape not in ((), (channels,)):
             raise SpikestrapError(

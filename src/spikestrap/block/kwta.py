@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..neuron import Neuron
 from ..neuron.parameter import DECAY, broadcast, register, value_of
@@ -85,11 +86,7 @@ class KWTA(Block):
     ) -> None:
         name = type(self).__name__
         made, options = split_neuron(neuron, self.neuron_type, name)
-        if not isinstance(num_winners, int) or not 1 <= num_winners <= out_neurons:
-            raise SpikestrapError(
-                f"{name}: num_winners must be a whole number from 1 to out_neurons = "
-                f"{out_neurons}, got {num_winners!r}"
-            )
+        num_winners = whole_number(f"{name}: num_winners", num_winners, 1, out_neurons)
         if "threshold" not in made.bounds:
             raise SpikestrapError(
                 f"{name}: expected a neuron with a parameter `threshold`, got {type(made).__name__}"

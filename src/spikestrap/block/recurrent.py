@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import SpikestrapError
+from ..counts import whole_number
 from ..kernel.reference import State
 from ..neuron import Neuron
 from ..quantize import Quantizer
@@ -87,8 +87,7 @@ class Recurrent(Block):
         delay_shift: bool = False,
     ) -> None:
         name = type(self).__name__
-        if not isinstance(delay, int) or delay < 0:
-            raise SpikestrapError(f"{name}: delay must be a whole number >= 0, got {delay!r}")
+        delay = whole_number(f"{name}: delay", delay, 0)
         made, options = split_neuron(neuron, self.neuron_type, name)
         back = linear(out_neurons, out_neurons, False, weight_scale, weight_norm)
         super().__init__(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..precision import whole
 from ..routine import Mode
@@ -97,11 +98,7 @@ class Upsample(nn.Module):
 
     def __init__(self, scale_factor: int) -> None:
         super().__init__()
-        if not isinstance(scale_factor, int) or scale_factor < 1:
-            raise SpikestrapError(
-                f"Upsample: scale_factor must be a whole number >= 1, got {scale_factor!r}"
-            )
-        self.scale_factor = float(scale_factor)
+        self.scale_factor = float(whole_number("Upsample: scale_factor", scale_factor, 1))
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """Nearest neighbour, so spikes stay spikes."""

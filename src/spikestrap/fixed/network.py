@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..precision import whole, without_autocast
 from . import dynamics
@@ -167,7 +167,7 @@ class Network:
                 f"fixed.Network: it holds no number of time steps to run input {array.shape} for: "
                 "expected one, as in run(x, time_steps)"
             )
-        time_steps = _count(time_steps, "time_steps")
+        time_steps = whole_number("time_steps", time_steps, 1)
         if (
             array.ndim <= lead
             or math.prod(array.shape[lead:]) != entry.neurons
@@ -239,16 +239,10 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
     return found
 
 
-def _count(value: object, name: str) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise SpikestrapError(f"{name} must be a whole number >= 1, got {value!r}")
-    return int(value)
-
-
 def _zero_at(time_steps: int, interval: int | None, number: int) -> np.ndarray:
     if interval is None:
         return np.zeros(time_steps, bool)
-    interval = _count(interval, "reset_interval")
+    interval = whole_number("reset_interval", interval, 1)
     steps = np.arange(time_steps)
     return (steps >= number) & ((steps - number) % interval == 0)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block as blocks
+from ..counts import whole_number
 from ..errors import SpikestrapError, warn
 from ..neuron import Neuron
 from ..neuron.parameter import keep_in_bounds
@@ -201,6 +202,4 @@ def wants_chip(family: Family, pre_hook_fx: Any, where: str) -> bool:
 
 def check_count(value: Any, name: str, where: str) -> int:
     """The value, or SpikestrapError."""
-    if not isinstance(value, int) or value < 1:
-        raise SpikestrapError(f"{where}: {name} must be a whole number >= 1, got {value!r}")
-    return value
+    return whole_number(f"{where}: {name}", value, 1)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..counts import whole_or_none
 from ..errors import SpikestrapError
 from ..kernel import automatic, backend, dynamo
 from ..kernel.reference import State
@@ -132,11 +133,8 @@ class Neuron(nn.Module, ABC):
         return dynamo.register(self, axes, channels, device, dtype)
 
     def _check(self, z: Tensor, time_steps: int | None) -> int:
-        name, between = type(self).__name__, self.checkpoint_steps
-        if between is not None and (not isinstance(between, int) or between < 1):
-            raise SpikestrapError(
-                f"{name}: checkpoint_steps must be None or a whole number >= 1, got {between!r}"
-            )
+        name = type(self).__name__
+        whole_or_none(f"{name}: checkpoint_steps", self.checkpoint_steps, 1)
         if z.ndim < 2 or z.shape[0] == 0:
             raise SpikestrapError(
                 f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
+from ..counts import whole_number
 from ..errors import SpikestrapError, SpikestrapWarning, warn
 from ..network import Network
 from ..routine import LayerMode, Mode
@@ -28,7 +29,7 @@ from .evaluate import accuracy_over_time, default_device, evaluate
 from .experiment import MAX_SEED
 from .hardware import Hardware
 from .loop import Progress, fit, measure
-from .options import Options, whole_number
+from .options import Options
 from .recipes import recipe
 from .run import prepare_run
 
@@ -96,7 +97,7 @@ def compare(
     """
     made_by = recipe(name)
     own = made_by.options.for_epochs(epochs)
-    whole_number("seed", seed, 0, MAX_SEED)
+    seed = whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
     device, on = default_device(), hardware or Hardware()
     if budget is not None:

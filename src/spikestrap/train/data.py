@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from . import cifar, events
 from .extras import require
 from .idx import read_idx
-from .options import whole_number
 
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # SHA-256 of the four files as published.

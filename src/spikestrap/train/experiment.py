@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .. import exchange, fixed, processes
+from ..counts import whole_number
 from ..errors import SpikestrapError, at
 from ..exchange import netx, nir
 from ..network import Network
@@ -21,7 +22,6 @@ from .data import SHAPES, TEMPORAL, Arrays, load, to_input
 from .evaluate import EventRate, default_device, evaluate
 from .hardware import Hardware
 from .loop import LOGGERS, Progress, fit, make_logger, measure
-from .options import whole_number
 from .recipes import MAX_TIME_STEPS, recipe
 from .run import (
     EXPORTS,
@@ -87,7 +87,7 @@ def train(
         batch_size=own.batch_size if batch_size is None else batch_size,
         patience=own.patience if patience is None else patience,
     )
-    whole_number("seed", seed, 0, MAX_SEED)
+    seed = whole_number("seed", seed, 0, MAX_SEED)
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)
     net = made_by.network(steps, precision)
@@ -193,7 +193,7 @@ def evaluate_run(
     start = time.perf_counter()
     run = load_run(path)
     steps = run.time_steps if time_steps is None else time_steps
-    whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
+    steps = whole_number("time_steps", steps, 1, MAX_TIME_STEPS)
     if not run.recipe.temporal:
         run.net.time_steps = steps
     test = load(run.recipe.data, data or run.data, run.seed, steps).test

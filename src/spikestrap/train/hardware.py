@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from .extras import require
-from .options import whole_number
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 STRATEGIES = ("auto", "ddp")
@@ -43,8 +43,8 @@ class Hardware:
     precision: str | None = None
 
     def __post_init__(self) -> None:
-        whole_number("--devices", self.devices, 1)
-        whole_number("--nodes", self.nodes, 1)
+        for name in ("devices", "nodes"):
+            object.__setattr__(self, name, whole_number(f"--{name}", getattr(self, name), 1))
         if self.strategy not in STRATEGIES:
             more = "; docs/scaling.md has sharded training" if "fsdp" in str(self.strategy) else ""
             raise SpikestrapError(

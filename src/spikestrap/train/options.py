@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from ..counts import whole_number, whole_or_none
 from ..errors import SpikestrapError
 from ..routine import Scheduler
 from .augment import Augment
@@ -37,7 +37,7 @@ class Options:
     >>> Options(epochs=0)
     Traceback (most recent call last):
     ...
-    spikestrap.errors.SpikestrapError: epochs: expected an integer >= 1, got 0
+    spikestrap.errors.SpikestrapError: epochs must be a whole number >= 1, got 0
     """
 
     epochs: int = 10
@@ -55,16 +55,15 @@ class Options:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
-            whole_number(name, getattr(self, name), 1)
-        whole_number("snn_epochs", self.snn_epochs, 0)
+        low = {"epochs": 1, "batch_size": 1, "validate_every": 1, "snn_epochs": 0}
+        for name, least in low.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        object.__setattr__(self, "patience", whole_or_none("patience", self.patience, 1))
         if self.snn_gradient not in SNN_GRADIENTS:
             raise SpikestrapError(
                 f"snn_gradient: expected one of {', '.join(SNN_GRADIENTS)}, "
                 f"got {self.snn_gradient!r}"
             )
-        if self.patience is not None:
-            whole_number("patience", self.patience, 1)
         for name in ("learning_rate", "weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
@@ -99,15 +98,3 @@ class Options:
             crossover_epochs=self.crossover_epochs,
             snn_from=max(0, self.epochs - self.snn_epochs),
         )
-
-
-def whole_number(name: str, value: object, low: int, high: float = math.inf) -> int:
-    """Return ``value`` if it is an integer from ``low`` to ``high``.
-
-    Raises:
-        SpikestrapError: it is not; the message says what was expected.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value
-    expected = f">= {low}" if high == math.inf else f"from {low} to {high}"
-    raise SpikestrapError(f"{name}: expected an integer {expected}, got {value!r}")

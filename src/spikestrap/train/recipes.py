@@ -6,12 +6,13 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..network import Network
 from .augment import RandomCrop, RandomWarp
 from .data import TEMPORAL
 from .models import CHIP_NEURON, Builder, cnn, mlp, resnet, vgg
-from .options import Options, whole_number
+from .options import Options
 
 MAX_TIME_STEPS = 1024  # beyond it memory, not accuracy, is what grows
 

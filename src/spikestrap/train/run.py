@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..counts import whole_number
 from ..errors import SpikestrapError, at
 from ..files import read_weights, write_file
 from ..network import Network
 from .hardware import PRECISIONS
 from .loop import History
-from .options import Options, whole_number
+from .options import Options
 from .recipes import MAX_TIME_STEPS, Recipe, recipe
 
 CONFIG, HISTORY, WEIGHTS, RESULT = "config.json", "history.json", "best.pt", "result.json"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ann_sampler import AnnSampler
+from ..counts import whole_or_none
 from ..errors import SpikestrapError
 from ..network import Modes
 from ..routine import LayerMode, Mode
@@ -57,10 +58,7 @@ class Wrapped(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise SpikestrapError(f"bootstrap: expected an nn.Module, got {model!r}")
-        if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
-            raise SpikestrapError(
-                f"bootstrap: time_steps must be None or a whole number >= 1, got {time_steps!r}"
-            )
+        time_steps = whole_or_none("bootstrap: time_steps", time_steps, 1)
         if layout is not None and layout not in LAYOUTS:
             raise SpikestrapError(
                 f"bootstrap: layout must be None or one of {', '.join(LAYOUTS)}; got {layout!r}"

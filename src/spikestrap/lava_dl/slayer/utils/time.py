@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ....counts import whole_number
 from ....errors import SpikestrapError
 
 __all__ = ["replicate", "shift"]
@@ -16,10 +17,7 @@ def replicate(input: Tensor, num_steps: int) -> Tensor:
     >>> replicate(torch.rand(2, 3), 4).shape
     torch.Size([2, 3, 4])
     """
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise SpikestrapError(
-            f"replicate: num_steps must be a whole number >= 1, got {num_steps!r}"
-        )
+    num_steps = whole_number("replicate: num_steps", num_steps, 1)
     return input.unsqueeze(-1).expand(*input.shape, num_steps)
 
 
