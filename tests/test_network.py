@@ -3,6 +3,7 @@ import io
 import shutil
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -822,3 +823,8 @@ class TestLengths:
         x = torch.rand(2, 6) if steps else torch.rand(8, 2, 6)
         with pytest.raises(SpikestrapError, match=message):
             mlp(steps)(x, SNN, lengths=lengths)
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(SpikestrapError, match=r"got ndarray; torch\.from_numpy makes one"):
+        mlp()(np.zeros((5, 6), np.float32))

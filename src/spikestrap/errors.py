@@ -29,6 +29,10 @@ class NotFittedError(SpikestrapError):
     """ANN mode was asked of a unit whose transfer curve was never fitted."""
 
 
+class MissingPackageError(SpikestrapError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+
 class SpikestrapWarning(UserWarning):
     """Something runs, but hardly as it was meant: a layer that never spikes, say."""
 

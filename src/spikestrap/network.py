@@ -212,6 +212,11 @@ def _check_takes_mode(number: int, module: object) -> None:
 
 def enter(x: Tensor, time_steps: int | None) -> Tensor:
     """An input as blocks take it, (T, N, features...); raises for types and shapes they do not."""
+    if not isinstance(x, Tensor):
+        raise SpikestrapError(
+            f"Network: expected a tensor, got {type(x).__name__}; torch.from_numpy makes one of "
+            "an array"
+        )
     if not x.is_floating_point():
         raise SpikestrapError(
             f"Network: expected a floating-point input, got {x.dtype}; "

@@ -292,6 +292,12 @@ class TestOptions:
         with pytest.raises(SpikestrapError, match="needs channels"):
             ss.block.lif.Pool({**NEURON, "sampler": sampler}, 2)
 
+    @pytest.mark.parametrize("sampler", ["smooth", ["slope"], 3])
+    def test_sampler_settings_are_a_dict(self, sampler):
+        match = "Dense: sampler: expected a dict of settings of AnnSampler, got "
+        with pytest.raises(SpikestrapError, match=match):
+            ss.block.lif.Dense({**NEURON, "sampler": sampler}, 6, 4)
+
     def test_unknown_sampler_setting(self):
         with pytest.raises(SpikestrapError, match=r"Dense: sampler: .*cell"):
             ss.block.lif.Dense({**NEURON, "sampler": {"cell": 16}}, 6, 4)

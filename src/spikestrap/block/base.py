@@ -171,6 +171,10 @@ def split_neuron(
 
 
 def _make_sampler(settings: Any, channels: int | None, neuron: Neuron, where: str) -> AnnSampler:
+    if not isinstance(settings, Mapping | None):
+        raise SpikestrapError(
+            f"{where}: sampler: expected a dict of settings of AnnSampler, got {settings!r:.80}"
+        )
     settings = {"rounding": not neuron.stochastic, **(settings or {})}
     if settings.get("per") == "channel":
         settings.setdefault("channels", channels)

@@ -3,14 +3,14 @@
 import importlib
 from typing import Any
 
-from ..errors import SpikestrapError
+from ..errors import MissingPackageError
 
 
 def require(module: str, purpose: str, extra: str = "train") -> Any:
     """Import ``module``, which that extra installs.
 
     Raises:
-        SpikestrapError: the package, or one that it needs itself, is not installed.
+        MissingPackageError: the package, or one that it needs itself, is not installed.
 
     >>> require("json", "an example").dumps([1])
     '[1]'
@@ -20,6 +20,6 @@ def require(module: str, purpose: str, extra: str = "train") -> Any:
     except ModuleNotFoundError as error:
         name = (error.name or module).split(".")[0]
         package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)
-        raise SpikestrapError(
+        raise MissingPackageError(
             f"{purpose}: needs {package}, which is not installed: pip install 'spikestrap[{extra}]'"
         ) from error
