@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import spikestrap as ss
+from spikestrap.compiling import disable
 
 SNN, ANN, SAMPLE, FIT = ss.Mode.SNN, ss.Mode.ANN, ss.Mode.SAMPLE, ss.Mode.FIT
 block = ss.block
@@ -181,6 +182,26 @@ def test_the_modes_of_a_training_compile_once_each(fresh_compiler):
     assert seen[3] == 1, "the first ANN step compiles"
     assert seen[7] == 1, "a new fit does not compile again"
     assert seen[8] == seen[-1] == 2, "the first SNN step does"
+
+
+def test_what_is_disabled_runs_uncompiled_with_all_it_calls(fresh_compiler):
+    done = []
+
+    def backend(graph, inputs):
+        done.extend(node.target for node in graph.graph.nodes if node.op == "call_method")
+        return graph.forward
+
+    def below(x):
+        return x.sin()
+
+    @disable
+    def apart(x):
+        return below(x)
+
+    x = torch.rand(3)
+    compiled = torch.compile(lambda x: apart(x.cos()).exp(), backend=backend)
+    torch.testing.assert_close(compiled(x), x.cos().sin().exp())
+    assert done == ["cos", "exp"]
 
 
 def of_another_library():

@@ -53,6 +53,24 @@ def test_errors_have_one_base():
     assert issubclass(ss.SpikestrapWarning, UserWarning)
 
 
+def test_a_network_does_not_load_what_is_slow_and_may_never_be_used():
+    code = """
+import sys, torch
+slow = {"torch._dynamo", "scipy.optimize", "sympy"} - {*sys.modules}
+import spikestrap as ss
+ss.Network, ss.bootstrap
+print(slow & {*sys.modules})
+net = ss.Network(ss.block.lif.Input(dict(threshold=1.0, voltage_decay=0.1)), time_steps=2)
+with torch.no_grad():
+    for mode in (ss.Mode.SNN, ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN):
+        net(2 * torch.rand(8, 4), mode)
+print((slow - {"scipy.optimize"}) & {*sys.modules})
+"""
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["set()", "set()"]
+
+
 def test_import_needs_the_core_alone():
     extras = ("matplotlib", "sklearn", "pooch", "typer", "rich", "lightning", "h5py", "nir")
     code = f"import sys, spikestrap; print([m for m in {extras} if m in sys.modules])"

@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads scipy.optimize where it is first used
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression, nnls
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
 
 def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array]:
     """The inputs between which the rate changes, and the rates made to rise."""
-    rising: Array = isotonic_regression(y, weights=count).x
+    rising: Array = scipy.optimize.isotonic_regression(y, weights=count).x
     mass = np.cumsum(count * rising)
     low, high = x[0], x[-1]
     if mass[-1] > 0:
@@ -164,7 +164,7 @@ def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
     system[:-1, :-1] = root @ increments
     system[-1] = heavy
     right_side = np.append(np.linalg.solve(root.T, target), heavy)
-    solution, _ = nnls(system, right_side)
+    solution, _ = scipy.optimize.nnls(system, right_side)
     return np.minimum(np.cumsum(solution[:-1]), 1.0)
 
 
@@ -218,7 +218,7 @@ def misfit_by_fall(sums: Array) -> float:
     n, a, a2 = (np.bincount(group, row) for row in (count, a, a2))
     n, a, a2 = n[n > 0], a[n > 0], a2[n > 0]
     rates = a / n
-    rising = isotonic_regression(rates, weights=n).x
+    rising = scipy.optimize.isotonic_regression(rates, weights=n).x
     noise = np.maximum(a2 / n - rates**2, 0).sum()
     square = (n * (rates - rising) ** 2).sum() - _BEYOND_NOISE * noise
     return float(max(square, 0.0) / total) ** 0.5

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
+from ..compiling import disable
 from ..counts import whole_number
 from ..errors import NotFittedError, SpikestrapError, warn
 from ..kernel.curve import curve
@@ -155,7 +156,7 @@ class AnnSampler(nn.Module):
         buffers = self.levels, self.fitted
         return [(id(b), -1 if b.is_inference() else b._version) for b in buffers]
 
-    @torch.compiler.disable
+    @disable
     @torch.no_grad()
     def append(self, a: Tensor, z: Tensor) -> None:
         """Records spikes a (T, N, ...) and their inputs z (T, N, ...), or (1, N, ...) held.
@@ -285,7 +286,7 @@ class AnnSampler(nn.Module):
         self.count = int(processes.add_up(count))
         self._pending = True
 
-    @torch.compiler.disable
+    @disable
     @torch.inference_mode(False)  # what is made in inference mode cannot be trained with
     @torch.no_grad()
     def fit(self) -> None:

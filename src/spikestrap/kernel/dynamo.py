@@ -64,10 +64,10 @@ def register(
         extra = neuron.extra(whole(z), 1)
         found = usable(neuron, (z, *extra), neuron.init_state(whole(z[0])))
     _neurons[id(neuron)] = neuron
+    torch.compiler.allow_in_graph(_run)  # here, as it loads the compiler, which now is
     return id(neuron), found if isinstance(found, str) else ""
 
 
-@torch.compiler.allow_in_graph
 def _run(
     number: int, time_steps: int, inputs: int, states: int, names: list[str], *tensors: Tensor
 ) -> tuple[Tensor, ...]:

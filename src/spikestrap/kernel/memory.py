@@ -12,6 +12,8 @@ from torch._C._functorch import (
 )
 from torch.utils._python_dispatch import _len_torch_dispatch_stack  # type: ignore[attr-defined]
 
+from ..compiling import assume_constant_result
+
 
 def transformed() -> bool:
     """Whether a transform of torch.func is at work that operators cannot take: a tensor may stand
@@ -33,7 +35,7 @@ def batched(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(x)
 
 
-@torch.compiler.assume_constant_result  # who compiles asks when it traces
+@assume_constant_result
 def _transforms(*but: TransformType) -> bool:
     if peek_interpreter_stack() is None:
         return False

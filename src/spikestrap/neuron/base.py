@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..compiling import assume_constant_result
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
 from ..kernel import automatic, backend, dynamo
@@ -125,7 +126,7 @@ class Neuron(nn.Module, ABC):
         spikes = spikes.to(dtype)
         return (spikes, state) if return_state else spikes
 
-    @torch.compiler.assume_constant_result
+    @assume_constant_result
     def _registered(
         self, axes: int, channels: int, device: torch.device, dtype: torch.dtype
     ) -> tuple[int, str]:

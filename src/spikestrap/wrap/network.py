@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from ..ann_sampler import AnnSampler
+from ..compiling import disable
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
 from ..network import Modes
@@ -99,7 +99,7 @@ class Wrapped(nn.Module):
         known = known and (self._norms_set or not (self.training and modes[0].spiking))
         return known and self._probed and spiking not in self._unchecked
 
-    @torch.compiler.disable
+    @disable
     def _first_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         """One that finds something out; compiled code could not look."""
         with uncompiled(self.model):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from ..compiling import loaded
 from ..errors import SpikestrapError
 
 
@@ -19,7 +19,7 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
     Raises SpikestrapError where torch, before 2.6, cannot.
     """
     if hasattr(torch.compiler, "set_stance"):
-        if "torch._dynamo" in sys.modules:  # slow to load; without it nothing is compiled
+        if loaded():  # else nothing is compiled
             with torch.compiler.set_stance("force_eager"):
                 yield
             return
