@@ -14,7 +14,7 @@ TABLE = (
     torch.linspace(0, 1, 5).view(1, 5),
     torch.ones(1, 6),
 )
-WEIGHT = torch.ones(40, 33)
+WEIGHT = torch.ones(256, 257)  # large enough for rows to be added up
 LIF = neuron.LIF(threshold=1.0, voltage_decay=0.1, learnable=("threshold",))
 
 
@@ -28,7 +28,7 @@ CASES = {
         lambda z: pooling.pool(z, (2, 2), (2, 2), (0, 0), 4),
         lambda: torch.rand(2, 3, 4, 4),
     ),
-    "linear": (lambda z: events.linear(z, WEIGHT, None), lambda: spikes((4, 32, 33))),
+    "linear": (lambda z: events.linear(z, WEIGHT, None), lambda: spikes((4, 128, 257))),
 }
 
 

@@ -3,7 +3,8 @@
 A layer whose neurons fire in a tenth of the steps does a tenth of a dense product's additions,
 forward and for the gradient of its weight; that of its input is dense. A row's sum is taken in
 an order that its spikes alone decide, whatever else is in the batch and however many threads
-share it out.
+share it out. So it is the product's size that decides whether rows are added up, not how many
+spike: where more than about a third do, a dense product would be quicker.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from .pointers import pointer
 from .room import room_for
 from .rows import COLUMNS, list_floats, packed, sum_rows
 
-# Below so many rows and columns, a dense product is too quick to beat.
-_FEWEST_ROWS, _FEWEST_COLUMNS = 64, 32
+# Below so many rows, columns of either kind, and multiplications in all, a dense product is too
+# quick to beat: at the least size, forward and backward, where more than about 0.15 spike.
+_FEWEST_ROWS, _FEWEST_COLUMNS, _FEWEST_PRODUCTS = 256, 128, 2**25
 # Rows whose spikes are taken at a time, so that they stay in cache; and those of the gradient of
 # a weight.
 _ROWS, _CHUNK = 64, 256
@@ -37,12 +39,13 @@ _BLOCK = 64
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`torch.nn.functional.linear`, by adding rows of the weight where x is spikes of 0 and 1.
+    """`torch.nn.functional.linear`, by adding rows of the weight where x is spikes of 0 and 1 and
+    the product is large.
 
     x (T, N, K), weight (O, K), bias (O,), to (T, N, O).
 
-    >>> x, weight = (torch.rand(4, 32, 40) < 0.1).float(), torch.rand(50, 40)
-    >>> torch.allclose(linear(x, weight, None), x @ weight.T, atol=1e-6)
+    >>> x, weight = (torch.rand(8, 64, 256) < 0.1).float(), torch.rand(256, 256)
+    >>> torch.allclose(linear(x, weight, None), x @ weight.T, atol=1e-4)
     True
     """
     if not _worth_it(x, weight, bias):
@@ -62,6 +65,7 @@ def _worth_it(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         x.ndim == 3
         and x.shape[0] * x.shape[1] >= _FEWEST_ROWS
+        and x.numel() * weight.shape[0] >= _FEWEST_PRODUCTS
         and x.shape[2] == weight.shape[1]
         and min(weight.shape) >= _FEWEST_COLUMNS
         and weight.dtype is torch.float32
