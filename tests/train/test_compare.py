@@ -225,7 +225,7 @@ class TestCompare:
             assert method["ann_accuracy" if name == "ann" else "snn_accuracy"] > 20
 
     def test_time_steps_out_of_range(self, tmp_path):
-        with pytest.raises(ss.SpikestrapError, match="time_steps: expected"):
+        with pytest.raises(ss.SpikestrapError, match="time_steps must be a whole number"):
             comparison_of(time_steps=0, out=tmp_path / "out")
 
     @pytest.mark.parametrize("methods", [(), ("bootstrap", "bptt")])
