@@ -1,5 +1,6 @@
 import math
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +71,12 @@ CASES = [
     (1, (2 * WIDTH + 5, 1)),  # more than a thread works on at a time, and no multiple of it
     (3, (3, 3, 37, WIDTH // 100)),
     (7, (WIDTH // 3, 7)),
+    # Channels as long as a register, longer, as long as a thread's share, longer, very short.
+    (3, (5, 3, 4, 4)),
+    (3, (5, 3, 7, 7)),
+    (3, (2, 3, WIDTH)),
+    (3, (2, 3, WIDTH + 21)),
+    (5, (300, 5, 5)),
     (1, (0, 3)),
     (3, (0, 3)),
     (3, (2, 3, 0, 4)),
@@ -127,6 +134,18 @@ def test_by_hand():
     assert rates.flatten().tolist() == [0, 0, 0.25, 0.5, 0.5, 0.75, 0.75]
     rates.sum().backward()
     assert z.grad.flatten().tolist() == [10, 20, 20, 30, 30, 40, 40]
+
+
+def test_curves_of_channels_are_about_as_quick_as_one():
+    def seconds(table):
+        leaf = draw((8, 16, 64, 64), table).requires_grad_()
+        start = time.process_time()
+        curve(leaf, *table, 4).sum().backward()
+        return time.process_time() - start
+
+    rounds = [[seconds(make(curves, cells=64)) for curves in (1, 16)] for _ in range(7)]
+    layer, channels = map(min, zip(*rounds, strict=True))
+    assert channels < 4 * layer
 
 
 @given(seeds, st.integers(1, 64), st.sampled_from([1, 3]))

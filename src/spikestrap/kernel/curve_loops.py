@@ -37,11 +37,13 @@ def forward(
     z, origin, width, values = (x.contiguous() for x in (z, origin, width, values))
     curves, points = values.shape
     places = [x.data_ptr() for x in (z, origin, width, values, rates, segment)]
-    if _in_registers(curves, points - 1):
-        workspace = torch.zeros(2 * ENTRIES + 3 * LANES, dtype=torch.float32, device="cpu")
-        _forward_in_registers(*places, workspace.data_ptr(), z.numel(), points - 1, levels)
+    run = _run(z, curves)
+    sizes = z.numel(), run, curves, points, levels
+    if _in_registers(run, points - 1):
+        tables = torch.zeros(curves, 2, ENTRIES, dtype=torch.float32, device="cpu")
+        _forward_in_registers(*places, tables.data_ptr(), *sizes)
     else:
-        _forward(*places, z.numel(), curves, points, levels, _inner(z))
+        _forward(*places, *sizes)
 
 
 def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> None:
@@ -52,20 +54,22 @@ def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> N
     grad, segment, slopes = (x.contiguous() for x in (grad, segment, slopes))
     curves, segments = slopes.shape
     places = [x.data_ptr() for x in (grad, segment, slopes, grad_z)]
-    if _in_registers(curves, segments - 2):
-        workspace = torch.zeros(ENTRIES, dtype=torch.float32, device="cpu")
-        _backward_in_registers(*places, workspace.data_ptr(), grad.numel(), segments - 2)
+    run = _run(grad, curves)
+    sizes = grad.numel(), run, curves, segments
+    if _in_registers(run, segments - 2):
+        tables = torch.zeros(curves, ENTRIES, dtype=torch.float32, device="cpu")
+        _backward_in_registers(*places, tables.data_ptr(), *sizes)
     else:
-        _backward(*places, grad.numel(), curves, segments, _inner(grad))
+        _backward(*places, *sizes)
 
 
-def _in_registers(curves: int, cells: int) -> bool:
-    return curves == 1 and cells <= ENTRIES and registers.available()
+def _in_registers(run: int, cells: int) -> bool:
+    return run >= LANES and cells <= ENTRIES and registers.available()
 
 
-def _inner(z: Tensor) -> int:
-    """How many neighbours in memory share a channel, axis 1."""
-    return max(math.prod(z.shape[2:]), 1)
+def _run(z: Tensor, curves: int) -> int:
+    """How many neighbours in memory share a curve: all, or those of a channel, axis 1."""
+    return max(z.numel() if curves == 1 else math.prod(z.shape[2:]), 1)
 
 
 # The parallel loops hand addresses on and nothing else: what they wrote through an address numba
@@ -73,74 +77,100 @@ def _inner(z: Tensor) -> int:
 
 
 @parallel_jit
-def _forward_in_registers(z, origin, width, values, rates, segment, workspace, size, cells, levels):
-    steps, few = workspace + 4 * ENTRIES, workspace + 8 * ENTRIES
-    _split(values, cells, workspace, steps)
-    table = (floats(origin, 1)[0], floats(width, 1)[0], cells, workspace, steps, np.float32(levels))
+def _forward_in_registers(
+    z, origin, width, values, rates, segment, tables, size, run, curves, points, levels
+):
+    _split(values, tables, curves, points)
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        rest = (hi - lo) % LANES
-        for i in range(lo, hi - rest, LANES):
-            interpolate(z + 4 * i, *table, rates + 4 * i, segment + i)
-        if rest:
-            _interpolate_few(z, rates, segment, hi - rest, hi, few, *table)
-
-
-@_jit
-def _split(values, cells, left, steps):
-    """Tables of the left value of each cell, and of the step to the right one."""
-    for k in range(cells):
-        value = floats(values, cells + 1)[k]
-        floats(left, cells)[k] = value
-        floats(steps, cells)[k] = floats(values, cells + 1)[k + 1] - value
-
-
-@_jit
-def _interpolate_few(z, rates, segment, lo, hi, few, origin, width, cells, left, steps, levels):
-    """What is left over at the end, from lo up to hi. few: room for all that `LANES` have."""
-    few_rates, few_segments, count = few + 4 * LANES, few + 8 * LANES, hi - lo
-    floats(few, count)[:] = floats(z, hi)[lo:]
-    interpolate(few, origin, width, cells, left, steps, levels, few_rates, few_segments)
-    floats(rates, hi)[lo:] = floats(few_rates, count)
-    small_integers(segment, hi)[lo:] = small_integers(few_segments, count)
-
-
-@_jit
-def _copy(source, target, count):
-    floats(target, count)[:] = floats(source, count)
-
-
-@parallel_jit
-def _backward_in_registers(grad, segment, slopes, grad_z, workspace, size, cells):
-    before, behind = floats(slopes, cells + 2)[0], floats(slopes, cells + 2)[cells + 1]
-    _copy(slopes + 4, workspace, cells)
-    for block in prange((size + _WIDTH - 1) // _WIDTH):
-        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        rest = (hi - lo) % LANES
-        for i in range(lo, hi - rest, LANES):
-            scale(grad + 4 * i, segment + i, cells, before, workspace, behind, grad_z + 4 * i)
-        if rest:
-            _scale(grad, segment, slopes, grad_z, hi - rest, hi, 1, cells + 2, 1)
-
-
-@parallel_jit
-def _forward(z, origin, width, values, rates, segment, size, curves, points, levels, inner):
-    for block in prange((size + _WIDTH - 1) // _WIDTH):
-        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        _interpolate(
-            z, origin, width, values, rates, segment, lo, hi, curves, points, levels, inner
+        _interpolate_runs(
+            z, origin, width, values, rates, segment, tables, lo, hi, run, curves, points, levels
         )
 
 
 @parallel_jit
-def _backward(grad, segment, slopes, grad_z, size, curves, segments, inner):
+def _backward_in_registers(grad, segment, slopes, grad_z, tables, size, run, curves, segments):
+    _inside(slopes, tables, curves, segments)
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        _scale(grad, segment, slopes, grad_z, lo, hi, curves, segments, inner)
+        _scale_runs(grad, segment, slopes, grad_z, tables, lo, hi, run, curves, segments)
+
+
+@parallel_jit
+def _forward(z, origin, width, values, rates, segment, size, run, curves, points, levels):
+    for block in prange((size + _WIDTH - 1) // _WIDTH):
+        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
+        _interpolate(z, origin, width, values, rates, segment, lo, hi, run, curves, points, levels)
+
+
+@parallel_jit
+def _backward(grad, segment, slopes, grad_z, size, run, curves, segments):
+    for block in prange((size + _WIDTH - 1) // _WIDTH):
+        lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
+        _scale(grad, segment, slopes, grad_z, lo, hi, run, curves, segments)
 
 
 @_jit
-def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, points, levels, inner):
+def _split(values, tables, curves, points):
+    """Tables of the left value of each cell, and of the step to the right one."""
+    knots, parts = floats(values, (curves, points)), floats(tables, (curves, 2, ENTRIES))
+    for k in range(curves):
+        for cell in range(points - 1):
+            parts[k, 0, cell] = knots[k, cell]
+            parts[k, 1, cell] = knots[k, cell + 1] - knots[k, cell]
+
+
+@_jit
+def _inside(slopes, tables, curves, segments):
+    """Tables of the slope in each cell, without those before and behind."""
+    cells = floats(slopes, (curves, segments))[:, 1 : segments - 1]
+    floats(tables, (curves, ENTRIES))[:, : segments - 2] = cells
+
+
+@_jit
+def _interpolate_runs(
+    z, origin, width, values, rates, segment, tables, lo, hi, run, curves, points, levels
+):
+    starts, steps, grid = floats(origin, curves), floats(width, curves), np.float32(levels)
+    for first, end, k in _runs(lo, hi, run, curves):
+        if end - first < LANES:
+            _interpolate(
+                z, origin, width, values, rates, segment, first, end, run, curves, points, levels
+            )
+            continue
+        left = tables + 8 * ENTRIES * k
+        table = (starts[k], steps[k], points - 1, left, left + 4 * ENTRIES, grid)
+        for i in range(first, end, LANES):
+            at = min(i, end - LANES)  # the last ones overlap those before
+            interpolate(z + 4 * at, *table, rates + 4 * at, segment + at)
+
+
+@_jit
+def _scale_runs(grad, segment, slopes, grad_z, tables, lo, hi, run, curves, segments):
+    ends = floats(slopes, (curves, segments))
+    for first, end, k in _runs(lo, hi, run, curves):
+        if end - first < LANES:
+            _scale(grad, segment, slopes, grad_z, first, end, run, curves, segments)
+            continue
+        inside = tables + 4 * ENTRIES * k
+        table = (segments - 2, ends[k, 0], inside, ends[k, segments - 1])
+        for i in range(first, end, LANES):
+            at = min(i, end - LANES)
+            scale(grad + 4 * at, segment + at, *table, grad_z + 4 * at)
+
+
+@_jit
+def _runs(lo, hi, run, curves):
+    """Neighbours on one curve, from lo up to hi: where they begin and end, and which curve."""
+    while lo < hi:
+        number = lo // run
+        end = min((number + 1) * run, hi)
+        yield lo, end, number % curves
+        lo = end
+
+
+@_jit
+def _interpolate(z, origin, width, values, rates, segment, lo, hi, run, curves, points, levels):
     """Loops of one kind of work each: all but the look-up vectorize."""
     cells, grid = np.float32(points - 1), np.float32(levels)
     starts, steps = floats(origin, curves), floats(width, curves)
@@ -154,9 +184,9 @@ def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, point
         for i in range(hi - lo):
             place[i] = (part[i] - start) / step
     else:
+        which = _which(lo, hi, run, curves)
         for i in range(hi - lo):
-            k = ((lo + i) // inner) % curves
-            place[i] = (part[i] - starts[k]) / steps[k]
+            place[i] = (part[i] - starts[which[i]]) / steps[which[i]]
     for i in range(hi - lo):
         # Written so that NaN falls to the lower end: it must not become an index.
         inside = place[i] if place[i] > 0 else np.float32(0)
@@ -173,7 +203,7 @@ def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, point
             place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
     else:
         for i in range(hi - lo):
-            table = tables[((lo + i) // inner) % curves]
+            table = tables[which[i]]
             left_value = table[cell[i]]
             place[i] = left_value + rest[i] * (table[cell[i] + np.uint32(1)] - left_value)
     if levels > 0:
@@ -182,7 +212,7 @@ def _interpolate(z, origin, width, values, rates, segment, lo, hi, curves, point
 
 
 @_jit
-def _scale(grad, segment, slopes, grad_z, lo, hi, curves, segments, inner):
+def _scale(grad, segment, slopes, grad_z, lo, hi, run, curves, segments):
     tables = floats(slopes, (curves, segments))
     from_above, out = floats(grad, hi)[lo:], floats(grad_z, hi)[lo:]
     cut = small_integers(segment, hi)[lo:]
@@ -191,5 +221,19 @@ def _scale(grad, segment, slopes, grad_z, lo, hi, curves, segments, inner):
         for i in range(hi - lo):
             out[i] = from_above[i] * table[cut[i]]
     else:
+        which = _which(lo, hi, run, curves)
         for i in range(hi - lo):
-            out[i] = from_above[i] * tables[((lo + i) // inner) % curves, cut[i]]
+            out[i] = from_above[i] * tables[which[i], cut[i]]
+
+
+@_jit
+def _which(lo, hi, run, curves):
+    """The curve of each from lo up to hi: counted, as a division takes long."""
+    which = np.empty(hi - lo, np.uint32)
+    k, end = (lo // run) % curves, run - lo % run
+    for i in range(hi - lo):
+        if i == end:
+            end += run
+            k = k + 1 if k + 1 < curves else 0
+        which[i] = k
+    return which
