@@ -1,6 +1,5 @@
 import math
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -134,18 +133,6 @@ def test_by_hand():
     assert rates.flatten().tolist() == [0, 0, 0.25, 0.5, 0.5, 0.75, 0.75]
     rates.sum().backward()
     assert z.grad.flatten().tolist() == [10, 20, 20, 30, 30, 40, 40]
-
-
-def test_curves_of_channels_are_about_as_quick_as_one():
-    def seconds(table):
-        leaf = draw((8, 16, 64, 64), table).requires_grad_()
-        start = time.process_time()
-        curve(leaf, *table, 4).sum().backward()
-        return time.process_time() - start
-
-    rounds = [[seconds(make(curves, cells=64)) for curves in (1, 16)] for _ in range(7)]
-    layer, channels = map(min, zip(*rounds, strict=True))
-    assert channels < 4 * layer
 
 
 @given(seeds, st.integers(1, 64), st.sampled_from([1, 3]))
