@@ -4,11 +4,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from spikestrap.ann_sampler.histogram import ROWS, bin_of, histogram, num_bins
+from spikestrap.ann_sampler.histogram import ROWS, add_pairs, bin_of, num_bins
 
 fines = st.sampled_from([3, 5])
 values = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def histogram(z, a, channels, fine):
+    sums = torch.zeros(channels, len(ROWS), num_bins(fine), dtype=torch.float64)
+    add_pairs(sums, z, a, fine)
+    return sums
 
 
 def expected_bin(z, fine):
@@ -48,8 +56,6 @@ def test_half_precision_and_strides():
 def test_sums_over_bins(channels, shape):
     z, a = torch.randn(shape), torch.rand(shape)
     sums = histogram(z, a, channels, 5)
-    assert sums.shape == (channels, len(ROWS), num_bins(5))
-    assert sums.dtype is torch.float64
     for k in range(channels):
         z_k, a_k = (x[:, k] if channels > 1 else x for x in (z.double(), a.double()))
         index = bin_of(z_k.float(), 5)
@@ -69,5 +75,29 @@ def test_sums_over_bins(channels, shape):
 def test_adds_up(pairs, data):
     z, a = torch.tensor(pairs).unsqueeze(-1).unbind(1)
     cut = data.draw(st.integers(0, len(pairs)))
-    parts = histogram(z[:cut], a[:cut], 1, 5) + histogram(z[cut:], a[cut:], 1, 5)
+    parts = histogram(z[:cut], a[:cut], 1, 5)
+    add_pairs(parts, z[cut:], a[cut:], 5)
     torch.testing.assert_close(parts, histogram(z, a, 1, 5))
+
+
+class Largest(TorchDispatchMode):
+    """How many entries the largest tensor has that operators make anew."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        out = function(*args, **(kwargs or {}))
+        memory = {x.untyped_storage().data_ptr() for x in given}
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in memory:
+                self.entries = max(self.entries, x.numel())
+        return out
+
+
+def test_makes_nothing_larger_than_the_pairs():
+    z, a = torch.randn(4, 100), torch.rand(4, 100)
+    sums = torch.zeros(100, len(ROWS), num_bins(3), dtype=torch.float64)
+    with Largest() as largest:
+        add_pairs(sums, z, a, 3)
+    assert largest.entries == z.numel()

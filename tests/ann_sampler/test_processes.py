@@ -4,7 +4,7 @@ from tests.processes import run_in
 
 DATA = """
 from spikestrap.ann_sampler import AnnSampler
-from spikestrap.ann_sampler.histogram import histogram
+from spikestrap.ann_sampler.histogram import add_pairs
 lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
 names = ("origin", "width", "values", "slopes", "residual", "levels", "fitted")
 
@@ -22,7 +22,8 @@ def test_shares_make_the_whole():
 # Round 0 is uneven, in round 1 rank 1 gets empty batches, in round 2 rank 2 never samples.
 rounds = [(31, [0, 17, 25, 31]), (40, [0, 20, 20, 40]), (50, [0, 20, 50, 50])]
 for memory in (0.0, 0.5):
-    sampler, sums = AnnSampler(memory=memory), 0
+    sampler = AnnSampler(memory=memory)
+    sums = torch.zeros_like(sampler.statistics)
     for number, (n, cuts) in enumerate(rounds):
         a, z = draw(n, number)
         part = slice(cuts[rank], cuts[rank + 1])
@@ -32,7 +33,8 @@ for memory in (0.0, 0.5):
         sampler.fit()
         assert not sampler.pending and sampler.count == 0 and sampler.fitted == number + 1
         with torch.no_grad():
-            sums = memory * sums + histogram(z.mean(0), a.mean(0), 1, sampler.fine)
+            sums *= memory
+            add_pairs(sums, z.mean(0), a.mean(0), sampler.fine)
         torch.testing.assert_close(sampler.statistics, sums)
         assert all(same(getattr(sampler, name)) for name in names)
         assert same(sampler.statistics)
@@ -51,7 +53,8 @@ def test_sequences_of_other_lengths_go_together():
         + """
 # Rank 2 never samples; the longest sequence is rank 1's, which ends before its tensor does.
 for memory in (0.0, 0.5):
-    sampler, sums = AnnSampler(memory=memory), 0
+    sampler = AnnSampler(memory=memory)
+    sums = torch.zeros_like(sampler.statistics)
     for number in range(2):
         parts = [(*draw(9, number), torch.full((9,), 3)), (*draw(5, 7), torch.full((5,), 6))]
         if rank < 2:
@@ -60,10 +63,10 @@ for memory in (0.0, 0.5):
                 sampler.append(a, z)
         sampler.fit()
         with torch.no_grad():
-            sums = memory * sums
+            sums *= memory
             for a, z, lengths in parts:
                 steps = int(lengths[0])
-                sums += histogram(z[:steps].mean(0), a[:steps].mean(0), 1, sampler.fine)
+                add_pairs(sums, z[:steps].mean(0), a[:steps].mean(0), sampler.fine)
         torch.testing.assert_close(sampler.statistics, sums)
         assert sampler.time_steps == 6
         assert all(same(getattr(sampler, name)) for name in names)

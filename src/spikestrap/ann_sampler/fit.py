@@ -73,7 +73,7 @@ class Fit(NamedTuple):
 
 
 def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
-    """Fits a curve of `cells` cells to the sums (4, bins) of `histogram`.
+    """Fits a curve of `cells` cells to the sums (4, bins) in `histogram`.
 
     The grid holds the inputs where the rate changes and those where the smooth slope is not 0.
     """

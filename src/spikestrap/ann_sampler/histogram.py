@@ -38,18 +38,18 @@ def bin_of(z: Tensor, fine: int) -> Tensor:
     return torch.where(bits < 0, octaves - key, octaves + key).long()
 
 
-def histogram(z: Tensor, a: Tensor, channels: int, fine: int) -> Tensor:
-    """Sums (channels, 4, bins) in float64 of the pairs (z, a), each (N, C, ...).
+def add_pairs(sums: Tensor, z: Tensor, a: Tensor, fine: int) -> None:
+    """Adds the pairs (z, a), each (N, C, ...), to the sums (channels, 4, bins) in float64.
 
-    channels is 1, for all pairs in one, or C.
+    channels is 1, for all pairs in one, or C. What it takes grows with the pairs alone: there may
+    be far more bins than pairs.
     """
+    channels, rows, bins = sums.shape
     index = bin_of(z, fine)
-    bins = num_bins(fine)
     if channels > 1:
-        offset = torch.arange(channels, device=z.device) * bins
-        index = index + offset.view(-1, *[1] * (z.ndim - 2))
-    index = index.flatten()
-    z, a = z.double().flatten(), a.double().flatten()
-    rows = [torch.bincount(index, minlength=channels * bins).double()]
-    rows += [torch.bincount(index, w, minlength=channels * bins) for w in (z, a, a * a)]
-    return torch.stack(rows).view(len(ROWS), channels, bins).transpose(0, 1).contiguous()
+        offset = torch.arange(channels, device=z.device) * rows * bins
+        index += offset.view(-1, *[1] * (z.ndim - 2))
+    index, z, a = index.flatten(), z.double().flatten(), a.double().flatten()
+    table = sums.view(-1)
+    for row, terms in enumerate((torch.ones_like(z), z, a, a * a)):
+        table[row * bins :].scatter_add_(0, index, terms)

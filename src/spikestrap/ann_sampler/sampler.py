@@ -17,7 +17,7 @@ from ..kernel.curve import curve
 from ..kernel.memory import batched, values_hidden
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
-from .histogram import ROWS, histogram, num_bins
+from .histogram import ROWS, add_pairs, num_bins
 
 SLOPES = ("smooth", "fit", "rescaled")
 SCOPES = ("layer", "channel")
@@ -213,7 +213,7 @@ class AnnSampler(nn.Module):
                 )
         self._resume(steps)
         self.statistics = self.statistics.to(mean.device)  # not every mover moves what is no buffer
-        self.statistics += histogram(mean, rate, self.channels, self.fine)
+        add_pairs(self.statistics, mean, rate, self.fine)
         self.count += rate.numel()
         self._pending = True
 
