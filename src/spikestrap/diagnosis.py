@@ -17,7 +17,6 @@ from .counts import whole_number
 from .errors import SpikestrapError, SpikestrapWarning
 from .neuron import Neuron
 from .routine import LayerMode, Mode
-from .timeaxis import time_mean
 from .unit import Unit
 
 # From here on a number is worth a warning.
@@ -154,11 +153,11 @@ class _Unit:
         self.rates: list[Tensor] = []  # of the unit's calls in a spiking pass, in their order
         self.compared = False
 
-    def see_spikes(self, spikes: Tensor, z: Tensor) -> None:
-        """Spikes (T, N, ...) and inputs z (T, N, ...) or (1, N, ...) of a batch."""
-        rate, mean = time_mean(spikes.float()), time_mean(z.float())
+    def see_samples(self, rate: Tensor, mean: Tensor, time_steps: int) -> None:
+        """Rates and mean inputs (N, ...) of a batch over so many steps."""
+        rate, mean = rate.float(), mean.float()
         self.rates.append(rate)
-        self.time_steps = spikes.shape[0]
+        self.time_steps = time_steps
         self.pairs += rate.numel()
         self.events += rate.double().sum().item()
         ever, always = (rate > 0).any(0), (rate == 1).all(0)
@@ -277,7 +276,7 @@ def _compare(net: nn.Module, x: Tensor, units: list[_Unit]) -> None:
     for unit in units:
         unit.rates.clear()
         # In place of the sampler's own: it sees just what would be sampled.
-        unit.sampler.__dict__["append"] = unit.see_spikes
+        unit.sampler.__dict__["append_means"] = unit.see_samples
     _call(net, x, Mode.SAMPLE)
     if all(unit.fitted for unit in units):
         hooks = [

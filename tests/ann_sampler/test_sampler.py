@@ -65,6 +65,29 @@ class TestSampling:
         assert sampler.pending
         assert sampler.time_steps == T
 
+    @pytest.mark.parametrize("per", ["layer", "channel"])
+    def test_takes_means_as_well(self, per):
+        a, z = draw()
+        one, other = (AnnSampler(per=per, channels=6) for _ in range(2))
+        one.append(a, z)
+        other.append_means(a.mean(0), z.mean(0), T)
+        assert torch.equal(one.statistics, other.statistics)
+        assert (other.count, other.time_steps, other.pending) == (300, T, True)
+
+    @pytest.mark.parametrize(
+        ("rate", "mean", "time_steps", "message"),
+        [
+            ((50, 6), (50, 5), T, r"same shape; got \(50, 6\) and \(50, 5\)"),
+            ((), (), T, r"rates \(N, \.\.\.\)"),
+            ((50, 5), (50, 5), 4, r"\(T, N, 6, \.\.\.\).*got \(4, 50, 5\)"),
+            ((50, 6), (50, 6), 0, "time_steps must be a whole number >= 1, got 0"),
+        ],
+    )
+    def test_refuses_means_that_do_not_match(self, rate, mean, time_steps, message):
+        sampler = AnnSampler(per="channel", channels=6)
+        with pytest.raises(SpikestrapError, match=message):
+            sampler.append_means(torch.zeros(rate), torch.zeros(mean), time_steps)
+
     def test_takes_a_held_input(self):
         z = 3 * torch.rand(1, 50, 6) - 1
         a = LIF(1.0, 0.1)(z, time_steps=T)

@@ -176,16 +176,16 @@ class TestModes:
         net(x, SAMPLE)
         rates = [None] * 3
         for i, unit in enumerate(net.units):
-            append = unit.sampler.append
+            append = unit.sampler.append_means
 
-            def record(a, z, i=i, append=append):
-                rates[i] = a.mean(0)
-                append(a, z)
+            def record(rate, mean, steps, i=i, append=append):
+                rates[i] = rate
+                append(rate, mean, steps)
 
-            unit.sampler.append = record
+            unit.sampler.append_means = record
         net(x, SAMPLE)
         for unit in net.units:
-            del unit.sampler.append
+            del unit.sampler.append_means
             unit.sampler.clear()
         curves = [unit.sampler.forward for unit in net.units]
         for unit, rate in zip(net.units[:below], rates, strict=False):

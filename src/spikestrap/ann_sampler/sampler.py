@@ -171,21 +171,40 @@ class AnnSampler(nn.Module):
                 "AnnSampler: expected spikes a (T, N, ...) and inputs z of the same shape, or "
                 f"(1, N, ...); got a {tuple(a.shape)}, z {tuple(z.shape)}"
             )
-        if self.channels > 1 and (a.ndim < 3 or a.shape[2] != self.channels):
+        end = longest()
+        steps = a.shape[0] if end is None else min(end, a.shape[0])
+        self.append_means(time_mean(a.float()), time_mean(z.float()), steps)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def append_means(self, rate: Tensor, mean: Tensor, time_steps: int) -> None:
+        """Records rates and mean inputs (N, ...) over so many steps, as `append` makes them.
+
+        >>> z = torch.linspace(-1, 1, 20).view(2, 1, 10); a = (z > 0).float()
+        >>> one, other = AnnSampler(), AnnSampler()
+        >>> one.append(a, z); other.append_means(a.mean(0), z.mean(0), time_steps=2)
+        >>> torch.equal(one.statistics, other.statistics)
+        True
+        """
+        steps = whole_number("AnnSampler: time_steps", time_steps, 1)
+        rate, mean = rate.float(), mean.float()
+        if rate.ndim < 1 or rate.shape != mean.shape:
+            raise SpikestrapError(
+                "AnnSampler: expected rates (N, ...) and mean inputs of the same shape; got "
+                f"{tuple(rate.shape)} and {tuple(mean.shape)}"
+            )
+        if self.channels > 1 and (rate.ndim < 2 or rate.shape[1] != self.channels):
             raise SpikestrapError(
                 f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
-                f"got {tuple(a.shape)}"
+                f"got {(steps, *rate.shape)}"
             )
         if values_hidden():
             raise SpikestrapError(
                 "AnnSampler: expected samples outside torch.func's transforms, which keep no "
                 "statistics: run Mode.SAMPLE and Mode.FIT before them"
             )
-        rate, mean = time_mean(a.float()), time_mean(z.float())
-        self._features = tuple(a.shape[2:])
-        end = longest()
-        self._ragged = end is not None
-        steps = a.shape[0] if end is None else min(end, a.shape[0])
+        self._features = tuple(rate.shape[1:])
+        self._ragged = longest() is not None
         if rate.numel() == 0:
             if processes.count() > 1:  # others may have samples, and all fit together
                 self._resume(steps)

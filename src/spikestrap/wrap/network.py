@@ -130,7 +130,7 @@ class Wrapped(nn.Module):
 
     def _spiking_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
         traces = {
-            unit.name: Trace(keep=m is Mode.SAMPLE)
+            unit.name: Trace(sample=m is Mode.SAMPLE)
             for unit, m in zip(self._units, modes, strict=True)
         }
         steps, units, runner = sequence.shape[0], self._by_name(), self._runner
@@ -145,9 +145,9 @@ class Wrapped(nn.Module):
             if commutes:
                 commutes.check_output(logits)
         expect(traces, steps)
-        for unit, unit_mode in zip(self._units, modes, strict=True):
-            if unit_mode is Mode.SAMPLE:
-                traces[unit.name].sample_into(unit)
+        for unit in self._units:
+            if (samples := traces[unit.name].samples) is not None:
+                samples.append_to(unit.sampler, steps)
         return logits
 
     def _rates_below(self, sequence: Tensor, below: int) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from ..timeaxis import hold, time_mean
 from ..unit import Curved
 from .adapter import Adapter
 from .layout import from_time_first, to_time_first
+from .samples import Samples
 
 Call = Callable[..., Any]
 
@@ -51,15 +52,16 @@ class Stop(Exception):
 class Trace:
     """What a pass has seen of one unit.
 
-    keep: also the inputs and the spikes, to be sampled. add: also the sum of the spikes.
+    keep: also the inputs of each call. add: also the sum of the spikes. sample: also what the
+    unit's curve is sampled from.
     """
 
-    def __init__(self, *, keep: bool = False, add: bool = False) -> None:
+    def __init__(self, *, keep: bool = False, add: bool = False, sample: bool = False) -> None:
         self.keep, self.add = keep, add
         self.calls = self.steps = 0
         self.inputs: list[Tensor] = []
-        self.spikes: list[Tensor] = []
         self.total: Tensor | None = None
+        self.samples = Samples() if sample else None
 
     def count(self, steps: int) -> None:
         """One call over so many steps."""
@@ -70,28 +72,19 @@ class Trace:
         """One call: z and spikes (t, N, ...)."""
         self.count(spikes.shape[0])
         if self.keep:
-            # Copies: the model may go on to change either in place.
+            # A copy: the model may go on to change it in place.
             self.inputs.append(z.detach().clone())
-            self.spikes.append(spikes.detach().clone())
         if self.add:
             total = spikes.sum(0)
             self.total = total if self.total is None else self.total + total
+        if self.samples is not None:
+            self.samples.add(z, spikes)
 
     @property
     def rate(self) -> Tensor:
         """Mean of the spikes over time, (N, ...), with its gradient."""
         assert self.total is not None
         return self.total / self.steps
-
-    def sample_into(self, unit: WrappedUnit) -> None:
-        """Hands what was kept to the unit's sampler."""
-        spikes = torch.cat(self.spikes)
-        if not bool(((spikes == 0) | (spikes == 1)).all()):
-            raise SpikestrapError(
-                f"bootstrap: {unit.name!r}: expected spikes of 0 and 1, got values from "
-                f"{spikes.min().item():g} to {spikes.max().item():g}"
-            )
-        unit.sampler.append(spikes, torch.cat(self.inputs))
 
 
 def expect(traces: Mapping[str, Trace], steps: int) -> None:
