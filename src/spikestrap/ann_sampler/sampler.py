@@ -175,7 +175,7 @@ class AnnSampler(nn.Module):
         steps = a.shape[0] if end is None else min(end, a.shape[0])
         self.append_means(time_mean(a.float()), time_mean(z.float()), steps)
 
-    @torch.compiler.disable
+    @disable
     @torch.no_grad()
     def append_means(self, rate: Tensor, mean: Tensor, time_steps: int) -> None:
         """Records rates and mean inputs (N, ...) over so many steps, as `append` makes them.
