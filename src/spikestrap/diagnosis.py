@@ -16,6 +16,7 @@ from .ann_sampler import AnnSampler
 from .counts import whole_number
 from .errors import SpikestrapError, SpikestrapWarning
 from .neuron import Neuron
+from .random_state import random_state_kept
 from .routine import LayerMode, Mode
 from .unit import Unit
 
@@ -127,10 +128,7 @@ def diagnose(net: nn.Module, loader: Iterable[Any], batches: int = 4) -> Diagnos
             if unit.sampler.pending:
                 unit.sampler.fit()
     device = next((p.device for p in twin.parameters()), torch.device("cpu"))
-    with (
-        torch.no_grad(),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-    ):
+    with torch.no_grad(), random_state_kept(device):
         for batch in islice(loader, batches):
             x = batch[0] if isinstance(batch, list | tuple) else batch
             _compare(twin, x.to(device), units)

@@ -28,7 +28,7 @@ from .evaluating import evaluating
 from .network import Network
 from .norm import Norm
 from .quantize import Quantizer
-from .random_state import random_state, set_random_state
+from .random_state import random_state_kept
 from .routine import Mode
 from .synapse import ElementWise, Pooling, Synapse
 from .timeaxis import has_time
@@ -220,10 +220,8 @@ def _calls(net: Network, x: Tensor) -> list[tuple[nn.Module, bool]]:
         return None
 
     before = [(Block | Affine | AvgPool, note)]
-    state = random_state(x.device)
-    with _hooked(net, before, [(nn.Module, mark)]):
+    with random_state_kept(x.device), _hooked(net, before, [(nn.Module, mark)]):
         net(x[:1] if static else x[:, :1], Mode.SNN)
-    set_random_state(state, x.device)
     return calls
 
 

@@ -1,7 +1,8 @@
-"""Where torch's generators stand: noted, and set back to."""
+"""Where torch's generators stand: noted, set back to, and kept."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -27,3 +28,14 @@ def set_random_state(state: dict[str, Any], device: torch.device | None = None) 
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"], device or "cuda")
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Whatever is drawn within it, generators stand where they did behind it.
+
+    >>> with random_state_kept(torch.device("cpu")):
+    ...     first = torch.rand(3)
+    >>> torch.equal(torch.rand(3), first)
+    True
+    """
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import SpikestrapError, warn
 from ..precision import whole, without_autocast
+from ..random_state import random_state_kept
 from . import backend, dynamo
 from .backend import check_not_forced, fused_wanted
 from .expression import Graph
@@ -67,8 +68,7 @@ def explain(neuron: Neuron, z: Tensor) -> Explanation:
             return Explanation("reference", why)
     except SpikestrapError as error:
         return Explanation("reference", str(error))
-    devices = [z.device] if z.is_cuda else []
-    with without_autocast(z.device.type), torch.random.fork_rng(devices):
+    with without_autocast(z.device.type), random_state_kept(z.device):
         inputs = (z, *neuron.checked_extra(whole(z), z.shape[0]), *imag)
         found = usable(neuron, inputs, neuron.init_state(whole(z[0])))
     if isinstance(found, str):
@@ -132,9 +132,8 @@ def _objection(
     wanted: tuple[bool, ...],
 ) -> str | None:
     """What stands against the use of the kernel, and has been said by a warning; or None."""
-    devices = [inputs[0].device] if inputs[0].is_cuda else []
     try:
-        with unhooked(), torch.random.fork_rng(devices):
+        with unhooked(), random_state_kept(inputs[0].device):
             difference = _difference(neuron, structure, inputs, states, wanted)
     except Exception as error:  # whatever a compiler, a linker or a driver may raise
         if not backend.takes_triton(inputs[0]):

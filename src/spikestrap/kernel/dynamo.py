@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.stateless import _reparametrize_module
 
 from ..precision import whole
+from ..random_state import random_state_kept
 from . import backend
 from .backend import check_not_forced
 from .reference import State, scan
@@ -58,8 +59,7 @@ def register(
     from .automatic import usable
 
     shape = (1, 1, channels, *[1] * axes)[:axes]
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    with random_state_kept(device), torch.enable_grad():
         z = torch.ones(shape, dtype=dtype, device=device, requires_grad=True)
         extra = neuron.extra(whole(z), 1)
         found = usable(neuron, (z, *extra), neuron.init_state(whole(z[0])))

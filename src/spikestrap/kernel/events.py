@@ -4,7 +4,7 @@ A layer whose neurons fire in a tenth of the steps does a tenth of a dense produ
 forward and for the gradient of its weight; that of its input is dense. A row's sum is taken in
 an order that its spikes alone decide, whatever else is in the batch and however many threads
 share it out. So it is the product's size that decides whether rows are added up, not how many
-spike: where more than about a third do, a dense product would be quicker.
+spike: where many do, a dense product would be quicker.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from ..block.complex import ComplexSynapse
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse
 from ..timeaxis import hold, is_held
-from .surface import EIGHT_BIT, Params, WithNeuron, check_count
+from .surface import EIGHT_BIT, Params, WithNeuron
 from .weights import ComplexSynapseView, SynapseView, keep_only
 
 
@@ -116,10 +117,11 @@ class Dense(WithSynapse):
         mask: Tensor | None = None,
         count_log: bool = False,
     ) -> None:
+        name = type(self).__name__
         made = self.family.weighted("Dense")(
             self._neuron(neuron_params),
-            check_count(in_neurons, "in_neurons", type(self).__name__),
-            check_count(out_neurons, "out_neurons", type(self).__name__),
+            whole_number(f"{name}: in_neurons", in_neurons, 1),
+            whole_number(f"{name}: out_neurons", out_neurons, 1),
             weight_scale=float(weight_scale),
             weight_norm=weight_norm,
             **self._options(delay_shift, count_log, delay),

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from .. import block as blocks
 from ..block.base import split_neuron
+from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..neuron import ChipCUBA, Neuron
 from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
 from ..timeaxis import over_time
-from .surface import EIGHT_BIT, Params, TimeLast, check_count, wants_chip
+from .surface import EIGHT_BIT, Params, TimeLast, wants_chip
 from .weights import SynapseView, keep_only
 
 
@@ -50,8 +51,8 @@ class _Readout(TimeLast):
         name = type(self).__name__
         made = self.family.blocks.Affine(
             None,
-            check_count(in_neurons, "in_neurons", name),
-            check_count(out_neurons, "out_neurons", name),
+            whole_number(f"{name}: in_neurons", in_neurons, 1),
+            whole_number(f"{name}: out_neurons", out_neurons, 1),
             bias=False,
             weight_scale=float(weight_scale),
             weight_norm=weight_norm,
@@ -173,7 +174,7 @@ class Average(TimeLast):
 
     def __init__(self, num_outputs: int, count_log: bool = False) -> None:
         super().__init__(
-            _GroupMean(check_count(num_outputs, "num_outputs", "Average")), (), count_log
+            _GroupMean(whole_number("Average: num_outputs", num_outputs, 1)), (), count_log
         )
 
 

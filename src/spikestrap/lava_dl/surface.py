@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import block as blocks
-from ..counts import whole_number
 from ..errors import SpikestrapError, warn
 from ..neuron import Neuron
 from ..neuron.parameter import keep_in_bounds
@@ -198,8 +197,3 @@ def wants_chip(family: Family, pre_hook_fx: Any, where: str) -> bool:
             f"got {pre_hook_fx!r}"
         )
     return family.on_chip and pre_hook_fx is not None
-
-
-def check_count(value: Any, name: str, where: str) -> int:
-    """The value, or SpikestrapError."""
-    return whole_number(f"{where}: {name}", value, 1)

@@ -176,12 +176,7 @@ class BootstrapCallback(pl.Callback):
             optimizer.zero_grad(set_to_none=True)  # without a gradient nothing moves
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         if self._sampled and not pl_module.automatic_optimization:
             # What it accumulates itself is not to hold any of this batch's gradient.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import handle_torch_function, has_torch_function
 
+from ..precision import whole
 from .layout import BATCH_FIRST, FOLDED
 
 Call = Callable[..., Any]
@@ -129,15 +130,10 @@ class _ThroughStatistics(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, grad = (_single(t) for t in (*ctx.saved_tensors, *grads))
+        x, grad = (whole(t) for t in (*ctx.saved_tensors, *grads))
         others = [axis for axis in range(x.ndim) if axis != ctx.channels]
         var, mean = torch.var_mean(x, others, correction=0, keepdim=True)
         normed = (x - mean) * torch.rsqrt(var + ctx.eps)
         along = (grad * normed).mean(others, keepdim=True)
         grad = grad - grad.mean(others, keepdim=True) - normed * along
         return grad.to(grads[0].dtype), None, None
-
-
-def _single(x: Tensor) -> Tensor:
-    """In float32 or wider, as torch's batch norms reckon."""
-    return x if x.dtype is torch.float64 else x.float()

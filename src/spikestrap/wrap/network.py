@@ -96,8 +96,11 @@ class Wrapped(nn.Module):
     def _knows_enough(self, modes: list[Mode]) -> bool:
         spiking = all(m.spiking for m in modes)
         known = spiking or self._one_step_does is not None
-        known = known and (self._norms_set or not (self.training and modes[0].spiking))
-        return known and self._probed and spiking not in self._unchecked
+        known = known and self._probed and not self._must_set_norms(modes)
+        return known and spiking not in self._unchecked
+
+    def _must_set_norms(self, modes: list[Mode]) -> bool:
+        return not self._norms_set and self.training and modes[0].spiking
 
     @disable
     def _first_pass(self, sequence: Tensor, modes: list[Mode]) -> Tensor:
@@ -106,7 +109,7 @@ class Wrapped(nn.Module):
             if not self._probed:
                 self.layout = find_layout(self._runner, sequence, self._guessed)
                 self._probed = True
-            if self.training and modes[0].spiking and not self._norms_set:
+            if self._must_set_norms(modes):
                 set_norms(self._runner, sequence)
                 self._norms_set = True
             return self._pass(sequence, modes)

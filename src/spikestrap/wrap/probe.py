@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
+from ..random_state import random_state_kept
 from .batchnorm import norms_of
 from .drive import check_logits, steps_set
 from .layout import OWN, STEP
@@ -101,7 +102,7 @@ def set_norms(runner: Runner, sequence: Tensor) -> None:
     """
     new = [norm for norm in norms_of(runner.model) if norm.num_batches_tracked == 0]
     calls = {name: neuron.forward for name, neuron, _ in runner.neurons()}
-    with torch.random.fork_rng([sequence.device] if sequence.is_cuda else []):
+    with random_state_kept(sequence.device):
         for _ in new:
             with runner.norms(sequence):
                 runner.run(sequence, calls)
