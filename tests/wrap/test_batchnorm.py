@@ -95,6 +95,75 @@ def test_a_crossover_moves_the_statistics_once():
     torch.testing.assert_close(norm.running_mean, 0.9 * before + 0.1 * mean)
 
 
+class Shared(nn.Module):
+    """One synapse and norm in two places, of two sizes, before a neuron each."""
+
+    def __init__(self, step_mode):
+        super().__init__()
+        self.first, self.last = layer.Conv2d(1, 3, 1), layer.Linear(3, 2)
+        self.synapse, self.norm = layer.Conv2d(3, 3, 1), layer.BatchNorm2d(3)
+        self.pool = layer.AvgPool2d(2)
+        self.neurons = nn.ModuleList(neuron.IFNode(v_threshold=0.5) for _ in range(3))
+        functional.set_step_mode(self, step_mode)
+
+    def forward(self, x):
+        spikes = self.neurons[0](self.first(x))
+        fine = self.neurons[1](self.norm(self.synapse(spikes)))
+        coarse = self.neurons[2](self.norm(self.synapse(self.pool(spikes))))
+        return self.last(fine.mean((-2, -1)) + coarse.mean((-2, -1)))
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_norm_in_two_places_moves_once_for_each(step_mode):
+    model, expected = Shared(step_mode), nn.BatchNorm2d(3)
+    net, seen = ss.bootstrap(model), []
+    model.synapse.register_forward_hook(lambda _, args, output: seen.append(output.detach()))
+    for scale in (1, 2):
+        x = scale * torch.rand(T, N, 1, 4, 4)
+        net(x, ss.Mode.SAMPLE)
+        calls = seen[-2 * T :] if step_mode == "s" else seen[-2:]
+        for place in (0, 1):
+            mean = torch.stack(calls[place::2]).flatten(0, -5).mean(0)
+            # The first batch sets them, to the mean over both places.
+            expected.momentum = 1 / (1 + place) if scale == 1 else 0.1
+            expected(mean)
+    assert net.layout == ("step" if step_mode == "s" else "time_first")
+    torch.testing.assert_close(model.norm.running_mean, expected.running_mean)
+    torch.testing.assert_close(model.norm.running_var, expected.running_var)
+    assert model.norm.num_batches_tracked == 4
+    # As a pass on rates, in which the places are told apart by torch itself.
+    net(x, ss.Mode.FIT)
+    assert model.norm.num_batches_tracked == 6
+
+
+class Loop(Shared):
+    """Over time by itself: the calls of the places alternate."""
+
+    def forward(self, x):
+        return sum(super(Loop, self).forward(step) for step in x) / len(x)
+
+
+class Leaves(Shared):
+    """Without the norm's first place in the first step."""
+
+    def forward(self, x):
+        started = torch.is_tensor(self.neurons[0].v)
+        spikes = self.neurons[0](self.first(x))
+        fine = self.synapse(spikes)
+        fine = self.neurons[1](self.norm(fine) if started else fine)
+        return self.last((fine + self.neurons[2](self.norm(self.synapse(spikes)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("make", "layout"), [(Loop, "own"), (Leaves, "step")])
+def test_places_that_cannot_be_told_apart_are_refused(make, layout):
+    model = make("s")
+    net, x = ss.bootstrap(model, layout=layout, check=False), torch.rand(T, N, 1, 4, 4)
+    with pytest.raises(ss.SpikestrapError, match="'norm' is called in more than one place"):
+        net(x)
+    assert torch.equal(model.norm.running_var, torch.ones(3))
+    net.eval()(x)
+
+
 class Renorm(nn.Module):
     """Batch renormalization (Ioffe, arXiv:1702.03275, section 3), without bounds on r and d."""
 

@@ -21,15 +21,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import handle_torch_function, has_torch_function
 
+from ..errors import SpikestrapError
 from ..precision import whole
-from .layout import BATCH_FIRST, FOLDED
+from .layout import BATCH_FIRST, FOLDED, STEP
 
 Call = Callable[..., Any]
 
 
-def norms_of(model: nn.Module) -> list[_BatchNorm]:
-    """The batch norms in training."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+def norms_of(model: nn.Module) -> dict[str, _BatchNorm]:
+    """The batch norms in training, by their names."""
+    modules = model.named_modules()
+    return {name: m for name, m in modules if isinstance(m, _BatchNorm) and m.training}
 
 
 def has_norms(model: nn.Module) -> bool:
@@ -38,13 +40,16 @@ def has_norms(model: nn.Module) -> bool:
 
 
 class TimeMeans:
-    """Mean over time of what one batch norm sees in a spiking pass.
+    """Means over time of what one batch norm sees in a spiking pass, in each of its places.
 
-    steps, batch: T and N of the pass. layout: in which time is folded into an input, if it is.
+    steps, batch: T and N of the pass. layout: how the model takes time, or its neurons have it
+    folded into an input. The model says with `begin_call` that it is called: in layout "step" the
+    norm's calls are then one for each place; otherwise those with all steps are.
     """
 
-    def __init__(self, norm: _BatchNorm, steps: int, batch: int, layout: str) -> None:
-        self.norm, self.steps, self.batch, self.layout = norm, steps, batch, layout
+    def __init__(self, name: str, norm: _BatchNorm, steps: int, batch: int, layout: str) -> None:
+        self.name, self.norm = name, norm
+        self.steps, self.batch, self.layout = steps, batch, layout
         self.original = norm.forward
         # Copies, as the gradient needs those that the pass has gone by, and `update` moves them.
         self.statistics = {
@@ -52,15 +57,17 @@ class TimeMeans:
             for name in ("running_mean", "running_var")
             if (buffer := norm._buffers[name]) is not None
         }
-        self.total: Tensor | None = None
-        self.calls = 0
+        self.place = 0
+        self.sums: dict[int, Tensor] = {}
+        self.calls: dict[int, int] = {}
+
+    def begin_call(self) -> None:
+        """The model is called: the first place comes next."""
+        self.place = 0
 
     def __call__(self, x: Tensor) -> Any:
         """In place of the norm's forward: by the running statistics."""
-        with torch.no_grad():
-            mean = self._mean(x.detach())
-            self.total = mean.clone() if self.total is None else self.total + mean
-        self.calls += 1
+        self._add(x.detach())
         buffers = dict(self.norm._buffers)
         self.norm._buffers.update(self.statistics)
         self.norm.training = False
@@ -75,25 +82,56 @@ class TimeMeans:
         """The axis of channels."""
         return 2 if getattr(self.norm, "step_mode", "s") == "m" else 1
 
+    @torch.no_grad()
+    def _add(self, x: Tensor) -> None:
+        mean = self._mean(x)
+        if self.layout == STEP or mean is not x or self.steps == 1:
+            place = self.place
+            self.place += 1
+        else:
+            place = -1  # single steps of a call with all of them: they can be those of one place
+        total = self.sums.get(place)
+        if total is None:
+            self.sums[place], self.calls[place] = mean.clone(), 1
+        elif total.shape == mean.shape and self.calls[place] < self.steps:
+            self.sums[place] = total + mean
+            self.calls[place] += 1
+        else:
+            raise self._unclear()
+
     def _mean(self, x: Tensor) -> Tensor:
+        """Over the steps in a call; x itself where it has no time."""
         if self._channels == 2:
             return x.mean(0, keepdim=True)
-        if self.steps > 1 and x.shape[0] == self.steps * self.batch:
+        if self.steps > 1 and self.layout != STEP and x.shape[0] == self.steps * self.batch:
             if self.layout in (BATCH_FIRST, FOLDED):
                 return x.unflatten(0, (self.batch, self.steps)).mean(1)
             return x.unflatten(0, (self.steps, self.batch)).mean(0)
         return x
 
+    def check(self) -> None:
+        """After the pass: raises SpikestrapError where places cannot have been told apart."""
+        if len({calls for place, calls in self.calls.items() if place >= 0}) > 1:
+            raise self._unclear()
+
+    def _unclear(self) -> SpikestrapError:
+        return SpikestrapError(
+            f"bootstrap: batch norm {self.name!r} is called in more than one place, and its calls "
+            "cannot be told apart: expected the same number of them in each time step, by a "
+            "forward that takes one step a call (layout 'step'), or all steps in each of its "
+            "calls. Give each place a norm of its own"
+        )
+
     @torch.no_grad()
     def update(self) -> None:
-        """After the pass: moves the running statistics, by the norm's own code."""
-        if self.total is None:
-            return
+        """After the pass: moves the running statistics, by the norm's own code, once a place."""
         momentum, first = self.norm.momentum, self.norm.num_batches_tracked == 0
-        # Nothing to stay close to: the first batch sets them, before its own pass as well.
-        self.norm.momentum = 1.0 if first else momentum
         try:
-            self.original(self.total / self.calls)
+            for count, (place, total) in enumerate(self.sums.items(), 1):
+                # Nothing to stay close to: the first batch sets them, before its own pass as well,
+                # to the mean over its places.
+                self.norm.momentum = 1 / count if first else momentum
+                self.original(total / self.calls[place])
         finally:
             self.norm.momentum = momentum
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,14 +22,18 @@ STEP_NAMES = (
 )
 
 
-def run(model: nn.Module, sequence: Tensor, layout: str, static: bool) -> Any:
+def run(
+    model: nn.Module, sequence: Tensor, layout: str, static: bool, begin: Callable[[], None]
+) -> Any:
     """What the model returns for a sequence, averaged over time where it is there.
 
+    begin: called before each call of the model.
     Of a tuple, the first entry. Not meaningful where a unit has raised `Stop`.
     """
     if layout == STEP:
-        return _run_steps(model, sequence)
+        return _run_steps(model, sequence, begin)
     steps, batch = sequence.shape[:2]
+    begin()
     try:
         output = _first(model(laid_out(sequence, layout, static)))
     except Stop:
@@ -54,12 +58,13 @@ def takes_state(model: nn.Module) -> bool:
     return "state" in inspect.signature(model.forward).parameters
 
 
-def _run_steps(model: nn.Module, sequence: Tensor) -> Any:
+def _run_steps(model: nn.Module, sequence: Tensor, begin: Callable[[], None]) -> Any:
     """The mean over one call a step."""
     passes_state = takes_state(model)
     arguments: dict[str, Any] = {}
     total: Any = None
     for x in sequence:
+        begin()
         try:
             output = model(x, **arguments)
         except Stop:

@@ -141,10 +141,10 @@ class Wrapped(nn.Module):
             name: watching(units[name], neuron, adapter, traces[name], steps)
             for name, neuron, adapter in runner.neurons()
         }
-        with self._checked(True, calls) as commutes, runner.norms(sequence):
+        with self._checked(True, calls) as commutes, runner.norms(sequence) as begin:
             if commutes and self.time_steps is None:
                 sequence = commutes.over_time(sequence)
-            logits = runner.logits(sequence, calls)
+            logits = runner.logits(sequence, calls, begin)
             if commutes:
                 commutes.check_output(logits)
         expect(traces, steps)
@@ -167,8 +167,8 @@ class Wrapped(nn.Module):
                 calls[name] = watching(units[name], neuron, adapter, traces[name], steps)
             else:
                 calls[name] = silent(name, neuron, adapter, lower, steps, enough)
-        with runner.norms(sequence, moving=False):
-            runner.run(sequence, calls)
+        with runner.norms(sequence, moving=False) as begin:
+            runner.run(sequence, calls, begin)
         expect(lower, steps)
         return {name: trace.rate for name, trace in lower.items()}
 

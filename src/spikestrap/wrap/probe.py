@@ -100,12 +100,12 @@ def set_norms(runner: Runner, sequence: Tensor) -> None:
     next norm would make of that silence the largest of scales. A pass sets right the first norm
     that is not yet; so there are as many passes as norms.
     """
-    new = [norm for norm in norms_of(runner.model) if norm.num_batches_tracked == 0]
+    new = [norm for norm in norms_of(runner.model).values() if norm.num_batches_tracked == 0]
     calls = {name: neuron.forward for name, neuron, _ in runner.neurons()}
     with random_state_kept(sequence.device):
         for _ in new:
-            with runner.norms(sequence):
-                runner.run(sequence, calls)
+            with runner.norms(sequence) as begin:
+                runner.run(sequence, calls, begin)
             for norm in new:
                 cast(Tensor, norm.num_batches_tracked).zero_()
 

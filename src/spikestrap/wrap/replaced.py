@@ -13,6 +13,7 @@ from .batchnorm import TimeMeans, norms_of
 from .find import Found, resettables
 
 Call = Callable[..., Any]
+Begin = Callable[[], None]
 _MISSING = object()
 
 
@@ -47,15 +48,25 @@ def replaced(model: nn.Module, found: Sequence[Found], calls: Mapping[str, Call]
 @contextmanager
 def time_means(
     model: nn.Module, steps: int, batch: int, layout: str, moving: bool = True
-) -> Iterator[None]:
-    """Batch norms in training, by their running statistics, which then move if `moving`."""
+) -> Iterator[Begin]:
+    """Batch norms in training, by their running statistics, which then move if `moving`.
+
+    Yields what must be told before each call of the model.
+    """
     norms = norms_of(model)
     if norms:
         refuse_again()
-    means = [TimeMeans(norm, steps, batch, layout) for norm in norms]
-    with _forwards(list(zip(norms, means, strict=True))):
-        yield
+    means = [TimeMeans(name, norm, steps, batch, layout) for name, norm in norms.items()]
+
+    def begin() -> None:
+        for mean in means:
+            mean.begin_call()
+
+    with _forwards(list(zip(norms.values(), means, strict=True))):
+        yield begin
     if moving:
+        for mean in means:
+            mean.check()
         for mean in means:
             mean.update()
 

@@ -15,7 +15,11 @@ from .adapter import adapter_of, libraries
 from .drive import check_logits, explained, laid_out, run, step_name, steps_set
 from .find import Found
 from .layout import OWN, STEP
-from .replaced import Call, replaced, time_means
+from .replaced import Begin, Call, replaced, time_means
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,19 @@ class Runner:
             found.append(Found(name, neuron, adapter))
         return found
 
-    def run(self, sequence: Tensor, calls: Mapping[str, Call]) -> Any:
-        """The model's output for (t, N, ...), averaged over time, with these calls."""
-        with replaced(self.model, self.neurons(), calls):
-            return run(self.model, sequence, self.layout, self.time_steps is not None)
+    def run(self, sequence: Tensor, calls: Mapping[str, Call], begin: Begin = _nothing) -> Any:
+        """The model's output for (t, N, ...), averaged over time, with these calls.
 
-    def logits(self, sequence: Tensor, calls: Mapping[str, Call]) -> Tensor:
+        begin: called before each call of the model.
+        """
+        with replaced(self.model, self.neurons(), calls):
+            return run(self.model, sequence, self.layout, self.time_steps is not None, begin)
+
+    def logits(
+        self, sequence: Tensor, calls: Mapping[str, Call], begin: Begin = _nothing
+    ) -> Tensor:
         """The same, (N, classes); SpikestrapError where the output is none."""
-        return check_logits(self.run(sequence, calls), sequence.shape[1], self.layout)
+        return check_logits(self.run(sequence, calls, begin), sequence.shape[1], self.layout)
 
     def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int, length: int) -> Tensor:
         """Logits for means (N, ...) over `length` time steps, as if held for so many steps.
@@ -65,13 +74,16 @@ class Runner:
         """Where a model that loops over time by itself has its number of steps."""
         return step_name(self.model, length)
 
-    def norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[None]:
-        """Batch norms go by time means; their running statistics move in the end, if `moving`."""
+    def norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[Begin]:
+        """Batch norms go by time means; their running statistics move in the end, if `moving`.
+
+        What it yields is the `begin` of the run within.
+        """
         steps, batch = sequence.shape[:2]
-        layouts = {self.layout}
-        if self.layout == OWN:  # then as its neurons have time folded
-            layouts = {adapter.layout(neuron) for _, neuron, adapter in self.neurons()}
-        layout = layouts.pop() if len(layouts) == 1 else OWN
+        layout = self.layout
+        if layout == OWN:  # then as its neurons have time folded
+            folded = {adapter.layout(neuron) for _, neuron, adapter in self.neurons()} - {STEP}
+            layout = folded.pop() if len(folded) == 1 else OWN
         return time_means(self.model, steps, batch, layout, moving)
 
     def explained(self, sequence: Tensor) -> AbstractContextManager[None]:
