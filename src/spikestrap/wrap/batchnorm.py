@@ -8,7 +8,9 @@ the mean is the mean of the norms; see `spikestrap.norm`.
 The gradient of a spiking pass goes through the statistics of what the norm is called with, as in
 batch renormalization (Ioffe, arXiv:1702.03275, section 3). With the running statistics for
 constants it would point along the scale of the weights before the norm, which changes nothing once
-these statistics have followed; that scale grew with each step on spikes.
+these statistics have followed; that scale grew with each step on spikes. A call that has one step
+knows no other statistics than that step's. By others, as those of time means, a step's gradient
+would be off by the ratio of the variances, and grow without bound where inputs change over time.
 """
 
 from __future__ import annotations
