@@ -499,7 +499,7 @@ class TestActivation:
     @pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 8, 16, 64])
     def test_the_smooth_slope_of_a_staircase_is_that_of_a_ramp(self, time_steps, threshold):
         """By hand: rates rounded to k/T are a ramp up to the threshold; its secant over half."""
-        z = threshold * (4 * torch.rand(4000, 5, generator=torch.Generator().manual_seed(1)) - 1.5)
+        z = threshold * (2 * torch.rand(4000, 5, generator=torch.Generator().manual_seed(1)) - 0.5)
         held = z.expand(time_steps, -1, -1)
         neuron = IF(threshold=threshold, reset="subtract", v_init=threshold / 2)
         sampler = AnnSampler()

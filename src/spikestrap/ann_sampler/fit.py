@@ -31,9 +31,9 @@ _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
 _STEEPEST_ESCAPE = 1.0
-# Steps within this share of the inputs, and of that at which the first lies, are a single one: so
-# much of it the fit may smear.
-_ONE_STEP = 0.25
+# The ramp is at least this share of the range in which the middle half of the inputs lies: of
+# normal inputs one standard deviation.
+_OF_THE_BULK = 0.75
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
 # Whether rates fall is asked of the means of so many groups of inputs at most, ...
@@ -46,7 +46,7 @@ class Ramp(NamedTuple):
     """What is left of a staircase when its steps are levelled out.
 
     It starts half a step before the first step and ends half a step behind the last one that
-    the rate reaches. step: the inputs that a step takes, in the mean.
+    the rate reaches. step: the inputs over which the mean is taken that levels them out.
     """
 
     start: float
@@ -81,7 +81,8 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     x, y = z / count, a / count
     low, high, rising = _active_range(x, y, count)
     # Far outliers must not stretch the ramp either.
-    ramp = _ramp(np.clip(x, 2 * low - high, high), rising, time_steps)
+    near = np.clip(x, 2 * low - high, high)
+    ramp = _ramp(near, rising, time_steps, _middle_half(x, count))
     origin = min(low, ramp.start - _WINDOW / 2 * ramp.length)
     width = (max(high, ramp.end + _WINDOW / 2 * ramp.length) - origin) / cells
 
@@ -110,24 +111,32 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array
     return float(low), float(high), rising
 
 
-def _ramp(x: Array, rising: Array, time_steps: int) -> Ramp:
+def _middle_half(x: Array, count: Array) -> tuple[float, float]:
+    """From where to where the middle half of the inputs lies."""
+    share = (np.cumsum(count) - count / 2) / count.sum()
+    low, high = np.interp([0.25, 0.75], share, x).tolist()
+    return low, high
+
+
+def _ramp(x: Array, rising: Array, time_steps: int, bulk: tuple[float, float]) -> Ramp:
     """The ramp of rates that rise with x, from where they cross the middles between k / T.
 
-    Uneven inputs round off a staircase; where it crosses those they leave alone. A single step
-    has no width to be seen: it is taken for the middle of a ramp that starts at an input of 0.
+    Uneven inputs round off a staircase; where it crosses those they leave alone. A step is taken
+    for as wide as steps are in the mean. For wider, where else too few inputs would learn: where
+    the ramp would not reach those about 0, as with a leak, or be short against the bulk of them,
+    as at a small threshold.
     """
     middles = (np.arange(time_steps) + 0.5) / time_steps
     crossed = middles[(middles > rising[0]) & (middles <= rising[-1])]
-    if crossed.size:
-        at = np.interp(crossed, rising, x)
-        first, last = float(at[0]), float(at[-1])
-        if last - first > _ONE_STEP * min(abs(first), float(x[-1] - x[0])):
-            step = (last - first) / (crossed.size - 1)
-        else:
-            step = 2 * abs(first)
-        if step > 0:
-            return Ramp(first - step / 2, last + step / 2, step)
-    return Ramp(float(x[0]), float(x[-1]), float(x[-1] - x[0]) / time_steps)
+    if not crossed.size:
+        crossed = (rising[:1] + rising[-1:]) / 2
+    first, last = np.interp(crossed[[0, -1]], rising, x).tolist()
+    low, high = bulk
+    mean = (last - first) / max(crossed.size - 1, 1)
+    to_zero = max(first - max(low, 0.0), min(high, 0.0) - last)
+    step = max(mean, 2 * to_zero, _OF_THE_BULK * (high - low) - (last - first))
+    step = step or float(x[-1] - x[0]) / time_steps
+    return Ramp(first - step / 2, last + step / 2, step)
 
 
 def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:

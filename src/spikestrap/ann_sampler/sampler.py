@@ -32,9 +32,9 @@ class AnnSampler(nn.Module):
 
     slope: the backward pass's derivative, a choice apart from the curve. On digits (MLP,
         reset by subtraction, validation accuracy of the SNN at T = 2, 4, 16):
-        "smooth" (default), that of the curve without its steps: 98.0, 97.8, 97.8 %;
-        "fit", the curve's own slope: 88.1, 95.6, 97.5 %;
-        "rescaled", lava-dl's, that in units of its mean: 89.4, 96.3, 97.5 %.
+        "smooth" (default), that of the curve without its steps: 97.5, 97.5, 97.8 %;
+        "fit", the curve's own slope: 86.7, 95.1, 97.5 %;
+        "rescaled", lava-dl's, that in units of its mean: 89.4, 95.3, 97.5 %.
         docs/results.md has the spread and the command.
     rounding: round the curve's output to the rates k / T that T steps can give, straight
         through in the backward pass. Keeps the ANN from using rates that do not exist.
