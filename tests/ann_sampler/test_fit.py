@@ -262,13 +262,24 @@ def test_of_uneven_inputs_too_it_spreads_the_rise_over_the_grid(neuron, time_ste
 @pytest.mark.parametrize("time_steps", [1, 2, 4, 16])
 @pytest.mark.parametrize("threshold", [1e-3, 0.1, 0.3, 1.0])
 def test_at_any_threshold_and_v_init_many_inputs_learn(threshold, time_steps, reset):
-    """However steeply rates rise near an input of 0: of normal inputs, nearly half."""
+    """However steeply rates rise: of normal inputs, nearly half."""
     z = np.random.default_rng(0).normal(size=20_000)
     for share in (0.0, 0.5, 0.9, 0.99, 1.0):
         neuron = IF(threshold, reset=reset, v_init=share * threshold)
         slopes = slopes_of(z, rates_of(neuron, z, time_steps), time_steps)
         assert (slopes > 0).mean() > 0.4
         assert slopes.max() < 2
+
+
+@pytest.mark.parametrize("neuron", [IF(1.0, v_init=0.5), LIF(1.0, 0.1), PLIF(1.0)])
+@pytest.mark.parametrize("time_steps", [2, 4, 16, 64])
+@pytest.mark.parametrize("mean", [-2.0, -1.0, 1.0, 2.0, 3.0])
+def test_wherever_most_inputs_lie_many_learn(mean, time_steps, neuron):
+    """Also where a few in a hundred fire at all, or hardly any at less than every step."""
+    z = mean + np.random.default_rng(0).normal(size=20_000)
+    rates = rates_of(neuron, z, time_steps)
+    assert 0 < rates.mean() < 1
+    assert (slopes_of(z, rates, time_steps) > 0).mean() > 0.3
 
 
 @pytest.mark.parametrize("time_steps", [2, 4, 16, 64])
@@ -279,6 +290,15 @@ def test_with_a_leak_inputs_below_the_first_spike_learn(spread, time_steps):
     rates = rates_of(PLIF(1.0), z, time_steps)
     assert rates[z < 1].max() == 0
     assert slopes_of(z, rates, time_steps)[(z > 0) & (z < 1)].min() > 0.02
+
+
+@pytest.mark.parametrize("time_steps", [4, 16])
+def test_a_wide_part_of_the_inputs_leaves_the_curve_its_resolution(time_steps):
+    """Half of them within one threshold, half up to 255: the narrow half has its right rates."""
+    z = np.random.default_rng(0).uniform(size=20_000)
+    z[::2] *= 255
+    rates = rates_of(IF(1.0, reset="subtract", v_init=0.5), z, time_steps)
+    assert fit_curve(sums_of(z, rates), 64, time_steps).residual < 0.03
 
 
 @pytest.mark.parametrize("time_steps", [1, 4])

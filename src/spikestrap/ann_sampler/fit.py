@@ -31,8 +31,9 @@ _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
 _STEEPEST_ESCAPE = 1.0
-# The ramp is at least this share of the range in which the middle half of the inputs lies: of
-# normal inputs one standard deviation.
+# The ramp holds at least this share of the inputs, or is at least this share of the range in which
+# the middle half of them lies. Around the middle of normal inputs both are a standard deviation.
+_LEARNING = 0.38
 _OF_THE_BULK = 0.75
 _ROUGHNESS = 1e-5
 _ROUGHNESS_A_SAMPLE = 3.0
@@ -82,7 +83,7 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     low, high, rising = _active_range(x, y, count)
     # Far outliers must not stretch the ramp either.
     near = np.clip(x, 2 * low - high, high)
-    ramp = _ramp(near, rising, time_steps, _middle_half(x, count))
+    ramp = _ramp(near, rising, time_steps, x, count)
     origin = min(low, ramp.start - _WINDOW / 2 * ramp.length)
     width = (max(high, ramp.end + _WINDOW / 2 * ramp.length) - origin) / cells
 
@@ -111,32 +112,34 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array
     return float(low), float(high), rising
 
 
-def _middle_half(x: Array, count: Array) -> tuple[float, float]:
-    """From where to where the middle half of the inputs lies."""
-    share = (np.cumsum(count) - count / 2) / count.sum()
-    low, high = np.interp([0.25, 0.75], share, x).tolist()
-    return low, high
-
-
-def _ramp(x: Array, rising: Array, time_steps: int, bulk: tuple[float, float]) -> Ramp:
+def _ramp(near: Array, rising: Array, time_steps: int, x: Array, count: Array) -> Ramp:
     """The ramp of rates that rise with x, from where they cross the middles between k / T.
 
     Uneven inputs round off a staircase; where it crosses those they leave alone. A step is taken
-    for as wide as steps are in the mean. For wider, where else too few inputs would learn: where
-    the ramp would not reach those about 0, as with a leak, or be short against the bulk of them,
-    as at a small threshold.
+    for as wide as steps are in the mean, or for wider, so that enough inputs learn: so that the
+    ramp reaches the middle half of them, and 0 if that lies in it, and does not hold too few.
+    near: x without far outliers.
     """
     middles = (np.arange(time_steps) + 0.5) / time_steps
     crossed = middles[(middles > rising[0]) & (middles <= rising[-1])]
     if not crossed.size:
         crossed = (rising[:1] + rising[-1:]) / 2
-    first, last = np.interp(crossed[[0, -1]], rising, x).tolist()
-    low, high = bulk
+    first, last = np.interp(crossed[[0, -1]], rising, near).tolist()
     mean = (last - first) / max(crossed.size - 1, 1)
-    to_zero = max(first - max(low, 0.0), min(high, 0.0) - last)
-    step = max(mean, 2 * to_zero, _OF_THE_BULK * (high - low) - (last - first))
-    step = step or float(x[-1] - x[0]) / time_steps
+    low, high = _quantiles([0.25, 0.75], x, count)
+    reached = min(max(low, 0.0), high)
+    away = max(first - reached, reached - last)
+    (half,) = _quantiles([_LEARNING], np.abs(x - (first + last) / 2), count)
+    least = min(2 * half, _OF_THE_BULK * (high - low))
+    step = max(mean, 2 * away, least - (last - first)) or float(near[-1] - near[0]) / time_steps
     return Ramp(first - step / 2, last + step / 2, step)
+
+
+def _quantiles(shares: list[float], values: Array, count: Array) -> list[float]:
+    order = np.argsort(values)
+    below = np.cumsum(count[order]) - count[order] / 2
+    found: list[float] = np.interp(shares, below / count.sum(), values[order]).tolist()
+    return found
 
 
 def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
