@@ -2,6 +2,7 @@
 
 import copy
 
+import norse.torch as norse
 import pytest
 import snntorch
 import torch
@@ -257,6 +258,49 @@ def test_one_that_is_compiled_already_gives_the_same(part, fresh_compiler):
         torch.testing.assert_close(*losses)
         for one, other in zip(net.parameters(), compiled.parameters(), strict=True):
             torch.testing.assert_close(one.grad, other.grad)
+
+
+class Looped(nn.Module):
+    """Runs over time by itself, for so many steps as its attribute says."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_steps = 4
+        self.first, self.leaky, self.last = nn.Linear(6, 16), snntorch.Leaky(0.5), nn.Linear(16, 3)
+
+    def forward(self, x):
+        membrane, outputs = self.leaky.init_leaky(), []
+        for step in range(self.num_steps):
+            spikes, membrane = self.leaky(self.first(x if x.ndim == 2 else x[step]), membrane)
+            outputs.append(self.last(spikes))
+        return torch.stack(outputs)
+
+
+def passing_state_on():
+    parameters = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.1))
+    return norse.SequentialState(nn.Linear(6, 16), norse.LIFBoxCell(parameters), nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "time_steps", "layout"),
+    [(passing_state_on, 4, None), (Looped, 4, None), (Looped, None, "own")],
+)
+def test_a_compiled_model_is_looked_through(make, time_steps, layout, fresh_compiler):
+    model, x = make(), 3 * torch.rand(16, 6)
+    plain = ss.bootstrap(copy.deepcopy(model), time_steps, layout=layout)
+    calls = []
+    next(m for m in model.modules() if isinstance(m, nn.Linear)).register_forward_hook(
+        lambda *_: calls.append(1)
+    )
+    outer = torch.compile(model, backend="eager")
+    net = ss.bootstrap(outer, time_steps, layout=layout)
+    x = x if time_steps else x * torch.rand(4, 1, 1)
+    for mode in (SAMPLE, FIT, ANN, SNN, ANN):
+        torch.testing.assert_close(net(x, mode), plain(x, mode))
+    assert net.unwrap() is outer
+    calls.clear()
+    net(x, ANN)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("part", ["model", "in place", "layer"])

@@ -13,6 +13,7 @@ from ..errors import SpikestrapError
 from ..precision import whole
 from ..timeaxis import has_time
 from .layout import BATCH_FIRST, FOLDED, OWN, STEP, from_time_first
+from .uncompiled import written
 from .unit import Stop
 
 # Where a model that runs over time by itself may have its number of steps.
@@ -55,7 +56,7 @@ def laid_out(sequence: Tensor, layout: str, static: bool) -> Tensor:
 
 def takes_state(model: nn.Module) -> bool:
     """Whether a step's state is returned and passed to the next one, as Norse has it."""
-    return "state" in inspect.signature(model.forward).parameters
+    return "state" in inspect.signature(written(model).forward).parameters
 
 
 def _run_steps(model: nn.Module, sequence: Tensor, begin: Callable[[], None]) -> Any:
@@ -96,7 +97,7 @@ def check_logits(logits: Any, batch: int, layout: str) -> Tensor:
 
 def step_name(model: nn.Module, time_steps: int) -> str | None:
     """The attribute in which the model has its number of time steps, if there is one."""
-    own = vars(model)
+    own = vars(written(model))
     return next(
         (name for name in STEP_NAMES if type(own.get(name)) is int and own[name] == time_steps),
         None,
@@ -109,6 +110,7 @@ def steps_set(model: nn.Module, name: str | None, steps: int) -> Iterator[None]:
     if name is None:
         yield
         return
+    model = written(model)
     before = getattr(model, name)
     setattr(model, name, steps)
     try:

@@ -11,6 +11,9 @@ from torch import nn
 from ..compiling import loaded
 from ..errors import SpikestrapError
 
+# Where torch's module around a compiled one has it.
+_COMPILED = "_orig_mod"
+
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
@@ -31,5 +34,11 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
     yield
 
 
+def written(model: nn.Module) -> nn.Module:
+    """The module as its user wrote it: what `torch.compile` makes of it hides its attributes."""
+    inner = model._modules.get(_COMPILED)
+    return model if inner is None else inner
+
+
 def _is_compiled(module: nn.Module) -> bool:
-    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+    return module._compiled_call_impl is not None or _COMPILED in module._modules
