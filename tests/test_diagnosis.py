@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 import spikestrap as ss
@@ -270,6 +270,19 @@ def test_a_wrapped_model():
     assert [unit.name for unit in found] == ["1", "3"]
     assert 0 < found[0].event_rate < 1
     assert 0 < found[0].rate_gap < 0.1
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_wrapped_model_whose_neurons_hold_the_graph_of_its_own_training(step_mode):
+    model = nn.Sequential(layer.Linear(20, 30), neuron.ParametricLIFNode(), layer.Linear(30, 3))
+    functional.set_step_mode(model, step_mode)
+    net = ss.bootstrap(model, time_steps=T)
+    net(9 * draw(), Mode.SAMPLE)
+    net(9 * draw(), Mode.FIT)
+    expected = ss.diagnose(net, [9 * draw()])
+    model(9 * (draw() if step_mode == "s" else draw().expand(T, -1, -1))).sum().backward()
+    assert ss.diagnose(net, [9 * draw()]) == expected
+    assert model[1].v.grad_fn is not None  # it stays as it is
 
 
 @pytest.mark.parametrize("training", [True, False])

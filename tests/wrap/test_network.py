@@ -168,6 +168,24 @@ class TestModes:
         assert not torch.equal(twin(x), net(x))
         assert torch.equal(fresh(x), net(x))
 
+    def test_is_copied_with_the_graph_of_its_own_training_in_its_neurons(self, name):
+        x, model = draw(), MODELS[name]()
+        net = fit(ss.bootstrap(model, time_steps=4), x).eval()
+        expected = [net(x, mode) for mode in (SNN, ANN)]
+        model.run(x, 4).sum().backward()
+        states = [
+            (neuron, state, getattr(neuron, state))
+            for _, neuron, adapter in net._runner.neurons()
+            for state in adapter.states(neuron)
+        ]
+        twin = copy.deepcopy(nn.Sequential(net))[0]
+        assert all(getattr(neuron, state) is value for neuron, state, value in states)
+        for mode, logits in zip((SNN, ANN), expected, strict=True):
+            assert torch.equal(twin(x, mode), logits)
+            assert torch.equal(net(x, mode), logits)
+        assert twin.state_dict().keys() == net.state_dict().keys()
+        twin.load_state_dict(net.state_dict())
+
     @pytest.mark.parametrize("below", [1, 2])
     def test_crossover_averages_before_the_first_ann_unit(self, name, below):
         x = draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,6 +81,19 @@ class Wrapped(nn.Module):
         self._unchecked = {True, False} if check else set()
         # Batch norms may have no statistics yet to go by.
         self._norms_set = not has_norms(model)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Wrapped:
+        # Neurons that were trained by their own library's code still hold that pass's graph, and
+        # torch copies no tensor that has one: the copy's states are without it.
+        for _, neuron, adapter in self._runner.neurons():
+            for name in adapter.states(neuron):
+                state = getattr(neuron, name, None)
+                if isinstance(state, Tensor) and not state.is_leaf:
+                    memo[id(state)] = state.detach().clone()
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
 
     def unwrap(self) -> nn.Module:
         """The user's model, with the weights as trained; runs by its own code alone."""
