@@ -1,9 +1,13 @@
 """What does something else on mean rates than on spikes is refused, whatever its operations."""
 
+import copy
+
 import norse.torch as norse
 import pytest
+import sinabs.layers as sl
 import snntorch as snn
 import torch
+from sinabs.activation import SingleSpike
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn import functional as F
@@ -204,6 +208,23 @@ def test_an_attribute_that_is_no_number_of_steps(temperature):
     functional.set_step_mode(model, "m")
     model.T = temperature
     assert run(model)[-1].shape == (32, 3)
+    given = ss.bootstrap(model)
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN):
+        assert given(ss.hold(X, T), mode).shape == (32, 3)
+
+
+def test_nor_is_one_that_is_a_size():
+    class Chunks(nn.Sequential):
+        T = None
+
+        def forward(self, x):
+            return super().forward(x.unflatten(-1, (self.T, -1)).mean(-2))
+
+    model = Chunks(layer.Linear(5, 16), neuron.IFNode(step_mode="m"), layer.Linear(16, 3))
+    model.T = 4
+    net = ss.bootstrap(model, time_steps=4)
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.SNN):
+        assert net(X, mode).shape == (32, 3)
 
 
 def test_feedback_of_spikes_is_refused():
@@ -294,6 +315,53 @@ def test_a_loop_over_an_input_with_steps_of_its_own_runs_on_rates_once(layout):
         assert net(x, mode).shape == (32, 3)
     assert model.steps[-1] == 1
     assert model.num_steps == T
+
+
+class Unfolds(nn.Module):
+    """Its layers have time in the batch, its neuron has not; T is its own."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.T, self.layout = T, layout
+        self.fc, self.readout = nn.Linear(20, 16), nn.Linear(16, 3)
+        self.neuron = {
+            "time_first": neuron.IFNode(step_mode="m"),
+            "folded": sl.IAF(spike_fn=SingleSpike),  # (N, T, ...)
+        }[layout]
+        self.sizes = []
+
+    def forward(self, x):
+        x = x.flatten(0, 1) if self.layout == "time_first" else x
+        self.sizes.append(len(x))
+        z = self.fc(x)
+        z = z.unflatten(0, (self.T, -1) if self.layout == "time_first" else (-1, self.T))
+        outputs = self.readout(self.neuron(z))
+        return outputs if self.layout == "time_first" else outputs.flatten(0, 1)
+
+
+@pytest.mark.parametrize("time_steps", [T, None])
+@pytest.mark.parametrize("layout", ["time_first", "folded"])
+def test_a_model_that_unfolds_time_by_steps_of_its_own_runs_on_rates_once(layout, time_steps):
+    model = Unfolds(layout)
+    # The same without a fold.
+    plain = nn.Sequential(model.fc, copy.deepcopy(model.neuron), model.readout)
+    net = ss.bootstrap(model, time_steps, layout=layout)
+    other = ss.bootstrap(plain, time_steps)
+    x = X if time_steps else ss.hold(X, T)
+    for mode in (ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.SNN, ss.Mode.ANN):
+        torch.testing.assert_close(net(x, mode), other(x, mode))
+    assert model.sizes[-1] == len(X)
+    assert model.T == T
+
+
+def test_one_whose_steps_cannot_be_told_is_refused_with_the_reason():
+    class Fixed(Unfolds):
+        T = T
+
+    model = Fixed("time_first")
+    del model.T  # which leaves the class's
+    with pytest.raises(SpikestrapError, match=r"on rates T is 1: .* one of num_steps, "):
+        run(model)
 
 
 def test_a_list_as_output_is_named():

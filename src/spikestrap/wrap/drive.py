@@ -16,10 +16,15 @@ from .layout import BATCH_FIRST, FOLDED, OWN, STEP, from_time_first
 from .uncompiled import written
 from .unit import Stop
 
-# Where a model that runs over time by itself may have its number of steps.
+# Where a model that takes time whole may have its number of steps.
 STEP_NAMES = (
     *("num_steps", "time_steps", "T", "n_steps", "timesteps", "num_timesteps"),
     *("seq_length", "sequence_length", "time_window"),
+)
+
+TELL_STEPS = (
+    "a model that has its number of time steps itself must have it in an attribute of its own, "
+    f"not of a part of it, that is one of {', '.join(STEP_NAMES)}"
 )
 
 
@@ -84,14 +89,14 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def check_logits(logits: Any, batch: int, layout: str) -> Tensor:
-    """The logits, or SpikestrapError if they are none."""
+def check_logits(logits: Any, batch: int, layout: str, hint: str = "") -> Tensor:
+    """The logits, or SpikestrapError if they are none; hint: what may be the cause."""
     if isinstance(logits, Tensor) and logits.ndim >= 2 and logits.shape[0] == batch:
         return logits
     got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     raise SpikestrapError(
         f"bootstrap: expected the model to return logits ({batch}, classes), or those of each "
-        f"step in layout {layout!r}, or a tuple that starts with them; got {got}"
+        f"step in layout {layout!r}, or a tuple that starts with them; got {got}{hint}"
     )
 
 
@@ -106,7 +111,7 @@ def step_name(model: nn.Module, time_steps: int) -> str | None:
 
 @contextmanager
 def steps_set(model: nn.Module, name: str | None, steps: int) -> Iterator[None]:
-    """A model that runs over time by itself, told to run for so many steps."""
+    """A model that has its number of steps itself, told to run for so many."""
     if name is None:
         yield
         return

@@ -25,7 +25,7 @@ from .commute import Commutes
 from .drive import takes_state
 from .find import Found, find_neurons
 from .layout import LAYOUTS, OWN, STEP
-from .probe import find_layout, one_step_does, set_norms
+from .probe import find_layout, heeds, one_step_does, set_norms
 from .replaced import Call
 from .running import Runner
 from .uncompiled import uncompiled
@@ -71,11 +71,13 @@ class Wrapped(nn.Module):
         self.units = nn.ModuleList(
             WrappedUnit(f.name, AnnSampler(**(sampler or {}))) for f in found
         )
-        # What the first passes have to find out yet: how the forward takes time, whether one
-        # step on rates gives what more of them do, and whether spiking passes (True) and those
-        # on rates (False) commute with averaging.
+        # What the first passes have to find out yet: how the forward takes time, whether it heeds
+        # its attribute of a number of steps, if there is one, whether one step on rates gives what
+        # more of them do, and whether spiking passes (True) and those on rates (False) commute
+        # with averaging.
         self._guessed = layout is None
         self._probed = False
+        self._told = True
         self._one_step_does: bool | None = None
         self._check = check
         self._unchecked = {True, False} if check else set()
@@ -190,6 +192,7 @@ class Wrapped(nn.Module):
         """The model once, on time means, as if held for one step or all."""
         mean, length = time_mean(sequence), sequence.shape[0]
         if self._one_step_does is None:
+            self._told = heeds(self._runner, mean, length)
             does = one_step_does(self._runner, mean, length, self._check)
             if self._check and does is not None:
                 check_averages(self._runner, sequence, 1 if does else (self.time_steps or 1))
@@ -244,7 +247,7 @@ class Wrapped(nn.Module):
     @property
     def _runner(self) -> Runner:
         names = [unit.name for unit in self._units]
-        return Runner(self.model, names, self.layout, self.time_steps)
+        return Runner(self.model, names, self.layout, self.time_steps, self._told)
 
     @contextmanager
     def _checked(self, spiking: bool, calls: dict[str, Call]) -> Iterator[Commutes | None]:

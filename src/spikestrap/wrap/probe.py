@@ -61,6 +61,23 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
 
 
 @torch.no_grad()
+def heeds(runner: Runner, mean: Tensor, length: int) -> bool:
+    """Whether a model is to be told of its number of steps, in the attribute that has `length`.
+
+    Where time is in its input, that may be some other number, a temperature or a size: then it
+    fails, or the output for one step, told 1, is not that for two, told 2.
+    """
+    if runner.layout in (STEP, OWN) or runner.step_name(length) is None:
+        return True
+    told = replace(runner, told=True)
+    try:
+        one, _, _ = _on_even_rates(told, mean, 1, length)
+        return _two_are_as(one, told, mean, length)
+    except SpikestrapError:
+        return False
+
+
+@torch.no_grad()
 def one_step_does(runner: Runner, mean: Tensor, length: int, check: bool) -> bool | None:
     """Whether the model may run on rates for a single step; None if that cannot be seen yet.
 
@@ -80,9 +97,7 @@ def one_step_does(runner: Runner, mean: Tensor, length: int, check: bool) -> boo
         _check_the_same(seen, again)
     if known is not None:
         return known
-    two, _, ran = _on_even_rates(runner, mean, 2, length)
-    # A sum makes it twice as much; rounding, a little more or less.
-    same = ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
+    same = _two_are_as(one, runner, mean, length)
     if not same and not static_own:
         raise SpikestrapError(
             "bootstrap: on rates, the model's output for two time steps is not that for one; "
@@ -187,6 +202,13 @@ def _on_even_rates(
         expect(traces, steps)
     seen = {name: trace.inputs for name, trace in traces.items()}
     return logits, seen, max(trace.steps for trace in traces.values())
+
+
+def _two_are_as(one: Tensor, runner: Runner, mean: Tensor, length: int) -> bool:
+    """Whether the logits for two steps on even rates are those for one."""
+    two, _, ran = _on_even_rates(runner, mean, 2, length)
+    # A sum makes it twice as much; rounding, a little more or less.
+    return ran == 2 and bool((two - one).norm() <= 0.01 * one.norm())
 
 
 def _check_the_same(seen: Mapping[str, list[Tensor]], again: Mapping[str, list[Tensor]]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..timeaxis import hold
 from .adapter import adapter_of, libraries
-from .drive import check_logits, explained, laid_out, run, step_name, steps_set
+from .drive import TELL_STEPS, check_logits, explained, laid_out, run, step_name, steps_set
 from .find import Found
 from .layout import OWN, STEP
 from .replaced import Begin, Call, replaced, time_means
@@ -26,13 +26,15 @@ def _nothing() -> None:
 class Runner:
     """A model, the names of its neurons in their order, and how it takes time.
 
-    time_steps: None where inputs have time themselves.
+    time_steps: None where inputs have time themselves. told: whether a model with an attribute
+    for its number of steps runs by it.
     """
 
     model: nn.Module
     names: Sequence[str]
     layout: str
     time_steps: int | None
+    told: bool = True
 
     def neurons(self) -> list[Found]:
         """Looked up in the model at each call: a copy of it has copied them too."""
@@ -63,15 +65,18 @@ class Runner:
     def on_rates(self, mean: Tensor, calls: Mapping[str, Call], steps: int, length: int) -> Tensor:
         """Logits for means (N, ...) over `length` time steps, as if held for so many steps.
 
-        A model that loops over time by itself is told so, in the attribute that has `length`.
+        A model that has its number of steps itself, to loop or to unfold time by, is told so, in
+        the attribute that has `length`.
         """
-        loops = self.layout == OWN or (self.layout != STEP and self.time_steps is None)
-        name = self.step_name(length) if loops else None
+        name = self.step_name(length) if self.told and self.layout != STEP else None
         with steps_set(self.model, name, steps):
-            return self.logits(hold(mean, steps), calls)
+            output = self.run(hold(mean, steps), calls)
+        # Without such an attribute one that unfolds time by its own number makes fewer rows of it.
+        hint = "" if self.layout == STEP or name else f"; on rates T is {steps}: {TELL_STEPS}"
+        return check_logits(output, mean.shape[0], self.layout, hint)
 
     def step_name(self, length: int) -> str | None:
-        """Where a model that loops over time by itself has its number of steps."""
+        """Where a model that takes time whole has its number of steps."""
         return step_name(self.model, length)
 
     def norms(self, sequence: Tensor, moving: bool = True) -> AbstractContextManager[Begin]:
