@@ -52,6 +52,16 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile("\n" * (line - 1) + code, page, "exec"), scope)
 
 
+def test_own_parameters_of_foreign_neurons_stay_as_they_are_in_the_loop_shown():
+    _, code = next(blocks(ROOT / "docs/foreign-libraries.md", ("python",)))
+    learns = code.replace("init_hidden=True", "init_hidden=True, learn_beta=True")
+    assert learns != code
+    scope = {"__name__": "__main__"}
+    exec(learns, scope)
+    first, second = scope["trained"][1], scope["trained"][5]
+    assert first.beta.item() == second.beta.item() == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize("page", pages_with("sh"))
 def test_commands_exist(page):
     for line, code in blocks(page, ("sh",)):
