@@ -197,6 +197,15 @@ def test_inputs_of_nothing_do_not_make_a_slope_without_bound():
     assert escape_slopes(fit).tolist() == [1.0] * 66
 
 
+def test_of_a_silent_layer_all_inputs_escape_by_a_slope_of_their_scale():
+    z = np.random.default_rng(0).normal(size=20_000)
+    fit = fit_curve(sums_of(z, np.zeros(z.size)), 64, 4)
+    assert fit.origin < z.min()
+    assert fit.origin + 64 * fit.width > z.max()
+    # Over the largest input there may be, and half of the range of all on either side.
+    assert escape_slopes(fit)[0] == pytest.approx(0.5 / (1.5 * np.abs(z).max()), rel=0.15)
+
+
 @pytest.mark.parametrize("samples", [8, 1000, 100_000])
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("spread", [0.0, 0.5])

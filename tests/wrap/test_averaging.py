@@ -354,6 +354,22 @@ def test_a_model_that_unfolds_time_by_steps_of_its_own_runs_on_rates_once(layout
     assert model.T == T
 
 
+def test_one_that_sums_over_its_own_steps_is_refused_for_the_sum():
+    class Sums(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.T, self.fc, self.neuron = T, nn.Linear(20, 3), neuron.IFNode()
+
+        def forward(self, x):
+            return sum(self.neuron(self.fc(x[t])) for t in range(self.T))
+
+    net = ss.bootstrap(Sums(), time_steps=None, layout="time_first")
+    x = ss.hold(X, T)
+    net(x, ss.Mode.SAMPLE)
+    with pytest.raises(SpikestrapError, match="or their mean, but not their sum"):
+        net(x, ss.Mode.FIT)
+
+
 def test_one_whose_steps_cannot_be_told_is_refused_with_the_reason():
     class Fixed(Unfolds):
         T = T

@@ -186,6 +186,18 @@ class TestModes:
         assert twin.state_dict().keys() == net.state_dict().keys()
         twin.load_state_dict(net.state_dict())
 
+    def test_a_copy_of_a_compiled_one_runs_by_itself(self, name):
+        x = draw()
+        net = fit(ss.bootstrap(MODELS[name](), time_steps=4), x).eval()
+        net.compile(backend="eager")
+        expected = net(x, ANN)
+        twin = copy.deepcopy(net)
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.zero_()
+        assert not torch.equal(twin(x, ANN), expected)
+        assert torch.equal(net(x, ANN), expected)
+
     @pytest.mark.parametrize("below", [1, 2])
     def test_crossover_averages_before_the_first_ann_unit(self, name, below):
         x = draw()

@@ -31,7 +31,7 @@ _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
 _STEEPEST_ESCAPE = 1.0
-# The ramp holds at least this share of the inputs, or is at least this share of the range in which
+# The ramp holds at least _LEARNING of the inputs, or is at least _OF_THE_BULK of the range in which
 # the middle half of them lies. Around the middle of normal inputs both are a standard deviation.
 _LEARNING = 0.38
 _OF_THE_BULK = 0.75
@@ -120,6 +120,8 @@ def _ramp(near: Array, rising: Array, time_steps: int, x: Array, count: Array) -
     ramp reaches the middle half of them, and 0 if that lies in it, and does not hold too few.
     near: x without far outliers.
     """
+    if rising[0] == rising[-1]:
+        return Ramp(near[0], near[-1], (near[-1] - near[0]) / time_steps)
     middles = (np.arange(time_steps) + 0.5) / time_steps
     crossed = middles[(middles > rising[0]) & (middles <= rising[-1])]
     if not crossed.size:
@@ -129,9 +131,9 @@ def _ramp(near: Array, rising: Array, time_steps: int, x: Array, count: Array) -
     low, high = _quantiles([0.25, 0.75], x, count)
     reached = min(max(low, 0.0), high)
     away = max(first - reached, reached - last)
-    (half,) = _quantiles([_LEARNING], np.abs(x - (first + last) / 2), count)
-    least = min(2 * half, _OF_THE_BULK * (high - low))
-    step = max(mean, 2 * away, least - (last - first)) or float(near[-1] - near[0]) / time_steps
+    (half_length,) = _quantiles([_LEARNING], np.abs(x - (first + last) / 2), count)
+    least = min(2 * half_length, _OF_THE_BULK * (high - low))
+    step = max(mean, 2 * away, least - (last - first))
     return Ramp(first - step / 2, last + step / 2, step)
 
 
@@ -188,8 +190,9 @@ def fit_slopes(fit: Fit) -> Array:
 def smooth_slopes(fit: Fit) -> Array:
     """slope="smooth": of the curve without its steps the secant over a window; 0 off the grid.
 
-    Without steps is as the mean over the width of one: of a staircase that is a ramp from half
-    a step before its first to half a step behind its last, and inputs there learn as well.
+    Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
+    a ramp from half of it before its first to half of it behind its last step, and inputs there
+    learn as well.
     """
     grid: Array = fit.origin + fit.width * np.arange(fit.values.size, dtype=np.float64)
     half = max(_WINDOW / 2 * fit.ramp.length, fit.width / 2)

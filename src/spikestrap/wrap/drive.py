@@ -16,6 +16,8 @@ from .layout import BATCH_FIRST, FOLDED, OWN, STEP, from_time_first
 from .uncompiled import written
 from .unit import Stop
 
+Begin = Callable[[], None]
+
 # Where a model that takes time whole may have its number of steps.
 STEP_NAMES = (
     *("num_steps", "time_steps", "T", "n_steps", "timesteps", "num_timesteps"),
@@ -28,9 +30,7 @@ TELL_STEPS = (
 )
 
 
-def run(
-    model: nn.Module, sequence: Tensor, layout: str, static: bool, begin: Callable[[], None]
-) -> Any:
+def run(model: nn.Module, sequence: Tensor, layout: str, static: bool, begin: Begin) -> Any:
     """What the model returns for a sequence, averaged over time where it is there.
 
     begin: called before each call of the model.
@@ -64,7 +64,7 @@ def takes_state(model: nn.Module) -> bool:
     return "state" in inspect.signature(written(model).forward).parameters
 
 
-def _run_steps(model: nn.Module, sequence: Tensor, begin: Callable[[], None]) -> Any:
+def _run_steps(model: nn.Module, sequence: Tensor, begin: Begin) -> Any:
     """The mean over one call a step."""
     passes_state = takes_state(model)
     arguments: dict[str, Any] = {}
@@ -90,13 +90,16 @@ def _first(output: Any) -> Any:
 
 
 def check_logits(logits: Any, batch: int, layout: str, hint: str = "") -> Tensor:
-    """The logits, or SpikestrapError if they are none; hint: what may be the cause."""
+    """The logits, or SpikestrapError if they are none; hint: what may be the cause of other
+    rows."""
     if isinstance(logits, Tensor) and logits.ndim >= 2 and logits.shape[0] == batch:
         return logits
-    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    got: Any = type(logits).__name__
+    if isinstance(logits, Tensor):
+        got = f"{tuple(logits.shape)}{hint}"
     raise SpikestrapError(
         f"bootstrap: expected the model to return logits ({batch}, classes), or those of each "
-        f"step in layout {layout!r}, or a tuple that starts with them; got {got}{hint}"
+        f"step in layout {layout!r}, or a tuple that starts with them; got {got}"
     )
 
 

@@ -87,14 +87,17 @@ class Wrapped(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Wrapped:
         # Neurons that were trained by their own library's code still hold that pass's graph, and
         # torch copies no tensor that has one: the copy's states are without it.
-        for _, neuron, adapter in self._runner.neurons():
-            for name in adapter.states(neuron):
-                state = getattr(neuron, name, None)
-                if isinstance(state, Tensor) and not state.is_leaf:
-                    memo[id(state)] = state.detach().clone()
+        states = [
+            getattr(neuron, name, None)
+            for _, neuron, adapter in self._runner.neurons()
+            for name in adapter.states(neuron)
+        ]
+        for state in states:
+            if isinstance(state, Tensor) and not state.is_leaf:
+                memo[id(state)] = state.detach().clone()
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
     def unwrap(self) -> nn.Module:

@@ -64,17 +64,21 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
 def heeds(runner: Runner, mean: Tensor, length: int) -> bool:
     """Whether a model is to be told of its number of steps, in the attribute that has `length`.
 
-    Where time is in its input, that may be some other number, a temperature or a size: then it
-    fails, or the output for one step, told 1, is not that for two, told 2.
+    Where time is in its input, that may be some other number, a temperature or a size. Then it
+    runs untold alone: told, it fails, or the output for one step is not that for two.
     """
     if runner.layout in (STEP, OWN) or runner.step_name(length) is None:
         return True
-    told = replace(runner, told=True)
-    try:
-        one, _, _ = _on_even_rates(told, mean, 1, length)
-        return _two_are_as(one, told, mean, length)
-    except SpikestrapError:
-        return False
+
+    def runs(told: bool) -> bool:
+        way = replace(runner, told=told)
+        try:
+            one, _, _ = _on_even_rates(way, mean, 1, length)
+            return _two_are_as(one, way, mean, length)
+        except SpikestrapError:
+            return False
+
+    return runs(told=True) or not runs(told=False)
 
 
 @torch.no_grad()

@@ -10,10 +10,10 @@ from torch import nn
 
 from .again import once, refuse_again
 from .batchnorm import TimeMeans, norms_of
+from .drive import Begin
 from .find import Found, resettables
 
 Call = Callable[..., Any]
-Begin = Callable[[], None]
 _MISSING = object()
 
 

@@ -12,10 +12,19 @@ from torch import Tensor, nn
 from ..errors import SpikestrapError
 from ..timeaxis import hold
 from .adapter import adapter_of, libraries
-from .drive import TELL_STEPS, check_logits, explained, laid_out, run, step_name, steps_set
+from .drive import (
+    TELL_STEPS,
+    Begin,
+    check_logits,
+    explained,
+    laid_out,
+    run,
+    step_name,
+    steps_set,
+)
 from .find import Found
 from .layout import OWN, STEP
-from .replaced import Begin, Call, replaced, time_means
+from .replaced import Call, replaced, time_means
 
 
 def _nothing() -> None:
