@@ -11,7 +11,9 @@ network of other neurons, behind batch norm, by bootstrap and by direct training
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from accuracy import spread
 
 import spikestrap as ss
 from spikestrap import block
-from spikestrap.train import RECIPES
+from spikestrap.train import RECIPES, Arrays, Options
 from spikestrap.train.data import digits
 from spikestrap.train.evaluate import evaluate
 from spikestrap.train.loop import fit
@@ -79,43 +81,42 @@ def network(time_steps: int, sampler: dict[str, object]) -> ss.Network:
     )
 
 
+def trained(
+    make: Callable[[], ss.Network], options: Options
+) -> Iterator[tuple[ss.Network, Arrays]]:
+    """The network after training with each seed, and its validation part."""
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        net, splits = make(), digits(seed)
+        fit(net, splits, options, seed)
+        yield net, splits.validation
+
+
 def choices() -> None:
+    options = replace(RECIPES["digits-mlp"].options, epochs=EPOCHS)
     print("| choice | T | SNN % | ANN % |\n|---|---|---|---|", flush=True)
     for name, sampler in CHOICES.items():
         for time_steps in TIME_STEPS:
             snn, ann = [], []
-            for seed in SEEDS:
-                torch.manual_seed(seed)
-                net = network(time_steps, sampler)
-                splits = digits(seed)
-                options = replace(RECIPES["digits-mlp"].options, epochs=EPOCHS)
-                fit(net, splits, options, seed)
-                snn.append(evaluate(net, splits.validation, ss.Mode.SNN))
-                ann.append(evaluate(net, splits.validation, ss.Mode.ANN))
+            for net, part in trained(partial(network, time_steps, sampler), options):
+                snn.append(evaluate(net, part, ss.Mode.SNN))
+                ann.append(evaluate(net, part, ss.Mode.ANN))
             print(f"| {name} | {time_steps} | {spread(snn, 2)} | {spread(ann, 2)} |", flush=True)
 
 
 def neurons() -> None:
+    bootstrap = replace(
+        RECIPES["digits-mlp"].options, epochs=SHORT, sample_period=1, num_sample_iter=3
+    )
+    ways = (bootstrap, replace(bootstrap, snn_epochs=SHORT))
     print("| neuron | T | bootstrap, SNN % | direct, SNN % |\n|---|---|---|---|", flush=True)
     for name, (family, neuron, steps) in NEURONS.items():
         for time_steps in steps:
-            cells = []
-            for snn_epochs in (0, SHORT):
-                found = []
-                for seed in SEEDS:
-                    torch.manual_seed(seed)
-                    net = small(family, neuron, time_steps)
-                    splits = digits(seed)
-                    options = replace(
-                        RECIPES["digits-mlp"].options,
-                        epochs=SHORT,
-                        sample_period=1,
-                        num_sample_iter=3,
-                        snn_epochs=snn_epochs,
-                    )
-                    fit(net, splits, options, seed)
-                    found.append(evaluate(net, splits.validation, ss.Mode.SNN))
-                cells.append(spread(found, 1))
+            make = partial(small, family, neuron, time_steps)
+            cells = [
+                spread([evaluate(*end, ss.Mode.SNN) for end in trained(make, options)], 1)
+                for options in ways
+            ]
             print(f"| {name} | {time_steps} | {' | '.join(cells)} |", flush=True)
 
 

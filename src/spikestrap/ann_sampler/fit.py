@@ -121,7 +121,8 @@ def _ramp(near: Array, rising: Array, time_steps: int, x: Array, count: Array) -
     near: x without far outliers.
     """
     if rising[0] == rising[-1]:
-        return Ramp(near[0], near[-1], (near[-1] - near[0]) / time_steps)
+        start, end = float(near[0]), float(near[-1])
+        return Ramp(start, end, (end - start) / time_steps)
     middles = (np.arange(time_steps) + 0.5) / time_steps
     crossed = middles[(middles > rising[0]) & (middles <= rising[-1])]
     if not crossed.size:

@@ -90,13 +90,10 @@ def _first(output: Any) -> Any:
 
 
 def check_logits(logits: Any, batch: int, layout: str, hint: str = "") -> Tensor:
-    """The logits, or SpikestrapError if they are none; hint: what may be the cause of other
-    rows."""
+    """The logits, or SpikestrapError if they are none; hint: why rows may be others."""
     if isinstance(logits, Tensor) and logits.ndim >= 2 and logits.shape[0] == batch:
         return logits
-    got: Any = type(logits).__name__
-    if isinstance(logits, Tensor):
-        got = f"{tuple(logits.shape)}{hint}"
+    got = f"{tuple(logits.shape)}{hint}" if isinstance(logits, Tensor) else type(logits).__name__
     raise SpikestrapError(
         f"bootstrap: expected the model to return logits ({batch}, classes), or those of each "
         f"step in layout {layout!r}, or a tuple that starts with them; got {got}"
