@@ -22,11 +22,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # The grid leaves out inputs that bring less than this share of all spikes, on either side ...
-_TAIL = 0.001
+_FEW = 0.001
 # ... and those whose rate is that close to 1.
 _SATURATED = 0.995
-# The smooth slope's window, as a share of the ramp.
+# The smooth slope's window, its tails' reach on either side and that over which they fall by e, as
+# shares of the ramp; the tails' height, as a share of the ramp's slope.
 _WINDOW = 0.5
+_REACH = 1.5
+_TAIL_LENGTH = 0.5
+_TAIL_HEIGHT = 0.25
 _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
@@ -59,6 +63,14 @@ class Ramp(NamedTuple):
         return self.end - self.start
 
 
+class Slopes(NamedTuple):
+    """Slopes (cells + 2,) before the grid origin, origin + width, ..., in its cells, behind it."""
+
+    origin: float
+    width: float
+    values: Array
+
+
 class Fit(NamedTuple):
     """A curve on the grid origin, origin + width, ...: values (cells + 1,) there.
 
@@ -76,7 +88,7 @@ class Fit(NamedTuple):
 def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     """Fits a curve of `cells` cells to the sums (4, bins) in `histogram`.
 
-    The grid holds the inputs where the rate changes and those where the smooth slope is not 0.
+    The grid holds the inputs where the rate changes, the ramp, and half of a window on either side.
     """
     count, z, a, a2 = sums[:, sums[0] > 0]
     x, y = z / count, a / count
@@ -99,9 +111,9 @@ def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array
     mass = np.cumsum(count * rising)
     low, high = x[0], x[-1]
     if mass[-1] > 0:
-        low = x[np.searchsorted(mass, _TAIL * mass[-1])]
+        low = x[np.searchsorted(mass, _FEW * mass[-1])]
         # A few far outliers must not stretch the grid: at most twice what the bulk takes.
-        bulk = x[np.searchsorted(mass, (1 - _TAIL) * mass[-1])]
+        bulk = x[np.searchsorted(mass, (1 - _FEW) * mass[-1])]
         high = min(high, low + 2 * (bulk - low))
     full = np.flatnonzero(rising >= _SATURATED)
     if full.size:
@@ -183,37 +195,47 @@ def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
     return np.minimum(np.cumsum(solution[:-1]), 1.0)
 
 
-def fit_slopes(fit: Fit) -> Array:
-    """slope="fit": the curve's own, (cells + 2,): before the grid, each cell, behind it."""
-    return np.concatenate([[0.0], np.diff(fit.values) / fit.width, [0.0]])
+def fit_slopes(fit: Fit) -> Slopes:
+    """slope="fit": the curve's own, on its grid; 0 before and behind."""
+    return Slopes(fit.origin, fit.width, np.pad(np.diff(fit.values) / fit.width, 1))
 
 
-def smooth_slopes(fit: Fit) -> Array:
-    """slope="smooth": of the curve without its steps the secant over a window; 0 off the grid.
+def smooth_slopes(fit: Fit) -> Slopes:
+    """slope="smooth": of the curve without its steps the secant over a window, and tails beyond.
 
     Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
     a ramp from half of it before its first to half of it behind its last step, and inputs there
-    learn as well.
+    learn as well. The tails fall off exponentially, as the surrogate gradient of Shrestha and
+    Orchard (NeurIPS 2018) does: a neuron that is silent or saturated for all inputs would never
+    come back without.
     """
-    grid: Array = fit.origin + fit.width * np.arange(fit.values.size, dtype=np.float64)
-    half = max(_WINDOW / 2 * fit.ramp.length, fit.width / 2)
-    centre = (grid[1:] + grid[:-1]) / 2
-    at = centre[:, None] + fit.ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
+    cells, ramp = fit.values.size - 1, fit.ramp
+    length = max(ramp.length, fit.width)
+    origin = ramp.start - _REACH * length
+    width = (1 + 2 * _REACH) * length / cells
+    centre = origin + width * (np.arange(-1, cells + 1) + 0.5)
+    grid: Array = fit.origin + fit.width * np.arange(cells + 1, dtype=np.float64)
+    half = _WINDOW / 2 * length
+    at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
-    return np.concatenate([[0.0], rise.mean(1) / (2 * half), [0.0]])
+    beyond = np.maximum(np.maximum(ramp.start - centre, centre - ramp.end), 0) / length
+    tails = _TAIL_HEIGHT * np.ptp(fit.values) / length * np.exp(-beyond / _TAIL_LENGTH)
+    return Slopes(origin, width, np.maximum(rise.mean(1) / (2 * half), tails))
 
 
-def rescaled_slopes(fit: Fit) -> Array:
+def rescaled_slopes(fit: Fit) -> Slopes:
     """slope="rescaled": as lava-dl has it, in units of the mean slope, plus 1e-5."""
+    origin, width, values = fit_slopes(fit)
     end = fit.origin + fit.width * (fit.values.size - 1)
-    return fit_slopes(fit) * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5
+    return Slopes(origin, width, values * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5)
 
 
-def escape_slopes(fit: Fit) -> Array:
+def escape_slopes(fit: Fit) -> Slopes:
     """For a constant curve: the slope of a line that would leave it, so that training can."""
     cells = fit.values.size - 1
     reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
-    return np.full(cells + 2, min(0.5 / reach, _STEEPEST_ESCAPE))
+    slope = min(0.5 / reach, _STEEPEST_ESCAPE)
+    return Slopes(fit.origin, fit.width, np.full(cells + 2, slope))
 
 
 def is_constant(fit: Fit) -> bool:

@@ -65,6 +65,8 @@ class AnnSampler(nn.Module):
     origin: Tensor
     width: Tensor
     values: Tensor
+    slope_origin: Tensor
+    slope_width: Tensor
     slopes: Tensor
     residual: Tensor
 
@@ -108,10 +110,10 @@ class AnnSampler(nn.Module):
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
-        self.register_buffer("origin", zeros(self.channels))
-        self.register_buffer("width", torch.ones(self.channels, dtype=torch.float32))
-        self.register_buffer("values", zeros(self.channels, cells + 1))
-        self.register_buffer("slopes", zeros(self.channels, cells + 2))
+        for grid, table, size in (("", "values", cells + 1), ("slope_", "slopes", cells + 2)):
+            self.register_buffer(f"{grid}origin", zeros(self.channels))
+            self.register_buffer(f"{grid}width", torch.ones(self.channels, dtype=torch.float32))
+            self.register_buffer(table, zeros(self.channels, size))
         self.register_buffer("residual", zeros(self.channels))
         self._recall()
 
@@ -336,7 +338,10 @@ class AnnSampler(nn.Module):
         self.origin = self._tensor([fit.origin for fit in fits])
         self.width = self._tensor([fit.width for fit in fits])
         self.values = self._tensor([fit.values for fit in fits])
-        self.slopes = self._tensor([self._slopes(fit) for fit in fits])
+        slopes = [self._slopes(fit) for fit in fits]
+        self.slope_origin = self._tensor([own.origin for own in slopes])
+        self.slope_width = self._tensor([own.width for own in slopes])
+        self.slopes = self._tensor([own.values for own in slopes])
         self.residual = self._tensor([fit.residual for fit in fits])
         self.count, self._pending = 0, False
         self.fitted += 1
@@ -350,7 +355,7 @@ class AnnSampler(nn.Module):
         tensor = torch.from_numpy(np.array(rows, np.float32)).to(self.values.device)
         return processes.copy_of_first(tensor)
 
-    def _slopes(self, fit: fitting.Fit) -> np.ndarray:
+    def _slopes(self, fit: fitting.Fit) -> fitting.Slopes:
         if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
         if self.slope == "smooth":
@@ -454,7 +459,16 @@ class AnnSampler(nn.Module):
             levels = 0
         elif batched(self.levels):  # networks side by side
             levels = self.levels
-        rates = curve(z.float(), self.origin, self.width, self.values, self.slopes, levels)
+        rates = curve(
+            z.float(),
+            self.origin,
+            self.width,
+            self.values,
+            self.slope_origin,
+            self.slope_width,
+            self.slopes,
+            levels,
+        )
         return rates.to(z.dtype)
 
     def plot(self, ax: Any = None, channel: int = 0) -> Any:
@@ -474,11 +488,9 @@ class AnnSampler(nn.Module):
             ax.scatter((z / count)[seen], (a / count)[seen], s=size[seen], alpha=0.4, label="SNN")
         if self._is_fitted:
             grid = torch.linspace(low - reach, high + reach, 500)
-            k = slice(channel, channel + 1)
-            origin, width = self.origin[k].cpu(), self.width[k].cpu()
-            values, slopes = self.values[k].cpu(), self.slopes[k].cpu()
-            rates = curve(grid[:, None], origin, width, values, slopes, 0)
-            ax.plot(grid, rates[:, 0], "C1", label="curve")
+            knots = torch.linspace(low, high, self.values.shape[1])
+            rates = np.interp(grid, knots, self.values[channel].cpu())
+            ax.plot(grid, rates, "C1", label="curve")
         ax.set_xlabel("mean input")
         ax.set_ylabel("rate")
         if ax.get_legend_handles_labels()[0]:

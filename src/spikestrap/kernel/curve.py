@@ -1,8 +1,8 @@
 """The transfer curve as an activation, `spikestrap::curve`: a table look-up, fused on CPU.
 
-A curve lives on a uniform grid, so that an input finds its cell by one multiplication. The
-forward pass interpolates the values and may round to the k / T grid of rates; the backward
-pass takes its slope from a table of its own, by the cell, which is kept in one byte.
+A curve lives on a uniform grid, so that an input finds its cell by one division. The forward
+pass interpolates the values and may round to the k / T grid of rates; the backward pass takes
+its slope from a table on a grid of its own, by the segment, which is kept in one byte.
 """
 
 from __future__ import annotations
@@ -17,20 +17,30 @@ from .autograd import refuse_second_derivative
 from .memory import in_memory, transformed
 from .room import room_for
 
+_NO_GRADS = (None,) * 7  # of all arguments but z
+
 
 def curve(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int | Tensor
+    z: Tensor,
+    origin: Tensor,
+    width: Tensor,
+    values: Tensor,
+    slope_origin: Tensor,
+    slope_width: Tensor,
+    slopes: Tensor,
+    levels: int | Tensor,
 ) -> Tensor:
     """The curve at z (N, C, ...), float32, differentiable with respect to z.
 
-    origin, width (K,), values (K, cells + 1), slopes (K, cells + 2): K curves, one for all
-    or one for each of the C channels. levels > 0 rounds to multiples of 1 / levels; where a
-    transform of torch.func batches it, a tensor ().
+    origin, width (K,) and values (K, cells + 1), slope_origin, slope_width (K,) and slopes
+    (K, cells + 2), before the first cell, in each and behind the last: K curves, one for all or
+    one for each of the C channels. levels > 0 rounds to multiples of 1 / levels; where a transform
+    of torch.func batches it, a tensor ().
     """
-    parts = (z, origin, width, values, slopes, levels)
+    parts = (z, origin, width, values, slope_origin, slope_width, slopes, levels)
     if transformed():
         rates, _ = _PlainCurve.apply(*parts)
-    elif z.device.type == "cpu" and not in_memory(*parts[:5]):
+    elif z.device.type == "cpu" and not in_memory(*parts[:7]):
         rates, _ = _curve(*parts)
     else:
         # Where it need not be seen, the operator's dispatch would cost as much as its work.
@@ -39,13 +49,20 @@ def curve(
 
 
 def curve_reference(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int | Tensor
+    z: Tensor,
+    origin: Tensor,
+    width: Tensor,
+    values: Tensor,
+    slope_origin: Tensor,
+    slope_width: Tensor,
+    levels: int | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The same in plain torch: rates and the cell of each z, from 0 to cells + 1."""
+    """The same in plain torch: rates, and the segment of each z, from 0 to cells + 1."""
     shape = (-1, *[1] * (z.ndim - 2)) if origin.numel() > 1 else ()
     cells = values.shape[1] - 1
+    along = (z - slope_origin.view(shape)) / slope_width.view(shape)
+    segment = (along.nan_to_num(nan=-1.0).clamp(-1, cells).floor() + 1).to(torch.uint8)
     place = (z - origin.view(shape)) / width.view(shape)
-    segment = (place.nan_to_num(nan=-1.0).clamp(-1, cells).floor() + 1).to(torch.uint8)
     inside = place.clamp(0, cells)
     cell = inside.nan_to_num().floor().clamp(max=cells - 1)
     row = torch.arange(origin.numel(), device=z.device).view(shape) * (cells + 1)
@@ -58,7 +75,7 @@ def curve_reference(
 
 
 def slope_reference(segment: Tensor, slopes: Tensor) -> Tensor:
-    """The backward slope in each cell, in plain torch."""
+    """The backward slope in each segment, in plain torch."""
     shape = (-1, *[1] * (segment.ndim - 2)) if slopes.shape[0] > 1 else ()
     row = torch.arange(slopes.shape[0], device=segment.device).view(shape) * slopes.shape[1]
     return slopes.flatten()[segment.long() + row]
@@ -66,12 +83,10 @@ def slope_reference(segment: Tensor, slopes: Tensor) -> Tensor:
 
 class _Curve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, origin: Tensor, *args: Any) -> Tensor:
-        width, values, slopes, levels = args
-        if z.device.type == "cpu":
-            rates, segment = _run(z, origin, width, values, levels)
-        else:
-            rates, segment = curve_reference(z, origin, width, values, levels)
+    def forward(ctx: Any, z: Tensor, *args: Any) -> Tensor:
+        *grids, slopes, levels = args
+        run = _run if z.device.type == "cpu" else curve_reference
+        rates, segment = run(z, *grids, levels)
         ctx.save_for_backward(segment, slopes)
         return rates
 
@@ -81,7 +96,7 @@ class _Curve(torch.autograd.Function):
         # With a graph to be made of the backward pass, the operator, which refuses the next.
         quick = in_memory(*grads[:1]) and not torch.is_grad_enabled()
         run = _run_backward if quick else _curve_backward
-        return run(grads[0], segment, slopes), None, None, None, None, None
+        return run(grads[0], segment, slopes), *_NO_GRADS
 
 
 class _PlainCurve(torch.autograd.Function):
@@ -90,20 +105,20 @@ class _PlainCurve(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, origin: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-        width, values, _, levels = args
-        return curve_reference(z, origin, width, values, levels)
+    def forward(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        *grids, _, levels = args
+        return curve_reference(z, *grids, levels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        segment, slopes = output[1], inputs[4]
+        segment, slopes = output[1], inputs[6]
         ctx.mark_non_differentiable(segment)
         ctx.save_for_backward(segment, slopes)
         ctx.save_for_forward(segment, slopes)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return _PlainSlope.apply(grads[0], *ctx.saved_tensors), None, None, None, None, None
+        return _PlainSlope.apply(grads[0], *ctx.saved_tensors), *_NO_GRADS
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -126,13 +141,11 @@ class _PlainSlope(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative)
 
 
-def _run(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
-) -> tuple[Tensor, Tensor]:
+def _run(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
     rates = room_for(z.shape)
     segment = room_for(z.shape, torch.uint8)
-    curve_loops.forward(z, origin, width, values, levels, rates, segment)
+    curve_loops.forward(z, *args, rates, segment)
     return rates, segment
 
 
@@ -146,9 +159,16 @@ def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 @torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
 def _curve(
-    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
+    z: Tensor,
+    origin: Tensor,
+    width: Tensor,
+    values: Tensor,
+    slope_origin: Tensor,
+    slope_width: Tensor,
+    slopes: Tensor,
+    levels: int,
 ) -> tuple[Tensor, Tensor]:
-    return _run(z, origin, width, values, levels)
+    return _run(z, origin, width, values, slope_origin, slope_width, levels)
 
 
 @_curve.register_fake
@@ -168,13 +188,13 @@ def _(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(output[1], inputs[4])
-    # No zeros for the gradient of the cell, which has none.
+    ctx.save_for_backward(output[1], inputs[6])
+    # No zeros for the gradient of the segment, which has none.
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
-    return _curve_backward(grad, *ctx.saved_tensors), None, None, None, None, None
+    return _curve_backward(grad, *ctx.saved_tensors), *_NO_GRADS
 
 
 torch.library.register_autograd(_curve, _backward, setup_context=_save)
