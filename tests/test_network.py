@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
@@ -501,6 +502,28 @@ class TestTraining:
             logits = net(x, FIT)
         logits.square().sum().backward()
         assert (net.blocks[0].synapse.layer.weight.grad != 0).any()
+
+    @pytest.mark.filterwarnings("ignore:layer")
+    def test_layers_that_are_silent_at_first_learn_from_one_sampling(self):
+        torch.manual_seed(0)
+        x, y = load_digits(return_X_y=True)
+        x, y = torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
+        neuron = {"threshold": 1.0, "voltage_decay": 0.0, "reset": "zero"}
+        layers = [
+            ss.block.cuba.Dense(neuron, *sizes, bias=True)
+            for sizes in ((64, 96), (96, 96), (96, 96), (96, 10))
+        ]
+        net = ss.Network(*layers, time_steps=4)
+        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+        net(x[:128], SAMPLE)
+        net(x[:128], FIT)
+        assert (net(x) == 0).all()
+        for _ in range(5):
+            for batch in torch.randperm(1300).split(64):
+                optimizer.zero_grad()
+                F.cross_entropy(4 * net(x[batch], ANN), y[batch]).backward()
+                optimizer.step()
+        assert (net(x[1300:]).argmax(1) == y[1300:]).float().mean() > 0.6
 
     @pytest.mark.filterwarnings("ignore:layer")
     def test_gradients_do_not_multiply_from_one_silent_layer_to_the_next(self):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from spikestrap import Mode, NotFittedError, SpikestrapError, SpikestrapWarning
+from spikestrap import Mode, NotFittedError, SpikestrapError, SpikestrapWarning, ragged
 from spikestrap.ann_sampler import AnnSampler
-from spikestrap.neuron import LIF, RF
+from spikestrap.neuron import IF, LIF, RF
 from spikestrap.unit import Unit, units_of
 
 
@@ -150,3 +150,37 @@ def test_a_resonator_is_bootstrapped_with_a_real_input_alone():
     assert unit(z.mean(0), Mode.FIT).shape == (60, 3)
     with pytest.raises(SpikestrapError, match=r"RF cannot be bootstrapped.*two numbers"):
         unit(torch.complex(z, z), Mode.SAMPLE)
+
+
+def test_a_silent_unit_asks_its_neuron_channel_by_channel():
+    thresholds = torch.tensor([0.5, 0.8, 1.0])
+    unit = Unit(IF(thresholds), AnnSampler(per="channel", channels=3))
+    z = 0.1 * torch.rand(4, 60, 3, generator=torch.Generator().manual_seed(0))
+    unit(z, Mode.SAMPLE)
+    unit.neuron.register_forward_hook(lambda *_: pytest.fail("asking is no pass"))
+    with pytest.warns(SpikestrapWarning, match="never spiked"):
+        unit(z.mean(0), Mode.FIT)
+    probe = torch.linspace(0, 1.5, 40)[:, None] * thresholds
+    rates = IF(thresholds)(probe[None], time_steps=4).mean(0)
+    assert (unit(probe, Mode.ANN) - rates).abs().mean() < 0.05
+    assert unit.neuron.training
+
+
+@pytest.mark.filterwarnings("ignore:a layer")
+def test_a_silent_unit_loaded_before_its_fit_gets_the_same_curve():
+    unit, other = make(), make()
+    unit(draw() - 3, Mode.SAMPLE)
+    other.load_state_dict(copy.deepcopy(unit.state_dict()))
+    mean = draw(9).mean(0)
+    assert torch.equal(unit(mean, Mode.FIT), other(mean, Mode.ANN))
+    assert unit(mean, Mode.ANN).max() > 0.5
+
+
+@pytest.mark.filterwarnings("ignore:a layer")
+def test_a_silent_unit_fits_sequences_of_different_lengths():
+    unit, lengths = make(), torch.tensor([2, 4, 3] * 20)
+    with ragged(lengths):
+        unit(draw() - 3, Mode.SAMPLE)
+        rates = unit(draw().mean(0) + 1, Mode.FIT)
+    assert rates.max() == 1
+    assert unit.sampler.time_steps == 4

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from .ann_sampler import AnnSampler
+from .compiling import disable
 from .errors import SpikestrapError
 from .neuron import Neuron
 from .routine import Mode
@@ -54,9 +56,23 @@ class Unit(Curved):
                 self.sampler.append(spikes, z)
             return spikes
         if mode is Mode.FIT or self.sampler.pending:
-            self.sampler.fit()
+            self._fit(z)
         rates: Tensor = self.sampler(z)
         return rates
+
+    @disable
+    def _fit(self, z: Tensor) -> None:
+        """Fits the curve, for means z (N, ...); where samples show none, as the neuron says."""
+        dtype = torch.promote_types(z.dtype, torch.float32)
+
+        def respond(held: Tensor, time_steps: int) -> Tensor:
+            # Its forward, as a hook would take it for a pass.
+            spikes = self.neuron.forward(held.to(dtype)[None], time_steps=time_steps)
+            assert isinstance(spikes, Tensor)
+            return spikes.float().mean(0)
+
+        self.sampler.features = tuple(z.shape[1:])
+        self.sampler.fit(respond)
 
     def _check_bootstrappable(self, z: Tensor, mode: Mode) -> None:
         reason = self.neuron.not_bootstrappable

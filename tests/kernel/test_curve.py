@@ -24,7 +24,7 @@ def _loops(request, monkeypatch):
 
 
 def make(curves=1, cells=6, seed=0):
-    """A grid, origin and width (K,), and values (K, cells + 1); a grid, and slopes (K, cells + 2)."""
+    """Origin, width (K,), values (K, cells + 1); those of the slopes, slopes (K, cells + 2)."""
     generator = torch.Generator().manual_seed(seed)
     origin = torch.randn(curves, generator=generator)
     width = 0.1 + torch.rand(curves, generator=generator)
@@ -119,8 +119,8 @@ def test_interpolates_as_numpy_does(curves, shape):
 
 
 def test_by_hand():
-    # On 1, 1.5, 2: rates 0.1, 0.4, 0.8. Slopes before 0.75, in the cells from there and from 1.5, and
-    # from 2.25 on.
+    # On 1, 1.5, 2: rates 0.1, 0.4, 0.8. Slopes before 0.75, in the cells from there and from 1.5,
+    # and from 2.25 on.
     table = (
         torch.tensor([1.0]),
         torch.tensor([0.5]),

@@ -173,3 +173,33 @@ class TestNeuron:
         got = net.units[0].sampler
         assert got.time_steps == T
         torch.testing.assert_close(got.statistics.sum(-1), expected.statistics.sum(-1))
+
+
+@pytest.mark.filterwarnings("ignore:layer")
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_silent_neurons_curve_is_its_own_run_at_stronger_inputs(name):
+    model, run = build(name)
+    made = model.neuron
+    with torch.no_grad():
+        model.first.weight.zero_()
+        model.first.bias.fill_(-0.1)
+    net = ss.bootstrap(model, time_steps=T)
+    x = torch.rand(5, 3)
+    net(x, ss.Mode.SAMPLE)
+    buffers, called = dict(made.named_buffers()), []
+    made.register_forward_hook(lambda *_: called.append(1))
+    with torch.no_grad():
+        net(x, ss.Mode.FIT)
+    assert len(called) <= 2 * T + 2  # by passes on rates alone, not by asking
+    assert all(buffers[key] is value for key, value in made.named_buffers())
+    sampler = net.units[0].sampler
+    if name == "IAFSqueeze batch":  # takes no other batch, so nothing is known
+        assert sampler.values.max() < 5e-3
+        return
+    cells = sampler.values.shape[1] - 1
+    end = (sampler.origin + cells * sampler.width).item()
+    z = torch.linspace(-1, 1, 50).view(50, 1) * end
+    with torch.no_grad():
+        rates = run(made, ss.hold(z, T).contiguous()).mean(0)
+    assert rates.max() >= 0.3
+    assert (sampler(z) - rates).abs().mean() < 0.06

@@ -90,7 +90,7 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
 
     The grid holds the inputs where the rate changes, the ramp, and half of a window on either side.
     """
-    count, z, a, a2 = sums[:, sums[0] > 0]
+    count, z, a, _ = sums[:, sums[0] > 0]
     x, y = z / count, a / count
     low, high, rising = _active_range(x, y, count)
     # Far outliers must not stretch the ramp either.
@@ -100,9 +100,16 @@ def fit_curve(sums: Array, cells: int, time_steps: int) -> Fit:
     width = (max(high, ramp.end + _WINDOW / 2 * ramp.length) - origin) / cells
 
     values = _solve((x - origin) / width, y, count, cells)
-    at = np.interp((x - origin) / width, np.arange(cells + 1), values)
+    fit = Fit(origin, width, values, 0.0, ramp)
+    return fit._replace(residual=residual(fit, sums))
+
+
+def residual(fit: Fit, sums: Array) -> float:
+    """Root mean square distance from a curve of the rates in the sums (4, bins)."""
+    count, z, a, a2 = sums[:, sums[0] > 0]
+    at = np.interp((z / count - fit.origin) / fit.width, np.arange(fit.values.size), fit.values)
     square = float((a2 - 2 * at * a + at**2 * count).sum() / count.sum())
-    return Fit(origin, width, values, max(square, 0.0) ** 0.5, ramp)
+    return max(square, 0.0) ** 0.5
 
 
 def _active_range(x: Array, y: Array, count: Array) -> tuple[float, float, Array]:

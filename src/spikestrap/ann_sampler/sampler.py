@@ -17,6 +17,7 @@ from ..kernel.curve import curve
 from ..kernel.memory import batched, values_hidden
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
+from .beyond import Respond, pairs_beyond
 from .histogram import ROWS, add_pairs, num_bins
 
 SLOPES = ("smooth", "fit", "rescaled")
@@ -24,6 +25,9 @@ SCOPES = ("layer", "channel")
 # From here on rates that fall are warned of. Those of alike neurons of any kind here, on random
 # inputs, stay below 0.03; those that fall with the mean from 1 to 0 come to 0.3.
 _FALL = 0.1
+# How much pairs beyond the sampled inputs count, against the sampled ones: these must dominate
+# where the slope's ramp goes by the middle half of the inputs, or half of them would not learn.
+_BEYOND = 0.1
 _OFF_THE_GRID = 1e-5  # far more than the mean of spikes of 0 and 1 is
 
 
@@ -97,7 +101,7 @@ class AnnSampler(nn.Module):
         self.name: str | None = None
         self.kind: str | None = None
         self.has_v_init = False
-        self._features: tuple[int, ...] = ()  # of what was sampled last
+        self.features: tuple[int, ...] = ()  # of what was sampled last
         # Channels share the memory that one layer's bins may take.
         self.fine = 5 if per == "layer" else 3
         bins = num_bins(self.fine)
@@ -205,7 +209,7 @@ class AnnSampler(nn.Module):
                 "AnnSampler: expected samples outside torch.func's transforms, which keep no "
                 "statistics: run Mode.SAMPLE and Mode.FIT before them"
             )
-        self._features = tuple(rate.shape[1:])
+        self.features = tuple(rate.shape[1:])
         self._ragged = longest() is not None
         if rate.numel() == 0:
             if processes.count() > 1:  # others may have samples, and all fit together
@@ -310,9 +314,12 @@ class AnnSampler(nn.Module):
     @disable
     @torch.inference_mode(False)  # what is made in inference mode cannot be trained with
     @torch.no_grad()
-    def fit(self) -> None:
+    def fit(self, respond: Respond | None = None) -> None:
         """Fits the curve to what was sampled. The statistics stay until sampling resumes.
 
+        respond: the neuron's rates (N, ...) for inputs (N, ...) that are held for so many steps,
+            ``respond(z, time_steps)``. Asked only where the layer never spiked or always did: then
+            the curve is fitted also to what the neuron does at stronger inputs, and is not flat.
         With several processes all must call it: they fit what all of them sampled.
         Warns where a layer never spikes or always does, and where its rates fall as the mean
         input rises. Raises NotFittedError where nothing was sampled.
@@ -325,20 +332,31 @@ class AnnSampler(nn.Module):
         sums = self.statistics.cpu().numpy()
         silent = np.flatnonzero(sums[:, 0].sum(-1) == 0)
         everything = sums.sum(0)
-        # A channel of which nothing was seen behaves like the layer.
+        beyond = self._beyond(sums, respond)
+
+        def seen(sums: np.ndarray, channel: int) -> np.ndarray:
+            # A channel of which nothing was seen behaves like the layer.
+            of: np.ndarray = sums.sum(0) if channel in silent else sums[channel]
+            return of
+
         fits = [
             fitting.fit_curve(
-                everything if channel in silent else sums[channel],
+                seen(sums if beyond is None else sums + beyond, channel),
                 self.values.shape[1] - 1,
                 self._time_steps,
             )
             for channel in range(self.channels)
         ]
+        if beyond is not None:
+            fits = [
+                fit._replace(residual=fitting.residual(fit, seen(sums, channel)))
+                for channel, fit in enumerate(fits)
+            ]
         # New tensors, not the old ones written over: a graph may still need those.
         self.origin = self._tensor([fit.origin for fit in fits])
         self.width = self._tensor([fit.width for fit in fits])
         self.values = self._tensor([fit.values for fit in fits])
-        slopes = [self._slopes(fit) for fit in fits]
+        slopes = [self._slopes(fit, beyond is not None) for fit in fits]
         self.slope_origin = self._tensor([own.origin for own in slopes])
         self.slope_width = self._tensor([own.width for own in slopes])
         self.slopes = self._tensor([own.values for own in slopes])
@@ -355,10 +373,36 @@ class AnnSampler(nn.Module):
         tensor = torch.from_numpy(np.array(rows, np.float32)).to(self.values.device)
         return processes.copy_of_first(tensor)
 
-    def _slopes(self, fit: fitting.Fit) -> fitting.Slopes:
+    def _beyond(self, sums: np.ndarray, respond: Respond | None) -> np.ndarray | None:
+        """Where all rates are 0, or all 1, sums of pairs that are not; each channel's count alike.
+
+        None where they are not needed, or not to be had.
+        """
+        count, z, a, _ = sums.sum(0)
+        if respond is None or 0 < a.sum() < count.sum():
+            return None
+        largest = float(np.abs(z[count > 0] / count[count > 0]).max())
+        pairs = pairs_beyond(
+            respond,
+            self._time_steps,
+            self.features or (self.channels,),
+            largest,
+            channels=self.channels,
+            device=self.levels.device,
+        )
+        if pairs is None:
+            return None
+        table = torch.zeros_like(self.statistics, device=self.levels.device)
+        add_pairs(table, *pairs, self.fine)
+        beyond: np.ndarray = table.cpu().numpy()
+        share = _BEYOND * sums[:, 0].sum(-1) / beyond[:, 0].sum(-1)
+        return beyond * share[:, None, None]
+
+    def _slopes(self, fit: fitting.Fit, beyond: bool) -> fitting.Slopes:
         if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
-        if self.slope == "smooth":
+        # Others are 0 where the curve is flat, which it is wherever anything was sampled.
+        if beyond or self.slope == "smooth":
             return fitting.smooth_slopes(fit)
         return fitting.fit_slopes(fit) if self.slope == "fit" else fitting.rescaled_slopes(fit)
 
@@ -436,7 +480,7 @@ class AnnSampler(nn.Module):
     def _layer(self) -> str:
         if self.name:
             return f"layer {self.name!r}"
-        size = " x ".join(map(str, self._features))
+        size = " x ".join(map(str, self.features))
         return " ".join(filter(None, ("a layer of", size, self.kind, "neurons")))
 
     def forward(self, z: Tensor) -> Tensor:

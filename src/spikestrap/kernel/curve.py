@@ -85,7 +85,7 @@ class _Curve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, *args: Any) -> Tensor:
         *grids, slopes, levels = args
-        run = _run if z.device.type == "cpu" else curve_reference
+        run: Any = _run if z.device.type == "cpu" else curve_reference
         rates, segment = run(z, *grids, levels)
         ctx.save_for_backward(segment, slopes)
         return rates
@@ -106,8 +106,8 @@ class _PlainCurve(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-        *grids, _, levels = args
-        return curve_reference(z, *grids, levels)
+        origin, width, values, slope_origin, slope_width, _, levels = args
+        return curve_reference(z, origin, width, values, slope_origin, slope_width, levels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -141,11 +141,20 @@ class _PlainSlope(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative)
 
 
-def _run(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def _run(
+    z: Tensor,
+    origin: Tensor,
+    width: Tensor,
+    values: Tensor,
+    slope_origin: Tensor,
+    slope_width: Tensor,
+    levels: int,
+) -> tuple[Tensor, Tensor]:
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
     rates = room_for(z.shape)
     segment = room_for(z.shape, torch.uint8)
-    curve_loops.forward(z, *args, rates, segment)
+    grids = origin, width, values, slope_origin, slope_width
+    curve_loops.forward(z, *grids, levels, rates, segment)
     return rates, segment
 
 

@@ -47,8 +47,8 @@ def interpolate(
 ) -> Any:  # fmt: skip
     """Of 16 z (float32), the rates (float32) on a curve of so many cells, and the segments
     (uint8) on the grid of its slopes: 0 before it, k + 1 in cell k, cells + 1 behind it. steps:
-    the differences of neighbours in values. levels > 0 (float32) rounds to multiples of 1 / levels. To the bit
-    as `curve_reference` has it.
+    the differences of neighbours in values. levels > 0 (float32) rounds to multiples of
+    1 / levels. To the bit as `curve_reference` has it.
     """
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from .find import Found, find_neurons
 from .layout import LAYOUTS, OWN, STEP
 from .probe import find_layout, heeds, one_step_does, set_norms
 from .replaced import Call
+from .response import response
 from .running import Runner
 from .uncompiled import uncompiled
 from .unit import Trace, WrappedUnit, expect, on_rates, silent, watching
@@ -144,9 +146,14 @@ class Wrapped(nn.Module):
             )
         for unit, unit_mode in zip(self._units, modes, strict=True):
             if unit_mode is Mode.FIT or (not unit_mode.spiking and unit.sampler.pending):
-                unit.sampler.fit()
+                self._fit(unit)
         given = self._rates_below(sequence, below) if below else {}
         return self._rate_pass(sequence, given)
+
+    @disable
+    def _fit(self, unit: WrappedUnit) -> None:
+        (found,) = (found for found in self._runner.neurons() if found.name == unit.name)
+        unit.sampler.fit(partial(response, found))
 
     # The three kinds of pass. A sequence is (T, N, features...); a static input is held.
 
