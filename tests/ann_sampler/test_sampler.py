@@ -684,6 +684,19 @@ class TestKeeping:
         with pytest.raises(NotFittedError):
             sampler(PROBE)
 
+    def test_slopes_of_before_they_had_a_grid_load_on_that_of_the_curve(self):
+        sampler = fitted(slope="fit")
+        before = {k: v for k, v in sampler.state_dict().items() if not k.startswith("slope_")}
+        other = AnnSampler(slope="fit")
+        other.load_state_dict(before)
+        gradients = []
+        for curve in (sampler, other):
+            probe = PROBE.clone().requires_grad_()
+            curve(probe).sum().backward()
+            gradients.append(probe.grad)
+        assert torch.equal(*gradients)
+        assert gradients[0].any()
+
     def test_it_is_all_in_the_state_dict(self):
         assert set(AnnSampler().state_dict()) == {
             "statistics", "count", "levels", "fitted", "origin", "width", "values",

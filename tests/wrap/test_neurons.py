@@ -203,3 +203,45 @@ def test_a_silent_neurons_curve_is_its_own_run_at_stronger_inputs(name):
         rates = run(made, ss.hold(z, T).contiguous()).mean(0)
     assert rates.max() >= 0.3
     assert (sampler(z) - rates).abs().mean() < 0.06
+
+
+class Handing(nn.Module):
+    """IF that hands its state back, with a norm inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4, eps=0.0)
+
+    def forward(self, x, v=None):
+        v = self.norm(x) + (0 if v is None else v)
+        spikes = (v >= 1).float()
+        return spikes, v - spikes
+
+
+class Handed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.neuron, self.last = nn.Linear(3, 4), Handing(), nn.Linear(4, 2)
+
+    def forward(self, x, state=None):
+        spikes, state = self.neuron(self.first(x), state)
+        return self.last(spikes), state
+
+
+def test_asked_by_itself_a_neuron_gets_the_state_it_hands_back_and_moves_no_norm():
+    ss.wrap.register(Handing, output=lambda neuron, rates, hidden: (rates, hidden))
+    model = Handed()
+    with torch.no_grad():
+        model.first.weight.zero_()
+        model.first.bias.fill_(0.1)
+    net = ss.bootstrap(model, time_steps=4).eval()
+    x = torch.rand(5, 3)
+    with torch.no_grad():
+        net(x, ss.Mode.SAMPLE)
+        net.train()
+        with pytest.warns(ss.SpikestrapWarning, match="never spiked"):
+            net(x, ss.Mode.FIT)
+    assert model.neuron.norm.num_batches_tracked == 0
+    # Of IF with reset by subtraction from 0: floor(T z) / T.
+    rates = net.units[0].sampler(torch.tensor([[0.1], [0.35], [0.6], [0.85], [1.5]]))
+    assert rates.flatten().tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])

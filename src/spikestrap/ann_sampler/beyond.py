@@ -41,8 +41,8 @@ def pairs_beyond(
     """Inputs (N, features...) on both sides of 0, and the neuron's rates, which span its range.
 
     largest: the magnitude of those that are known to change nothing; channels: of them, each with
-    a curve of its own. None where no inputs change the rates, or the neuron cannot be asked. No
-    random generator moves.
+    a curve of its own. None where no inputs change the rates, or the neuron cannot be asked. None
+    of torch's random generators moves.
 
     >>> z, rates = pairs_beyond(lambda z, _: (z > 5).float(), 4, (3,), 0.1)
     >>> z.shape, 10 < z.max().item() < 20, rates.unique().tolist()
@@ -74,8 +74,10 @@ def _pattern(features: tuple[int, ...], channels: int) -> Tensor:
     """Even from -1 to 1 in an order that is the same each time, (N, features...)."""
     batch = math.ceil(max(_INPUTS, _INPUTS_A_CHANNEL * channels) / math.prod(features))
     entries = batch * math.prod(features)
-    order = torch.randperm(entries, generator=torch.Generator().manual_seed(0))
-    return torch.linspace(-1, 1, entries)[order].view(batch, *features)
+    # On the CPU and in single precision, whatever torch's defaults are.
+    order = torch.randperm(entries, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+    even = torch.linspace(-1, 1, entries, dtype=torch.float32, device="cpu")
+    return even[order].view(batch, *features)
 
 
 def _asked(respond: Respond, z: Tensor, time_steps: int) -> Tensor | None:

@@ -213,8 +213,8 @@ def smooth_slopes(fit: Fit) -> Slopes:
     Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
     a ramp from half of it before its first to half of it behind its last step, and inputs there
     learn as well. The tails fall off exponentially, as the surrogate gradient of Shrestha and
-    Orchard (NeurIPS 2018) does: a neuron that is silent or saturated for all inputs would never
-    come back without.
+    Orchard (NeurIPS 2018) does, and stay where the grid ends: a neuron that is silent or saturated
+    for all inputs would never come back without.
     """
     cells, ramp = fit.values.size - 1, fit.ramp
     length = max(ramp.length, fit.width)
@@ -222,7 +222,7 @@ def smooth_slopes(fit: Fit) -> Slopes:
     width = (1 + 2 * _REACH) * length / cells
     centre = origin + width * (np.arange(-1, cells + 1) + 0.5)
     grid: Array = fit.origin + fit.width * np.arange(cells + 1, dtype=np.float64)
-    half = _WINDOW / 2 * length
+    half = max(_WINDOW / 2 * length, width / 2)
     at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
     beyond = np.maximum(np.maximum(ramp.start - centre, centre - ramp.end), 0) / length

@@ -319,7 +319,8 @@ class AnnSampler(nn.Module):
 
         respond: the neuron's rates (N, ...) for inputs (N, ...) that are held for so many steps,
             ``respond(z, time_steps)``. Asked only where the layer never spiked or always did: then
-            the curve is fitted also to what the neuron does at stronger inputs, and is not flat.
+            the curve is fitted also to what the neuron does at stronger inputs, and is not flat;
+            its slope is the smooth one, as the others are 0 wherever anything was sampled.
         With several processes all must call it: they fit what all of them sampled.
         Warns where a layer never spikes or always does, and where its rates fall as the mean
         input rises. Raises NotFittedError where nothing was sampled.
@@ -379,7 +380,7 @@ class AnnSampler(nn.Module):
         None where they are not needed, or not to be had.
         """
         count, z, a, _ = sums.sum(0)
-        if respond is None or 0 < a.sum() < count.sum():
+        if respond is None or 0 < a.sum() < count.sum() or 0 in self.features or values_hidden():
             return None
         largest = float(np.abs(z[count > 0] / count[count > 0]).max())
         pairs = pairs_beyond(
@@ -436,6 +437,9 @@ class AnnSampler(nn.Module):
                 errors.append(f"{prefix}{name}: expected {tuple(shape)}, got {tuple(tensor.shape)}")
             elif strict:
                 missing.append(prefix + name)
+        for part in ("origin", "width"):  # slopes of before they had a grid of their own
+            if prefix + part in state_dict:
+                state_dict.setdefault(f"{prefix}slope_{part}", state_dict[prefix + part])
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         self._recall()
         if len(own) == 2:
