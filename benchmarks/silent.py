@@ -2,10 +2,10 @@
 
 python benchmarks/silent.py
 
-Digits, T = 4, torch's initial weights, five seeds; test images, which no choice has seen: nothing
-is chosen. The classifiers have no v_init and reset to zero, so that the deeper layers start without
-a spike. In the autoencoder, which trains at a high learning rate, neurons fall silent. Prints a
-Markdown table, mean and range.
+Digits, T = 4, torch's initial weights, five seeds; test images: no epoch is chosen by any. The
+classifiers have no v_init and reset to zero, so that the deeper layers start without a spike. In
+the autoencoder, which trains at a high learning rate, neurons fall silent. Prints a Markdown table,
+mean and range.
 """
 
 from __future__ import annotations

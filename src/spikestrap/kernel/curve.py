@@ -15,7 +15,6 @@ from torch import Tensor
 from . import curve_loops
 from .autograd import refuse_second_derivative
 from .memory import in_memory, transformed
-from .room import room_for
 
 _NO_GRADS = (None,) * 7  # of all arguments but z
 
@@ -85,7 +84,7 @@ class _Curve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, *args: Any) -> Tensor:
         *grids, slopes, levels = args
-        run: Any = _run if z.device.type == "cpu" else curve_reference
+        run: Any = curve_loops.forward if z.device.type == "cpu" else curve_reference
         rates, segment = run(z, *grids, levels)
         ctx.save_for_backward(segment, slopes)
         return rates
@@ -141,29 +140,10 @@ class _PlainSlope(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative)
 
 
-def _run(
-    z: Tensor,
-    origin: Tensor,
-    width: Tensor,
-    values: Tensor,
-    slope_origin: Tensor,
-    slope_width: Tensor,
-    levels: int,
-) -> tuple[Tensor, Tensor]:
-    # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
-    rates = room_for(z.shape)
-    segment = room_for(z.shape, torch.uint8)
-    grids = origin, width, values, slope_origin, slope_width
-    curve_loops.forward(z, *grids, levels, rates, segment)
-    return rates, segment
-
-
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
         return grad * slope_reference(segment, slopes)
-    grad_z = room_for(grad.shape)
-    curve_loops.backward(grad, segment, slopes, grad_z)
-    return grad_z
+    return curve_loops.backward(grad, segment, slopes)
 
 
 @torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
@@ -177,7 +157,7 @@ def _curve(
     slopes: Tensor,
     levels: int,
 ) -> tuple[Tensor, Tensor]:
-    return _run(z, origin, width, values, slope_origin, slope_width, levels)
+    return curve_loops.forward(z, origin, width, values, slope_origin, slope_width, levels)
 
 
 @_curve.register_fake

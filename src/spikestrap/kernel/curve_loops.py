@@ -13,6 +13,7 @@ from torch import Tensor
 from . import registers
 from .pointers import floats, small_integers
 from .registers import ENTRIES, LANES, interpolate, scale
+from .room import room_for
 from .threads import parallel_jit
 
 _HALF = np.float32(0.5)
@@ -29,17 +30,19 @@ def forward(
     slope_origin: Tensor,
     slope_width: Tensor,
     levels: int,
-    rates: Tensor,
-    segment: Tensor,
-) -> None:
-    """Writes rates and segment, which are contiguous, of z (N, C, ...).
+) -> tuple[Tensor, Tensor]:
+    """Rates and segments of z (N, C, ...).
 
     origin, width, slope_origin, slope_width (K,) and values (K, cells + 1): one curve for all,
     or one a channel.
     """
-    given = [x.contiguous() for x in (z, origin, width, values, slope_origin, slope_width)]
+    # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
+    rates, segment = room_for(z.shape), room_for(z.shape, torch.uint8)
+    z, values = z.contiguous(), values.contiguous()
+    parts = [x.contiguous() for x in (origin, width, slope_origin, slope_width)]
+    grids = tuple(x.data_ptr() for x in parts)
     curves, points = values.shape
-    places = [x.data_ptr() for x in (*given, rates, segment)]
+    places = z.data_ptr(), grids, values.data_ptr(), rates.data_ptr(), segment.data_ptr()
     run = _run(z, curves)
     sizes = z.numel(), run, curves, points, levels
     if _in_registers(run, points - 1):
@@ -47,13 +50,15 @@ def forward(
         _forward_in_registers(*places, tables.data_ptr(), *sizes)
     else:
         _forward(*places, *sizes)
+    return rates, segment
 
 
-def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> None:
-    """Writes grad_z, contiguous: grad (N, C, ...) times the slope at each segment.
+def backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+    """grad (N, C, ...) times the slope at each segment.
 
     slopes (K, cells + 2): of one curve for all, or one a channel.
     """
+    grad_z = room_for(grad.shape)
     grad, segment, slopes = (x.contiguous() for x in (grad, segment, slopes))
     curves, segments = slopes.shape
     places = [x.data_ptr() for x in (grad, segment, slopes, grad_z)]
@@ -64,6 +69,7 @@ def backward(grad: Tensor, segment: Tensor, slopes: Tensor, grad_z: Tensor) -> N
         _backward_in_registers(*places, tables.data_ptr(), *sizes)
     else:
         _backward(*places, *sizes)
+    return grad_z
 
 
 def _in_registers(run: int, cells: int) -> bool:
@@ -81,40 +87,13 @@ def _run(z: Tensor, curves: int) -> int:
 
 @parallel_jit
 def _forward_in_registers(
-    z,
-    origin,
-    width,
-    values,
-    slope_origin,
-    slope_width,
-    rates,
-    segment,
-    tables,
-    size,
-    run,
-    curves,
-    points,
-    levels,
+    z, grids, values, rates, segment, tables, size, run, curves, points, levels
 ):
     _split(values, tables, curves, points)
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
         _interpolate_runs(
-            z,
-            origin,
-            width,
-            values,
-            slope_origin,
-            slope_width,
-            rates,
-            segment,
-            tables,
-            lo,
-            hi,
-            run,
-            curves,
-            points,
-            levels,
+            z, grids, values, rates, segment, tables, lo, hi, run, curves, points, levels
         )
 
 
@@ -127,39 +106,10 @@ def _backward_in_registers(grad, segment, slopes, grad_z, tables, size, run, cur
 
 
 @parallel_jit
-def _forward(
-    z,
-    origin,
-    width,
-    values,
-    slope_origin,
-    slope_width,
-    rates,
-    segment,
-    size,
-    run,
-    curves,
-    points,
-    levels,
-):
+def _forward(z, grids, values, rates, segment, size, run, curves, points, levels):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        _interpolate(
-            z,
-            origin,
-            width,
-            values,
-            slope_origin,
-            slope_width,
-            rates,
-            segment,
-            lo,
-            hi,
-            run,
-            curves,
-            points,
-            levels,
-        )
+        _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, levels)
 
 
 @parallel_jit
@@ -167,6 +117,14 @@ def _backward(grad, segment, slopes, grad_z, size, run, curves, segments):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
         _scale(grad, segment, slopes, grad_z, lo, hi, run, curves, segments)
+
+
+@_jit
+def _numbers(grids, curves):
+    """Of each curve, where its grid starts and the width of its cells, and those of its slopes."""
+    origin, width, slope_origin, slope_width = grids
+    parts = floats(origin, curves), floats(width, curves)
+    return *parts, floats(slope_origin, curves), floats(slope_width, curves)
 
 
 @_jit
@@ -188,46 +146,17 @@ def _inside(slopes, tables, curves, segments):
 
 @_jit
 def _interpolate_runs(
-    z,
-    origin,
-    width,
-    values,
-    slope_origin,
-    slope_width,
-    rates,
-    segment,
-    tables,
-    lo,
-    hi,
-    run,
-    curves,
-    points,
-    levels,
+    z, grids, values, rates, segment, tables, lo, hi, run, curves, points, levels
 ):
-    starts, steps, grid = floats(origin, curves), floats(width, curves), np.float32(levels)
-    slope_starts, slope_steps = floats(slope_origin, curves), floats(slope_width, curves)
+    starts, steps, slope_starts, slope_steps = _numbers(grids, curves)
+    grid = np.float32(levels)
     for first, end, k in _runs(lo, hi, run, curves):
         if end - first < LANES:
-            _interpolate(
-                z,
-                origin,
-                width,
-                values,
-                slope_origin,
-                slope_width,
-                rates,
-                segment,
-                first,
-                end,
-                run,
-                curves,
-                points,
-                levels,
-            )
+            _interpolate(z, grids, values, rates, segment, first, end, run, curves, points, levels)
             continue
         left = tables + 8 * ENTRIES * k
-        grids = (starts[k], steps[k], slope_starts[k], slope_steps[k])
-        table = (*grids, points - 1, left, left + 4 * ENTRIES, grid)
+        place = (starts[k], steps[k], slope_starts[k], slope_steps[k])
+        table = (*place, points - 1, left, left + 4 * ENTRIES, grid)
         for i in range(first, end, LANES):
             at = min(i, end - LANES)  # the last ones overlap those before
             interpolate(z + 4 * at, *table, rates + 4 * at, segment + at)
@@ -258,26 +187,10 @@ def _runs(lo, hi, run, curves):
 
 
 @_jit
-def _interpolate(
-    z,
-    origin,
-    width,
-    values,
-    slope_origin,
-    slope_width,
-    rates,
-    segment,
-    lo,
-    hi,
-    run,
-    curves,
-    points,
-    levels,
-):
+def _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, levels):
     """Loops of one kind of work each: all but the look-up vectorize."""
     cells, grid = np.float32(points - 1), np.float32(levels)
-    starts, steps = floats(origin, curves), floats(width, curves)
-    slope_starts, slope_steps = floats(slope_origin, curves), floats(slope_width, curves)
+    starts, steps, slope_starts, slope_steps = _numbers(grids, curves)
     tables = floats(values, (curves, points))
     place, part = floats(rates, hi)[lo:], floats(z, hi)[lo:]
     cut = small_integers(segment, hi)[lo:]

@@ -67,6 +67,12 @@ _FILES = {
 _registered: dict[type, Adapter] = {}
 
 
+def spikes_of(output: Any) -> Tensor:
+    """The spikes in what a neuron's call returned: alone, or first in a tuple."""
+    spikes: Tensor = output[0] if isinstance(output, tuple) else output
+    return spikes
+
+
 def libraries() -> list[Library]:
     """Those that are loaded. None is imported that is not."""
     return [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError
 from ..evaluating import evaluating
 from ..timeaxis import hold
+from .adapter import spikes_of
 from .find import Found
 from .layout import STEP, from_time_first, to_time_first
 from .replaced import replaced
@@ -34,7 +33,7 @@ def _steps(found: Found, z: Tensor, time_steps: int) -> Tensor:
     total, state = torch.zeros_like(z), ()
     for _ in range(time_steps):
         output = neuron.forward(z, *state)
-        total = total + _spikes(output)
+        total = total + spikes_of(output)
         if passes_state and isinstance(output, tuple):
             state = output[1:2]
     return total / time_steps
@@ -47,10 +46,5 @@ def _at_once(found: Found, z: Tensor, time_steps: int) -> Tensor:
     if adapter.steps(neuron, z.shape[0] * time_steps) not in (None, time_steps):
         raise SpikestrapError(f"{found.name!r} takes so many rows for another number of steps")
     inputs = from_time_first(hold(z, time_steps).contiguous(), layout)
-    spikes = _spikes(neuron.forward(inputs))
+    spikes = spikes_of(neuron.forward(inputs))
     return to_time_first(spikes, layout, time_steps).mean(0)
-
-
-def _spikes(output: Any) -> Tensor:
-    spikes: Tensor = output[0] if isinstance(output, tuple) else output
-    return spikes

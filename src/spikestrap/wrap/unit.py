@@ -16,7 +16,7 @@ from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 from ..timeaxis import hold, time_mean
 from ..unit import Curved
-from .adapter import Adapter
+from .adapter import Adapter, spikes_of
 from .layout import from_time_first, to_time_first
 from .samples import Samples
 
@@ -123,7 +123,7 @@ def watching(
                 "(output, state)"
             )
         output = original(*args, **kwargs)
-        spikes = output[0] if isinstance(output, tuple) else output
+        spikes = spikes_of(output)
         own = adapter.steps(neuron, spikes.shape[0]) or steps
         z = to_time_first(_input(args, kwargs), layout, own)
         trace.see(z, unit(z, to_time_first(spikes, layout, own)))
