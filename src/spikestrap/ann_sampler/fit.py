@@ -25,12 +25,10 @@ Array = NDArray[np.float64]
 _FEW = 0.001
 # ... and those whose rate is that close to 1.
 _SATURATED = 0.995
-# The smooth slope's window, its tails' reach on either side and that over which they fall by e, as
-# shares of the ramp; the tails' height, as a share of the ramp's slope.
+# The smooth slope's window, as a share of the ramp, and what it has beyond, as a share of the
+# ramp's slope, for gradients that lead back.
 _WINDOW = 0.5
-_REACH = 1.5
-_TAIL_LENGTH = 0.5
-_TAIL_HEIGHT = 0.25
+_BACK = 0.02
 _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
@@ -64,11 +62,19 @@ class Ramp(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """Slopes (cells + 2,) before the grid origin, origin + width, ..., in its cells, behind it."""
+    """Slopes (2, cells + 2) before the grid origin, origin + width, ..., in its cells, behind it.
+
+    First those for a gradient that asks for a higher rate, then those for others.
+    """
 
     origin: float
     width: float
     values: Array
+
+    @classmethod
+    def alike(cls, origin: float, width: float, values: Array) -> Slopes:
+        """The same slopes (cells + 2,) for all gradients."""
+        return cls(origin, width, np.stack([values, values]))
 
 
 class Fit(NamedTuple):
@@ -204,37 +210,42 @@ def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
 
 def fit_slopes(fit: Fit) -> Slopes:
     """slope="fit": the curve's own, on its grid; 0 before and behind."""
-    return Slopes(fit.origin, fit.width, np.pad(np.diff(fit.values) / fit.width, 1))
+    return Slopes.alike(fit.origin, fit.width, np.pad(np.diff(fit.values) / fit.width, 1))
 
 
 def smooth_slopes(fit: Fit) -> Slopes:
-    """slope="smooth": of the curve without its steps the secant over a window, and tails beyond.
+    """slope="smooth": of the curve without its steps the secant over a window; beyond, a way back.
 
     Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
     a ramp from half of it before its first to half of it behind its last step, and inputs there
-    learn as well. The tails fall off exponentially, as the surrogate gradient of Shrestha and
-    Orchard (NeurIPS 2018) does, and stay where the grid ends: a neuron that is silent or saturated
-    for all inputs would never come back without.
+    learn as well. Beyond, a gradient has a small slope if it leads back to the ramp: a neuron that
+    is silent, or saturated, for all inputs would never come back without. What leads farther away
+    changes no rate, only weights that other inputs need.
     """
     cells, ramp = fit.values.size - 1, fit.ramp
     length = max(ramp.length, fit.width)
-    origin = ramp.start - _REACH * length
-    width = (1 + 2 * _REACH) * length / cells
+    half = max(_WINDOW / 2 * length, length / cells)
+    origin = ramp.start - half
+    width = (length + 2 * half) / cells
     centre = origin + width * (np.arange(-1, cells + 1) + 0.5)
     grid: Array = fit.origin + fit.width * np.arange(cells + 1, dtype=np.float64)
-    half = max(_WINDOW / 2 * length, width / 2)
     at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
-    beyond = np.maximum(np.maximum(ramp.start - centre, centre - ramp.end), 0) / length
-    tails = _TAIL_HEIGHT * np.ptp(fit.values) / length * np.exp(-beyond / _TAIL_LENGTH)
-    return Slopes(origin, width, np.maximum(rise.mean(1) / (2 * half), tails))
+    slopes = rise.mean(1) / (2 * half)
+    slopes[[0, -1]] = 0
+    back = _BACK * np.ptp(fit.values) / length
+    silent = centre < ramp.start + length / 2
+    higher = np.maximum(slopes, np.where(silent, back, 0))
+    lower = np.maximum(slopes, np.where(silent, 0, back))
+    return Slopes(origin, width, np.stack([higher, lower]))
 
 
 def rescaled_slopes(fit: Fit) -> Slopes:
     """slope="rescaled": as lava-dl has it, in units of the mean slope, plus 1e-5."""
     origin, width, values = fit_slopes(fit)
     end = fit.origin + fit.width * (fit.values.size - 1)
-    return Slopes(origin, width, values * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5)
+    values = values * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5
+    return Slopes(origin, width, values)
 
 
 def escape_slopes(fit: Fit) -> Slopes:
@@ -242,7 +253,7 @@ def escape_slopes(fit: Fit) -> Slopes:
     cells = fit.values.size - 1
     reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
     slope = min(0.5 / reach, _STEEPEST_ESCAPE)
-    return Slopes(fit.origin, fit.width, np.full(cells + 2, slope))
+    return Slopes.alike(fit.origin, fit.width, np.full(cells + 2, slope))
 
 
 def is_constant(fit: Fit) -> bool:

@@ -114,10 +114,13 @@ class AnnSampler(nn.Module):
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
-        for grid, table, size in (("", "values", cells + 1), ("slope_", "slopes", cells + 2)):
+        for grid, table, size in (
+            ("", "values", (cells + 1,)),
+            ("slope_", "slopes", (2, cells + 2)),
+        ):
             self.register_buffer(f"{grid}origin", zeros(self.channels))
             self.register_buffer(f"{grid}width", torch.ones(self.channels, dtype=torch.float32))
-            self.register_buffer(table, zeros(self.channels, size))
+            self.register_buffer(table, zeros(self.channels, *size))
         self.register_buffer("residual", zeros(self.channels))
         self._recall()
 
@@ -440,6 +443,9 @@ class AnnSampler(nn.Module):
         for part in ("origin", "width"):  # slopes of before they had a grid of their own
             if prefix + part in state_dict:
                 state_dict.setdefault(f"{prefix}slope_{part}", state_dict[prefix + part])
+        slopes = state_dict.get(f"{prefix}slopes")
+        if isinstance(slopes, Tensor) and slopes.ndim == 2:  # of before there were two of each
+            state_dict[f"{prefix}slopes"] = torch.stack([slopes, slopes], 1)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         self._recall()
         if len(own) == 2:

@@ -2,7 +2,8 @@
 
 A curve lives on a uniform grid, so that an input finds its cell by one division. The forward
 pass interpolates the values and may round to the k / T grid of rates; the backward pass takes
-its slope from a table on a grid of its own, by the segment, which is kept in one byte.
+its slope from a table on a grid of its own, by the segment, which is kept in one byte. There are
+two such tables, for gradients that ask for a higher rate and for others.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def curve(
     """The curve at z (N, C, ...), float32, differentiable with respect to z.
 
     origin, width (K,) and values (K, cells + 1), slope_origin, slope_width (K,) and slopes
-    (K, cells + 2), before the first cell, in each and behind the last: K curves, one for all or
-    one for each of the C channels. levels > 0 rounds to multiples of 1 / levels; where a transform
-    of torch.func batches it, a tensor ().
+    (K, 2, cells + 2), before the first cell, in each and behind the last: K curves, one for all or
+    one for each of the C channels. Of the two slopes the first is for gradients < 0, which ask for
+    a higher rate, the second for all others. levels > 0 rounds to multiples of 1 / levels; where a
+    transform of torch.func batches it, a tensor ().
     """
     parts = (z, origin, width, values, slope_origin, slope_width, slopes, levels)
     if transformed():
@@ -73,11 +75,12 @@ def curve_reference(
     return rates, segment
 
 
-def slope_reference(segment: Tensor, slopes: Tensor) -> Tensor:
-    """The backward slope in each segment, in plain torch."""
-    shape = (-1, *[1] * (segment.ndim - 2)) if slopes.shape[0] > 1 else ()
-    row = torch.arange(slopes.shape[0], device=segment.device).view(shape) * slopes.shape[1]
-    return slopes.flatten()[segment.long() + row]
+def slope_reference(higher: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
+    """The slope in each segment, in plain torch, where a higher rate is asked for and elsewhere."""
+    curves, _, segments = slopes.shape
+    shape = (-1, *[1] * (segment.ndim - 2)) if curves > 1 else ()
+    row = 2 * torch.arange(curves, device=segment.device).view(shape) + ~higher
+    return slopes.flatten()[row * segments + segment.long()]
 
 
 class _Curve(torch.autograd.Function):
@@ -121,7 +124,10 @@ class _PlainCurve(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return tangents[0] * slope_reference(*ctx.saved_tensors), None
+        # No gradient asks for anything: what is linear in the tangents, the smaller of the two.
+        segment, slopes = ctx.saved_tensors
+        least = slopes.amin(1, keepdim=True).expand_as(slopes)
+        return tangents[0] * slope_reference(tangents[0] > 0, segment, least), None
 
 
 class _PlainSlope(torch.autograd.Function):
@@ -131,7 +137,7 @@ class _PlainSlope(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
-        return grad * slope_reference(segment, slopes)
+        return grad * slope_reference(grad < 0, segment, slopes)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -142,7 +148,7 @@ class _PlainSlope(torch.autograd.Function):
 
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
-        return grad * slope_reference(segment, slopes)
+        return grad * slope_reference(grad < 0, segment, slopes)
     return curve_loops.backward(grad, segment, slopes)
 
 
