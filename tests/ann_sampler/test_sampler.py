@@ -690,20 +690,6 @@ class TestKeeping:
         with pytest.raises(NotFittedError):
             sampler(PROBE)
 
-    def test_slopes_of_before_they_had_a_grid_load_on_that_of_the_curve(self):
-        sampler = fitted(slope="fit")
-        before = {k: v for k, v in sampler.state_dict().items() if not k.startswith("slope_")}
-        before["slopes"] = before["slopes"][:, 0].clone()
-        other = AnnSampler(slope="fit")
-        other.load_state_dict(before)
-        gradients = []
-        for curve in (sampler, other):
-            probe = PROBE.clone().requires_grad_()
-            curve(probe).sum().backward()
-            gradients.append(probe.grad)
-        assert torch.equal(*gradients)
-        assert gradients[0].any()
-
     def test_slopes_of_before_there_were_two_of_each_load_for_both(self):
         sampler = fitted(slope="fit", per="channel", channels=6)
         before = sampler.state_dict()
@@ -714,8 +700,8 @@ class TestKeeping:
 
     def test_it_is_all_in_the_state_dict(self):
         assert set(AnnSampler().state_dict()) == {
-            "statistics", "count", "levels", "fitted", "origin", "width", "values",
-            "slope_origin", "slope_width", "slopes", "residual",
+            "statistics", "count", "levels", "fitted", "origin", "width", "values", "slopes",
+            "residual",
         }  # fmt: skip
 
 

@@ -12,8 +12,6 @@ TABLE = (
     torch.zeros(1),
     torch.full((1,), 0.25),
     torch.linspace(0, 1, 5).view(1, 5),
-    torch.zeros(1),
-    torch.full((1,), 0.25),
     torch.ones(1, 2, 6),
 )
 WEIGHT = torch.ones(256, 257)  # large enough for rows to be added up

@@ -61,22 +61,6 @@ class Ramp(NamedTuple):
         return self.end - self.start
 
 
-class Slopes(NamedTuple):
-    """Slopes (2, cells + 2) before the grid origin, origin + width, ..., in its cells, behind it.
-
-    First those for a gradient that asks for a higher rate, then those for others.
-    """
-
-    origin: float
-    width: float
-    values: Array
-
-    @classmethod
-    def alike(cls, origin: float, width: float, values: Array) -> Slopes:
-        """The same slopes (cells + 2,) for all gradients."""
-        return cls(origin, width, np.stack([values, values]))
-
-
 class Fit(NamedTuple):
     """A curve on the grid origin, origin + width, ...: values (cells + 1,) there.
 
@@ -208,12 +192,16 @@ def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
     return np.minimum(np.cumsum(solution[:-1]), 1.0)
 
 
-def fit_slopes(fit: Fit) -> Slopes:
-    """slope="fit": the curve's own, on its grid; 0 before and behind."""
-    return Slopes.alike(fit.origin, fit.width, np.pad(np.diff(fit.values) / fit.width, 1))
+# Slopes (2, cells + 2) before the curve's grid, in its cells, and behind it: first those for a
+# gradient that asks for a higher rate, then those for others.
 
 
-def smooth_slopes(fit: Fit) -> Slopes:
+def fit_slopes(fit: Fit) -> Array:
+    """slope="fit": the curve's own; 0 before and behind."""
+    return _for_both(np.pad(np.diff(fit.values) / fit.width, 1))
+
+
+def smooth_slopes(fit: Fit) -> Array:
     """slope="smooth": of the curve without its steps the secant over a window; beyond, a way back.
 
     Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
@@ -223,37 +211,37 @@ def smooth_slopes(fit: Fit) -> Slopes:
     changes no rate, only weights that other inputs need.
     """
     cells, ramp = fit.values.size - 1, fit.ramp
-    length = max(ramp.length, fit.width)
-    half = max(_WINDOW / 2 * length, length / cells)
-    origin = ramp.start - half
-    width = (length + 2 * half) / cells
-    centre = origin + width * (np.arange(-1, cells + 1) + 0.5)
     grid: Array = fit.origin + fit.width * np.arange(cells + 1, dtype=np.float64)
+    centre = fit.origin + fit.width * (np.arange(-1, cells + 1) + 0.5)
+    half = max(_WINDOW / 2 * ramp.length, fit.width / 2)
     at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
     slopes = rise.mean(1) / (2 * half)
     slopes[[0, -1]] = 0
-    back = _BACK * np.ptp(fit.values) / length
-    silent = centre < ramp.start + length / 2
-    higher = np.maximum(slopes, np.where(silent, back, 0))
-    lower = np.maximum(slopes, np.where(silent, 0, back))
-    return Slopes(origin, width, np.stack([higher, lower]))
+    back = _BACK * np.ptp(fit.values) / max(ramp.length, fit.width)
+    below = centre < ramp.start + ramp.length / 2
+    higher = np.maximum(slopes, np.where(below, back, 0))
+    others = np.maximum(slopes, np.where(below, 0, back))
+    return np.stack([higher, others])
 
 
-def rescaled_slopes(fit: Fit) -> Slopes:
+def rescaled_slopes(fit: Fit) -> Array:
     """slope="rescaled": as lava-dl has it, in units of the mean slope, plus 1e-5."""
-    origin, width, values = fit_slopes(fit)
     end = fit.origin + fit.width * (fit.values.size - 1)
-    values = values * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5
-    return Slopes(origin, width, values)
+    rescaled: Array = fit_slopes(fit) * abs(end) / max(float(fit.values[-1]), 1e-6) + 1e-5
+    return rescaled
 
 
-def escape_slopes(fit: Fit) -> Slopes:
+def escape_slopes(fit: Fit) -> Array:
     """For a constant curve: the slope of a line that would leave it, so that training can."""
     cells = fit.values.size - 1
     reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
     slope = min(0.5 / reach, _STEEPEST_ESCAPE)
-    return Slopes.alike(fit.origin, fit.width, np.full(cells + 2, slope))
+    return _for_both(np.full(cells + 2, slope))
+
+
+def _for_both(slopes: Array) -> Array:
+    return np.stack([slopes, slopes])
 
 
 def is_constant(fit: Fit) -> bool:

@@ -39,7 +39,8 @@ class AnnSampler(nn.Module):
         "smooth" (default), that of the curve without its steps: 97.8, 97.3, 98.0 %;
         "fit", the curve's own slope: 86.7, 95.1, 97.5 %;
         "rescaled", lava-dl's, that in units of its mean: 89.4, 95.3, 97.5 %.
-        docs/results.md has the spread and the command.
+        docs/results.md has the spread and the command. Where "smooth" ends, gradients have a small
+        slope if a step of descent along them leads back to where rates change, else none.
     rounding: round the curve's output to the rates k / T that T steps can give, straight
         through in the backward pass. Keeps the ANN from using rates that do not exist.
     per: one curve for the "layer", or one a "channel" (axis 1 of rates), `channels` of them.
@@ -69,8 +70,6 @@ class AnnSampler(nn.Module):
     origin: Tensor
     width: Tensor
     values: Tensor
-    slope_origin: Tensor
-    slope_width: Tensor
     slopes: Tensor
     residual: Tensor
 
@@ -114,13 +113,10 @@ class AnnSampler(nn.Module):
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
-        for grid, table, size in (
-            ("", "values", (cells + 1,)),
-            ("slope_", "slopes", (2, cells + 2)),
-        ):
-            self.register_buffer(f"{grid}origin", zeros(self.channels))
-            self.register_buffer(f"{grid}width", torch.ones(self.channels, dtype=torch.float32))
-            self.register_buffer(table, zeros(self.channels, *size))
+        self.register_buffer("origin", zeros(self.channels))
+        self.register_buffer("width", torch.ones(self.channels, dtype=torch.float32))
+        self.register_buffer("values", zeros(self.channels, cells + 1))
+        self.register_buffer("slopes", zeros(self.channels, 2, cells + 2))
         self.register_buffer("residual", zeros(self.channels))
         self._recall()
 
@@ -360,10 +356,7 @@ class AnnSampler(nn.Module):
         self.origin = self._tensor([fit.origin for fit in fits])
         self.width = self._tensor([fit.width for fit in fits])
         self.values = self._tensor([fit.values for fit in fits])
-        slopes = [self._slopes(fit, beyond is not None) for fit in fits]
-        self.slope_origin = self._tensor([own.origin for own in slopes])
-        self.slope_width = self._tensor([own.width for own in slopes])
-        self.slopes = self._tensor([own.values for own in slopes])
+        self.slopes = self._tensor([self._slopes(fit, beyond is not None) for fit in fits])
         self.residual = self._tensor([fit.residual for fit in fits])
         self.count, self._pending = 0, False
         self.fitted += 1
@@ -402,7 +395,7 @@ class AnnSampler(nn.Module):
         share = _BEYOND * sums[:, 0].sum(-1) / beyond[:, 0].sum(-1)
         return beyond * share[:, None, None]
 
-    def _slopes(self, fit: fitting.Fit, beyond: bool) -> fitting.Slopes:
+    def _slopes(self, fit: fitting.Fit, beyond: bool) -> fitting.Array:
         if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
         # Others are 0 where the curve is flat, which it is wherever anything was sampled.
@@ -440,9 +433,6 @@ class AnnSampler(nn.Module):
                 errors.append(f"{prefix}{name}: expected {tuple(shape)}, got {tuple(tensor.shape)}")
             elif strict:
                 missing.append(prefix + name)
-        for part in ("origin", "width"):  # slopes of before they had a grid of their own
-            if prefix + part in state_dict:
-                state_dict.setdefault(f"{prefix}slope_{part}", state_dict[prefix + part])
         slopes = state_dict.get(f"{prefix}slopes")
         if isinstance(slopes, Tensor) and slopes.ndim == 2:  # of before there were two of each
             state_dict[f"{prefix}slopes"] = torch.stack([slopes, slopes], 1)
@@ -518,8 +508,6 @@ class AnnSampler(nn.Module):
             self.origin,
             self.width,
             self.values,
-            self.slope_origin,
-            self.slope_width,
             self.slopes,
             levels,
         )

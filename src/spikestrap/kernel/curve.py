@@ -2,8 +2,8 @@
 
 A curve lives on a uniform grid, so that an input finds its cell by one division. The forward
 pass interpolates the values and may round to the k / T grid of rates; the backward pass takes
-its slope from a table on a grid of its own, by the segment, which is kept in one byte. There are
-two such tables, for gradients that ask for a higher rate and for others.
+its slope from a table of its own, by the cell, which is kept in one byte. There are two such
+tables, for gradients that ask for a higher rate and for others.
 """
 
 from __future__ import annotations
@@ -17,31 +17,24 @@ from . import curve_loops
 from .autograd import refuse_second_derivative
 from .memory import in_memory, transformed
 
-_NO_GRADS = (None,) * 7  # of all arguments but z
+_NO_GRADS = (None,) * 5  # of all arguments but z
 
 
 def curve(
-    z: Tensor,
-    origin: Tensor,
-    width: Tensor,
-    values: Tensor,
-    slope_origin: Tensor,
-    slope_width: Tensor,
-    slopes: Tensor,
-    levels: int | Tensor,
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int | Tensor
 ) -> Tensor:
     """The curve at z (N, C, ...), float32, differentiable with respect to z.
 
-    origin, width (K,) and values (K, cells + 1), slope_origin, slope_width (K,) and slopes
-    (K, 2, cells + 2), before the first cell, in each and behind the last: K curves, one for all or
-    one for each of the C channels. Of the two slopes the first is for gradients < 0, which ask for
-    a higher rate, the second for all others. levels > 0 rounds to multiples of 1 / levels; where a
-    transform of torch.func batches it, a tensor ().
+    origin, width (K,), values (K, cells + 1), slopes (K, 2, cells + 2), before the first cell, in
+    each and behind the last: K curves, one for all or one for each of the C channels. Of the two
+    slopes the first is for gradients < 0, which ask for a higher rate, the second for all others.
+    levels > 0 rounds to multiples of 1 / levels; where a transform of torch.func batches it, a
+    tensor ().
     """
-    parts = (z, origin, width, values, slope_origin, slope_width, slopes, levels)
+    parts = (z, origin, width, values, slopes, levels)
     if transformed():
         rates, _ = _PlainCurve.apply(*parts)
-    elif z.device.type == "cpu" and not in_memory(*parts[:7]):
+    elif z.device.type == "cpu" and not in_memory(*parts[:5]):
         rates, _ = _curve(*parts)
     else:
         # Where it need not be seen, the operator's dispatch would cost as much as its work.
@@ -50,20 +43,13 @@ def curve(
 
 
 def curve_reference(
-    z: Tensor,
-    origin: Tensor,
-    width: Tensor,
-    values: Tensor,
-    slope_origin: Tensor,
-    slope_width: Tensor,
-    levels: int | Tensor,
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """The same in plain torch: rates, and the segment of each z, from 0 to cells + 1."""
     shape = (-1, *[1] * (z.ndim - 2)) if origin.numel() > 1 else ()
     cells = values.shape[1] - 1
-    along = (z - slope_origin.view(shape)) / slope_width.view(shape)
-    segment = (along.nan_to_num(nan=-1.0).clamp(-1, cells).floor() + 1).to(torch.uint8)
     place = (z - origin.view(shape)) / width.view(shape)
+    segment = (place.nan_to_num(nan=-1.0).clamp(-1, cells).floor() + 1).to(torch.uint8)
     inside = place.clamp(0, cells)
     cell = inside.nan_to_num().floor().clamp(max=cells - 1)
     row = torch.arange(origin.numel(), device=z.device).view(shape) * (cells + 1)
@@ -108,12 +94,12 @@ class _PlainCurve(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-        origin, width, values, slope_origin, slope_width, _, levels = args
-        return curve_reference(z, origin, width, values, slope_origin, slope_width, levels)
+        origin, width, values, _, levels = args
+        return curve_reference(z, origin, width, values, levels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        segment, slopes = output[1], inputs[6]
+        segment, slopes = output[1], inputs[4]
         ctx.mark_non_differentiable(segment)
         ctx.save_for_backward(segment, slopes)
         ctx.save_for_forward(segment, slopes)
@@ -127,7 +113,8 @@ class _PlainCurve(torch.autograd.Function):
         # No gradient asks for anything: what is linear in the tangents, the smaller of the two.
         segment, slopes = ctx.saved_tensors
         least = slopes.amin(1, keepdim=True).expand_as(slopes)
-        return tangents[0] * slope_reference(tangents[0] > 0, segment, least), None
+        neither = torch.zeros_like(segment, dtype=torch.bool)
+        return tangents[0] * slope_reference(neither, segment, least), None
 
 
 class _PlainSlope(torch.autograd.Function):
@@ -154,16 +141,9 @@ def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 @torch.library.custom_op("spikestrap::curve", mutates_args=(), device_types="cpu")
 def _curve(
-    z: Tensor,
-    origin: Tensor,
-    width: Tensor,
-    values: Tensor,
-    slope_origin: Tensor,
-    slope_width: Tensor,
-    slopes: Tensor,
-    levels: int,
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, slopes: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
-    return curve_loops.forward(z, origin, width, values, slope_origin, slope_width, levels)
+    return curve_loops.forward(z, origin, width, values, levels)
 
 
 @_curve.register_fake
@@ -183,7 +163,7 @@ def _(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(output[1], inputs[6])
+    ctx.save_for_backward(output[1], inputs[4])
     # No zeros for the gradient of the segment, which has none.
     ctx.set_materialize_grads(False)
 

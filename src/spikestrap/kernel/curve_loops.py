@@ -23,26 +23,17 @@ _jit = numba.njit(error_model="numpy", boundscheck=False)
 
 
 def forward(
-    z: Tensor,
-    origin: Tensor,
-    width: Tensor,
-    values: Tensor,
-    slope_origin: Tensor,
-    slope_width: Tensor,
-    levels: int,
+    z: Tensor, origin: Tensor, width: Tensor, values: Tensor, levels: int
 ) -> tuple[Tensor, Tensor]:
     """Rates and segments of z (N, C, ...).
 
-    origin, width, slope_origin, slope_width (K,) and values (K, cells + 1): one curve for all,
-    or one a channel.
+    origin, width (K,), values (K, cells + 1): one curve for all, or one a channel.
     """
     # float32, whatever torch's default is: Lightning's "bf16-true" changes it.
     rates, segment = room_for(z.shape), room_for(z.shape, torch.uint8)
-    z, values = z.contiguous(), values.contiguous()
-    parts = [x.contiguous() for x in (origin, width, slope_origin, slope_width)]
-    grids = tuple(x.data_ptr() for x in parts)
+    z, origin, width, values = (x.contiguous() for x in (z, origin, width, values))
     curves, points = values.shape
-    places = z.data_ptr(), grids, values.data_ptr(), rates.data_ptr(), segment.data_ptr()
+    places = [x.data_ptr() for x in (z, origin, width, values, rates, segment)]
     run = _run(z, curves)
     sizes = z.numel(), run, curves, points, levels
     if _in_registers(run, points - 1):
@@ -87,13 +78,13 @@ def _run(z: Tensor, curves: int) -> int:
 
 @parallel_jit
 def _forward_in_registers(
-    z, grids, values, rates, segment, tables, size, run, curves, points, levels
+    z, origin, width, values, rates, segment, tables, size, run, curves, points, levels
 ):
     _split(values, tables, curves, points)
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
         _interpolate_runs(
-            z, grids, values, rates, segment, tables, lo, hi, run, curves, points, levels
+            z, origin, width, values, rates, segment, tables, lo, hi, run, curves, points, levels
         )
 
 
@@ -106,10 +97,10 @@ def _backward_in_registers(grad, segment, slopes, grad_z, tables, size, run, cur
 
 
 @parallel_jit
-def _forward(z, grids, values, rates, segment, size, run, curves, points, levels):
+def _forward(z, origin, width, values, rates, segment, size, run, curves, points, levels):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
-        _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, levels)
+        _interpolate(z, origin, width, values, rates, segment, lo, hi, run, curves, points, levels)
 
 
 @parallel_jit
@@ -117,14 +108,6 @@ def _backward(grad, segment, slopes, grad_z, size, run, curves, segments):
     for block in prange((size + _WIDTH - 1) // _WIDTH):
         lo, hi = block * _WIDTH, min((block + 1) * _WIDTH, size)
         _scale(grad, segment, slopes, grad_z, lo, hi, run, curves, segments)
-
-
-@_jit
-def _numbers(grids, curves):
-    """Of each curve, where its grid starts and the width of its cells, and those of its slopes."""
-    origin, width, slope_origin, slope_width = grids
-    parts = floats(origin, curves), floats(width, curves)
-    return *parts, floats(slope_origin, curves), floats(slope_width, curves)
 
 
 @_jit
@@ -146,17 +129,17 @@ def _inside(slopes, tables, curves, segments):
 
 @_jit
 def _interpolate_runs(
-    z, grids, values, rates, segment, tables, lo, hi, run, curves, points, levels
+    z, origin, width, values, rates, segment, tables, lo, hi, run, curves, points, levels
 ):
-    starts, steps, slope_starts, slope_steps = _numbers(grids, curves)
-    grid = np.float32(levels)
+    starts, steps, grid = floats(origin, curves), floats(width, curves), np.float32(levels)
     for first, end, k in _runs(lo, hi, run, curves):
         if end - first < LANES:
-            _interpolate(z, grids, values, rates, segment, first, end, run, curves, points, levels)
+            _interpolate(
+                z, origin, width, values, rates, segment, first, end, run, curves, points, levels
+            )
             continue
         left = tables + 8 * ENTRIES * k
-        place = (starts[k], steps[k], slope_starts[k], slope_steps[k])
-        table = (*place, points - 1, left, left + 4 * ENTRIES, grid)
+        table = (starts[k], steps[k], points - 1, left, left + 4 * ENTRIES, grid)
         for i in range(first, end, LANES):
             at = min(i, end - LANES)  # the last ones overlap those before
             interpolate(z + 4 * at, *table, rates + 4 * at, segment + at)
@@ -188,10 +171,10 @@ def _runs(lo, hi, run, curves):
 
 
 @_jit
-def _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, levels):
+def _interpolate(z, origin, width, values, rates, segment, lo, hi, run, curves, points, levels):
     """Loops of one kind of work each: all but the look-up vectorize."""
     cells, grid = np.float32(points - 1), np.float32(levels)
-    starts, steps, slope_starts, slope_steps = _numbers(grids, curves)
+    starts, steps = floats(origin, curves), floats(width, curves)
     tables = floats(values, (curves, points))
     place, part = floats(rates, hi)[lo:], floats(z, hi)[lo:]
     cut = small_integers(segment, hi)[lo:]
@@ -199,20 +182,12 @@ def _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, 
     rest = np.empty(hi - lo, np.float32)
     if curves == 1:
         start, step = starts[0], steps[0]
-        slope_start, slope_step = slope_starts[0], slope_steps[0]
         for i in range(hi - lo):
             place[i] = (part[i] - start) / step
-            rest[i] = (part[i] - slope_start) / slope_step
     else:
         which = _which(lo, hi, run, curves)
         for i in range(hi - lo):
             place[i] = (part[i] - starts[which[i]]) / steps[which[i]]
-            rest[i] = (part[i] - slope_starts[which[i]]) / slope_steps[which[i]]
-    for i in range(hi - lo):
-        # Written so that NaN falls to the lower end.
-        along = rest[i] if rest[i] > 0 else np.float32(0)
-        along = along if along < cells else cells
-        cut[i] = np.int32(along) + np.int32(1) if rest[i] >= 0 else np.int32(0)
     for i in range(hi - lo):
         # Written so that NaN falls to the lower end: it must not become an index.
         inside = place[i] if place[i] > 0 else np.float32(0)
@@ -220,6 +195,8 @@ def _interpolate(z, grids, values, rates, segment, lo, hi, run, curves, points, 
         left = min(np.int32(inside), np.int32(points - 2))
         cell[i] = left
         rest[i] = inside - np.float32(left) if place[i] == place[i] else place[i]
+        at = left + np.int32(1) if place[i] < cells else np.int32(points)
+        cut[i] = at if place[i] >= 0 else np.int32(0)
     if curves == 1:
         table = tables[0]
         for i in range(hi - lo):

@@ -42,22 +42,24 @@ def has(feature: str) -> bool:
 
 @intrinsic
 def interpolate(
-    typing: Any, z: Any, origin: Any, width: Any, slope_origin: Any, slope_width: Any,
-    cells: Any, values: Any, steps: Any, levels: Any, rates: Any, segments: Any,
+    typing: Any, z: Any, origin: Any, width: Any, cells: Any, values: Any, steps: Any,
+    levels: Any, rates: Any, segments: Any,
 ) -> Any:  # fmt: skip
     """Of 16 z (float32), the rates (float32) on a curve of so many cells, and the segments
-    (uint8) on the grid of its slopes: 0 before it, k + 1 in cell k, cells + 1 behind it. steps:
-    the differences of neighbours in values. levels > 0 (float32) rounds to multiples of
-    1 / levels. To the bit as `curve_reference` has it.
+    (uint8): 0 before the curve, k + 1 in cell k, cells + 1 behind it. steps: the differences
+    of neighbours in values. levels > 0 (float32) rounds to multiples of 1 / levels. To the bit
+    as `curve_reference` has it.
     """
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        z, origin, width, slope_origin, slope_width, *args = args
-        cells, values, steps, levels, rates, segments = args
+        z, origin, width, cells, values, steps, levels, rates, segments = args
         count = b.trunc(cells, INT)
         end = _splat(b, b.sitofp(count, FLOAT))
-        x = _load(b, z, _FLOATS)
-        place, inside = _place(b, x, origin, width, end)
+        place = b.fsub(_load(b, z, _FLOATS), _splat(b, origin))
+        place = b.fdiv(place, _splat(b, width))
+        # NaN falls to the lower end.
+        inside = b.select(b.fcmp_ordered(">", place, _ZEROS), place, _ZEROS)
+        inside = b.select(b.fcmp_ordered("<", inside, end), inside, end)
         cell, last = b.fptosi(inside, _INTS), _splat(b, b.sub(count, _ONE))
         cell = b.select(b.icmp_signed("<", cell, last), cell, last)
         rest = b.fsub(inside, b.sitofp(cell, _FLOATS))
@@ -67,15 +69,14 @@ def interpolate(
         rounded = _call(b, "llvm.floor.v16f32", b.fadd(b.fmul(rate, grid), _HALF))
         rounded = b.fdiv(rounded, grid)
         _store(b, b.select(b.fcmp_ordered(">", grid, _ZEROS), rounded, rate), rates)
-        along, within = _place(b, x, slope_origin, slope_width, end)
-        segment = b.add(b.fptosi(within, _INTS), _splat(b, _ONE))
-        segment = b.select(b.fcmp_ordered(">=", along, _ZEROS), segment, _WHOLE_ZEROS)
+        segment, behind = b.add(cell, _splat(b, _ONE)), _splat(b, b.add(count, _ONE))
+        segment = b.select(b.fcmp_ordered("<", place, end), segment, behind)
+        segment = b.select(b.fcmp_ordered(">=", place, _ZEROS), segment, _WHOLE_ZEROS)
         _store(b, b.trunc(segment, _BYTES), segments)
         return context.get_dummy_value()
 
     whole, real = types.int64, types.float32
-    kinds = (whole, real, real, real, real, whole, whole, whole, real, whole, whole)
-    return types.void(*kinds), generate
+    return types.void(whole, real, real, whole, whole, whole, real, whole, whole), generate
 
 
 @intrinsic
@@ -107,15 +108,6 @@ def scale(
     whole, real = types.int64, types.float32
     one = (real, whole, real)
     return types.void(whole, whole, whole, *one, *one, whole), generate
-
-
-def _place(
-    b: ir.IRBuilder, x: ir.Value, origin: ir.Value, width: ir.Value, end: ir.Value
-) -> tuple[ir.Value, ir.Value]:
-    """Where x is on a grid, in cells, as it is and from 0 to the end; NaN falls to 0 there."""
-    place = b.fdiv(b.fsub(x, _splat(b, origin)), _splat(b, width))
-    inside = b.select(b.fcmp_ordered(">", place, _ZEROS), place, _ZEROS)
-    return place, b.select(b.fcmp_ordered("<", inside, end), inside, end)
 
 
 def _look_up(b: ir.IRBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
