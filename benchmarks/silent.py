@@ -83,6 +83,7 @@ SHORT = (6, 3e-3)
 CASES = {
     "64-96-96-10, spiking readout": Case(lambda: classifier(2, True), by_count, *SHORT, 2),
     "the same, sampled once": Case(lambda: classifier(2, True), by_count, *SHORT, 6),
+    "the same, twelve epochs": Case(lambda: classifier(2, True), by_count, 12, 3e-3, 2),
     "64-4x96-10": Case(lambda: classifier(4, False), by_output, *SHORT, 2),
     "the same 64-4x96-10, sampled once": Case(lambda: classifier(4, False), by_output, *SHORT, 6),
     "autoencoder 64-32-16-32-64": Case(autoencoder, by_distance, 25, 1e-2, 2),
