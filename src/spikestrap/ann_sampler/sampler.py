@@ -36,9 +36,9 @@ class AnnSampler(nn.Module):
 
     slope: the backward pass's derivative, a choice apart from the curve. On digits (MLP,
         reset by subtraction, validation accuracy of the SNN at T = 2, 4, 16):
-        "smooth" (default), that of the curve without its steps: 97.8, 97.3, 98.0 %;
-        "fit", the curve's own slope: 86.7, 95.1, 97.5 %;
-        "rescaled", lava-dl's, that in units of its mean: 89.4, 95.3, 97.5 %.
+        "smooth" (default), that of the curve without its steps: 97.0, 97.5, 97.8 %;
+        "fit", the curve's own slope: 87.4, 95.3, 98.0 %;
+        "rescaled", lava-dl's, that in units of its mean: 87.2, 94.8, 97.8 %.
         docs/results.md has the spread and the command. Where "smooth" ends, gradients have a small
         slope if a step of descent along them leads back to where rates change, else none.
     rounding: round the curve's output to the rates k / T that T steps can give, straight
