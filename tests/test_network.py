@@ -851,3 +851,33 @@ class TestLengths:
 def test_an_array_is_no_tensor():
     with pytest.raises(SpikestrapError, match=r"got ndarray; torch\.from_numpy makes one"):
         mlp()(np.zeros((5, 6), np.float32))
+    with pytest.raises(SpikestrapError, match=r"got ndarray; torch\.from_numpy makes one"):
+        mlp().freeze()(np.zeros((5, 6), np.float32))
+    with pytest.raises(SpikestrapError, match="hold: expected a tensor, got ndarray"):
+        hold(np.zeros((5, 6), np.float32), 4)
+    with pytest.raises(SpikestrapError, match="LIF: expected a tensor z, got ndarray"):
+        LIF(threshold=1.0, voltage_decay=0.1)(np.zeros((4, 5, 6), np.float32))
+
+
+def test_an_input_of_another_precision_than_the_weights_is_refused():
+    net = ss.Network(ss.block.lif.Dense(NEURON, 6, 4), time_steps=4)
+    x = torch.rand(3, 6, dtype=torch.float64)
+    message = r"block 0 \(Dense\): expected an input of torch.float32, .* got torch.float64"
+    with pytest.raises(SpikestrapError, match=message):
+        net(x)
+    assert net.double()(x).dtype is torch.float64
+    with pytest.raises(SpikestrapError, match=r"torch.float64, .* got torch.float32"):
+        net(x.float())
+
+
+def test_what_torch_refuses_for_other_reasons_stays_as_torch_says_it():
+    class Failing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, mode):
+            raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        ss.Network(Failing(), time_steps=2)(torch.rand(3, 6))

@@ -126,6 +126,11 @@ class Network(nn.Module):
             except SpikestrapError as error:
                 where = f"block {number} ({type(block).__name__}): {error}"
                 raise type(error)(where) from error
+            except RuntimeError as error:
+                if wrong := _other_precision(block, x):
+                    where = f"block {number} ({type(block).__name__}): {wrong}"
+                    raise SpikestrapError(where) from error
+                raise
             if isinstance(x, tuple):
                 x, rate = x
                 rates.append(rate)
@@ -232,6 +237,16 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
     if x.numel() == 0:
         raise SpikestrapError(f"Network: the input is empty, shape {tuple(x.shape)}")
     return hold(x, time_steps) if time_steps is not None else x
+
+
+def _other_precision(block: nn.Module, x: Tensor) -> str | None:
+    """What may be wrong where torch refuses an input: it is not of the precision of the weights."""
+    weights = next((p.dtype for p in block.parameters()), x.dtype)
+    if weights == x.dtype or torch.is_autocast_enabled(x.device.type):
+        return None
+    return (
+        f"expected an input of {weights}, as its weights are, got {x.dtype}; x.to({weights}) is one"
+    )
 
 
 def check_finite(x: Tensor) -> None:

@@ -6,7 +6,7 @@ All take (T, N, ...) or (N, ...) and fold time into the batch. Weights have torc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsFloat
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
+from .counts import whole_number
 from .errors import SpikestrapError
 from .kernel import events
 from .kernel.pooling import pool
@@ -45,7 +46,7 @@ class Synapse(nn.Module):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        if weight_scale != 1.0:
+        if _finite("weight_scale", weight_scale) != 1.0:
             with torch.no_grad():
                 layer.weight.mul_(weight_scale)  # type: ignore[operator]
         self.layer = normalize_weight(layer) if weight_norm else layer
@@ -126,9 +127,57 @@ def linear(
     in_neurons: int, out_neurons: int, bias: bool, weight_scale: float, weight_norm: bool
 ) -> Synapse:
     """A fully connected synapse, (N, in_neurons) to (N, out_neurons)."""
+    in_neurons = whole_number("in_neurons", in_neurons, 1)
+    out_neurons = whole_number("out_neurons", out_neurons, 1)
     layer = Linear(in_neurons, out_neurons, bias)
     return Synapse(
         layer, 1, in_neurons, out_neurons, weight_scale=weight_scale, weight_norm=weight_norm
+    )
+
+
+def convolution(
+    layer_type: type[nn.Conv2d] | type[nn.ConvTranspose2d],
+    in_features: int,
+    out_features: int,
+    kernel_size: Size,
+    stride: Size,
+    padding: Size | str,
+    dilation: Size,
+    groups: int,
+    *,
+    bias: bool,
+    weight_scale: float,
+    weight_norm: bool,
+) -> Synapse:
+    """One of torch's convolutions, (N, in_features, H, W) to (N, out_features, H', W')."""
+    in_features = whole_number("in_features", in_features, 1)
+    out_features = whole_number("out_features", out_features, 1)
+    groups = whole_number("groups", groups, 1)
+    if in_features % groups or out_features % groups:
+        raise SpikestrapError(
+            f"groups must divide in_features = {in_features} and out_features = {out_features}, "
+            f"got {groups}"
+        )
+    if isinstance(padding, str):
+        if layer_type is not nn.Conv2d or padding not in ("valid", "same"):
+            named = ", 'valid' or 'same'" if layer_type is nn.Conv2d else ""
+            raise SpikestrapError(
+                f"padding must be a pair, or a whole number >= 0{named}, got {padding!r}"
+            )
+    else:
+        padding = _pair("padding", padding, 0)
+    layer = layer_type(
+        in_features,
+        out_features,
+        _pair("kernel_size", kernel_size, 1),
+        stride=_pair("stride", stride, 1),
+        padding=padding,  # type: ignore[arg-type]
+        dilation=_pair("dilation", dilation, 1),
+        groups=groups,
+        bias=bias,
+    )
+    return Synapse(
+        layer, 3, in_features, out_features, weight_scale=weight_scale, weight_norm=weight_norm
     )
 
 
@@ -148,10 +197,13 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
-        if not isinstance(weight, SupportsFloat) or not math.isfinite(weight):
-            raise SpikestrapError(f"weight of a pooling must be a finite number, got {weight!r}")
-        size = _pair(kernel_size)
-        self.sizes = (size, size if stride is None else _pair(stride), _pair(padding))
+        weight = _finite("weight", weight)
+        size, edge = _pair("kernel_size", kernel_size, 1), _pair("padding", padding, 0)
+        if any(2 * pad > side for side, pad in zip(size, edge, strict=True)):
+            raise SpikestrapError(
+                f"padding must be at most half of the window {size}, got {padding!r}"
+            )
+        self.sizes = (size, size if stride is None else _pair("stride", stride, 1), edge)
         self.window = size[0] * size[1]
         self.factor = weight / (1 if kind == "sum" else self.window)
         # To divide by a power of two is as exact as the factor, and needs no second pass.
@@ -185,16 +237,31 @@ class ElementWise(nn.Module):
 
     def __init__(self, weight: float, bias: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor(float(weight)))
-        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.weight = nn.Parameter(torch.tensor(_finite("weight", weight)))
+        self.bias = nn.Parameter(torch.tensor(_finite("bias", bias)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, the same out."""
         return torch.addcmul(self.bias, x, self.weight)
 
 
-def _pair(size: Size) -> Pair:
-    return (size, size) if isinstance(size, int) else size
+def _pair(name: str, size: Size, low: int) -> Pair:
+    """(height, width) of a number for both or of a pair, each at least `low`."""
+    if isinstance(size, Sequence) and not isinstance(size, str):
+        if len(size) != 2:
+            raise SpikestrapError(
+                f"{name} must be a whole number or a pair (height, width), got {size!r}"
+            )
+        height, width = (whole_number(f"a side of {name}", side, low) for side in size)
+        return height, width
+    side = whole_number(name, size, low, kind="a pair, or a whole number")
+    return side, side
+
+
+def _finite(name: str, value: float) -> float:
+    if not isinstance(value, SupportsFloat) or not math.isfinite(value):
+        raise SpikestrapError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
 
 
 def check_features(x: Tensor, axes: int, channels: int) -> None:

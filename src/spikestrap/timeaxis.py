@@ -38,6 +38,8 @@ def hold(x: Tensor, time_steps: int) -> Tensor:
     >>> hold(torch.rand(2, 5), 4).shape, is_held(hold(torch.rand(2, 5), 4))
     (torch.Size([4, 2, 5]), True)
     """
+    if not isinstance(x, Tensor):
+        raise SpikestrapError(f"hold: expected a tensor, got {type(x).__name__}")
     time_steps = whole_number("time_steps", time_steps, 1)
     return x.unsqueeze(0).expand(time_steps, *x.shape)
 

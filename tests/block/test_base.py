@@ -4,6 +4,7 @@ import io
 import pickle
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -622,3 +623,46 @@ def test_own_neuron_takes_the_blocks_options():
         ss.SpikestrapError, match=r"beside a Neuron, expected norm.* got 'threshold'"
     ):
         ss.block.Dense({"neuron": ss.neuron.IF(1.0), "threshold": 2.0}, 6, 4)
+
+
+CONV = (NEURON, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda b: b.Dense(NEURON, 6.0, 8), "Dense: in_neurons must .* got 6.0"),
+        (lambda b: b.Dense(NEURON, 6, 0), "Dense: out_neurons must .* >= 1, got 0"),
+        (lambda b: b.Dense(NEURON, 6, 8, weight_scale="x"), "Dense: weight_scale .* got 'x'"),
+        (lambda b: b.Affine(None, "6", 8), "Affine: in_neurons .* got '6'"),
+        (lambda b: b.Recurrent(NEURON, -6, 8), "Recurrent: in_neurons .* got -6"),
+        (lambda b: b.KWTA(NEURON, 6, 8.5, 2), "KWTA: out_neurons .* got 8.5"),
+        (lambda b: b.Input(NEURON, weight=float("nan")), "Input: weight .* got nan"),
+        (lambda b: b.Input(NEURON, bias=None), "Input: bias .* got None"),
+        (lambda b: b.Conv(NEURON, True, 8, 3), "Conv: in_features .* got True"),
+        (lambda b: b.Conv(*CONV, 0), "Conv: kernel_size must be a pair, or .* >= 1, got 0"),
+        (lambda b: b.Conv(*CONV, (3, 3.0)), "Conv: a side of kernel_size .* got 3.0"),
+        (lambda b: b.Conv(*CONV, (3,)), r"Conv: kernel_size .*\(height, width\), got \(3,\)"),
+        (lambda b: b.Conv(*CONV, 3, stride=0), "Conv: stride .* got 0"),
+        (lambda b: b.Conv(*CONV, 3, padding=-1), "Conv: padding .* >= 0, got -1"),
+        (lambda b: b.Conv(*CONV, 3, padding="all"), "Conv: padding .* or 'same', got 'all'"),
+        (lambda b: b.ConvT(*CONV, 3, padding="same"), "ConvT: padding .* >= 0, got 'same'"),
+        (lambda b: b.Conv(*CONV, 3, dilation=1.5), "Conv: dilation .* got 1.5"),
+        (lambda b: b.Conv(*CONV, 3, groups=3), "Conv: groups must divide in_features = 4 .* got 3"),
+        (lambda b: b.Pool(NEURON, 0), "Pool: kernel_size .* got 0"),
+        (lambda b: b.Pool(NEURON, 2, 0), "Pool: stride .* got 0"),
+        (lambda b: b.Pool(NEURON, 2, padding=2), r"Pool: padding .* half of .*\(2, 2\), got 2"),
+    ],
+)
+def test_sizes_that_make_no_synapse_are_refused(make, message):
+    with pytest.raises(SpikestrapError, match=message):
+        make(ss.block.cuba)
+
+
+def test_sizes_of_numpy_and_in_lists_are_sizes():
+    eight = np.int64(8)
+    assert ss.block.lif.Dense(NEURON, eight, eight).synapse.weight.shape == (8, 8)
+    conv = ss.block.lif.Conv(NEURON, np.int32(2), 8, [3, np.int64(1)], padding=np.int64(1))
+    assert conv.synapse.weight.shape == (8, 2, 3, 1)
+    same = ss.block.lif.Conv(NEURON, 2, 8, 3, padding="same")
+    assert same(torch.rand(4, 5, 2, 6, 6)).shape == (4, 5, 8, 6, 6)

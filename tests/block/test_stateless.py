@@ -87,7 +87,7 @@ def test_average_pooling_is_torchs():
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), "2", None])
 def test_average_pooling_refuses_a_weight(weight):
-    with pytest.raises(SpikestrapError, match="weight of a pooling must be a finite number, got"):
+    with pytest.raises(SpikestrapError, match="AvgPool: weight must be a finite number, got"):
         AvgPool(2, weight=weight)
 
 

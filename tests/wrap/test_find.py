@@ -69,6 +69,8 @@ def test_nothing_to_wrap():
         ({"time_steps": 2.5}, "whole number >= 1, got 2.5"),
         ({"layout": "NT"}, "layout must be None or one of step, .* got 'NT'"),
         ({"sampler": {"cells": 1}}, "cells must be"),
+        ({"sampler": {"cell": 8}}, "bootstrap: sampler: .*cell"),
+        ({"sampler": "fast"}, "bootstrap: sampler: expected a dict .* got .fast."),
     ],
 )
 def test_wrong_settings(arguments, message):

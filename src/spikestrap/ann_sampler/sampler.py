@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -90,7 +91,7 @@ class AnnSampler(nn.Module):
             raise SpikestrapError(
                 f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
             )
-        if not 0 <= memory <= 1:
+        if not isinstance(memory, int | float) or not 0 <= memory <= 1:
             raise SpikestrapError(f"AnnSampler: memory must be in [0, 1], got {memory!r}")
         cells = whole_number("AnnSampler: cells", cells, 4, 250)
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
@@ -541,6 +542,27 @@ class AnnSampler(nn.Module):
 
     def extra_repr(self) -> str:
         return f"slope={self.slope!r}, rounding={self.rounding}, per={self.per!r}"
+
+
+def sampler_of(settings: Mapping[str, Any] | None, where: str, **defaults: Any) -> AnnSampler:
+    """A sampler with a user's settings, and the defaults where they say nothing.
+
+    >>> sampler_of({"cells": 32}, "Dense", rounding=False)
+    AnnSampler(slope='smooth', rounding=False, per='layer')
+    >>> sampler_of({"cell": 32}, "Dense")
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: Dense: sampler: AnnSampler.__init__() got an unexpected \
+keyword argument 'cell'
+    """
+    if not isinstance(settings, Mapping | None):
+        raise SpikestrapError(
+            f"{where}: sampler: expected a dict of settings of AnnSampler, got {settings!r:.80}"
+        )
+    try:
+        return AnnSampler(**{**defaults, **(settings or {})})
+    except TypeError as error:
+        raise SpikestrapError(f"{where}: sampler: {error}") from None
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

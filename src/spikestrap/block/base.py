@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..ann_sampler import AnnSampler
-from ..errors import SpikestrapError
+from ..ann_sampler import sampler_of
+from ..errors import SpikestrapError, at
 from ..neuron import ChipCUBA, Neuron
 from ..norm import make_norm
 from ..precision import whole
 from ..quantize import Quantizer
 from ..routine import Mode
-from ..synapse import ElementWise, Pooling, Size, Synapse, linear
+from ..synapse import ElementWise, Pooling, Size, Synapse, convolution, linear
 from ..timeaxis import compact, has_time, time_mean, valid
 from ..unit import Unit
 from .delay import Delay
@@ -67,7 +67,11 @@ class Block(nn.Module):
                 "none: leave norm out of its dict, as {**neuron, 'norm': None} does"
             )
         self.norm = make_norm(options["norm"], channels or 0)
-        self.unit = Unit(made, _make_sampler(options["sampler"], channels, made, name))
+        settings = options["sampler"]
+        defaults: dict[str, Any] = {"rounding": not made.stochastic}
+        if isinstance(settings, Mapping) and settings.get("per") == "channel":
+            defaults["channels"] = channels
+        self.unit = Unit(made, sampler_of(settings, name, **defaults))
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
         self.count_log = count_log
         self.delay: Delay | None = None
@@ -170,20 +174,6 @@ def split_neuron(
         raise SpikestrapError(f"{where}: {neuron_type.__name__}: {error}") from None
 
 
-def _make_sampler(settings: Any, channels: int | None, neuron: Neuron, where: str) -> AnnSampler:
-    if not isinstance(settings, Mapping | None):
-        raise SpikestrapError(
-            f"{where}: sampler: expected a dict of settings of AnnSampler, got {settings!r:.80}"
-        )
-    settings = {"rounding": not neuron.stochastic, **(settings or {})}
-    if settings.get("per") == "channel":
-        settings.setdefault("channels", channels)
-    try:
-        return AnnSampler(**settings)
-    except TypeError as error:
-        raise SpikestrapError(f"{where}: sampler: {error}") from None
-
-
 class Input(Block):
     """Turns a value into a current, weight * x + bias (both learnable), and spikes.
 
@@ -198,7 +188,9 @@ class Input(Block):
     def __init__(
         self, neuron: NeuronLike, weight: float = 1.0, bias: float = 0.0, **options: bool
     ) -> None:
-        super().__init__(neuron, ElementWise(weight, bias), None, **options)
+        with at(type(self).__name__):
+            synapse = ElementWise(weight, bias)
+        super().__init__(neuron, synapse, None, **options)
 
 
 class Dense(Block):
@@ -225,7 +217,8 @@ class Dense(Block):
         count_log: bool = False,
         delay_shift: bool = False,
     ) -> None:
-        synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
+        with at(type(self).__name__):
+            synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
         super().__init__(neuron, synapse, out_neurons, count_log=count_log, delay_shift=delay_shift)
 
 
@@ -251,24 +244,20 @@ class _Convolution(Block):
         count_log: bool = False,
         delay_shift: bool = False,
     ) -> None:
-        layer = self.layer_type(
-            in_features,
-            out_features,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
-        synapse = Synapse(
-            layer,
-            3,
-            in_features,
-            out_features,
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-        )
+        with at(type(self).__name__):
+            synapse = convolution(
+                self.layer_type,
+                in_features,
+                out_features,
+                kernel_size,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bias=bias,
+                weight_scale=weight_scale,
+                weight_norm=weight_norm,
+            )
         super().__init__(
             neuron, synapse, out_features, count_log=count_log, delay_shift=delay_shift
         )
@@ -322,9 +311,9 @@ class Pool(Block):
         weight: float = 1.0,
         **options: bool,
     ) -> None:
-        super().__init__(
-            neuron, Pooling(kernel_size, stride, padding, kind, weight), None, **options
-        )
+        with at(type(self).__name__):
+            synapse = Pooling(kernel_size, stride, padding, kind, weight)
+        super().__init__(neuron, synapse, None, **options)
 
 
 class Affine(nn.Module):
@@ -352,7 +341,8 @@ class Affine(nn.Module):
         super().__init__()
         if isinstance(neuron, Mapping):
             split_neuron(neuron, self.neuron_type, type(self).__name__)
-        self.synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
+        with at(type(self).__name__):
+            self.synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
         self.quantizer: Quantizer | None = None
 
     def quantize(self, bits: int = 8) -> Quantizer:

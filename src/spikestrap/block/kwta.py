@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..counts import whole_number
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..neuron import Neuron
 from ..neuron.parameter import DECAY, broadcast, register, value_of
 from ..synapse import linear
@@ -86,6 +86,8 @@ class KWTA(Block):
     ) -> None:
         name = type(self).__name__
         made, options = split_neuron(neuron, self.neuron_type, name)
+        with at(name):
+            synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
         num_winners = whole_number(f"{name}: num_winners", num_winners, 1, out_neurons)
         if "threshold" not in made.bounds:
             raise SpikestrapError(
@@ -94,7 +96,7 @@ class KWTA(Block):
         lateral = Competition(made, num_winners, self_excitation)
         super().__init__(
             {"neuron": SelfDriven(made, lateral), **options},
-            linear(in_neurons, out_neurons, bias, weight_scale, weight_norm),
+            synapse,
             out_neurons,
             count_log=count_log,
             delay_shift=delay_shift,

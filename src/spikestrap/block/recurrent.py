@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..counts import whole_number
+from ..errors import at
 from ..kernel.reference import State
 from ..neuron import Neuron
 from ..quantize import Quantizer
@@ -89,10 +90,12 @@ class Recurrent(Block):
         name = type(self).__name__
         delay = whole_number(f"{name}: delay", delay, 0)
         made, options = split_neuron(neuron, self.neuron_type, name)
-        back = linear(out_neurons, out_neurons, False, weight_scale, weight_norm)
+        with at(name):
+            back = linear(out_neurons, out_neurons, False, weight_scale, weight_norm)
+            synapse = linear(in_neurons, out_neurons, bias, weight_scale, weight_norm)
         super().__init__(
             {"neuron": SelfDriven(made, back), **options},
-            linear(in_neurons, out_neurons, bias, weight_scale, weight_norm),
+            synapse,
             out_neurons,
             count_log=count_log,
             delay_shift=delay_shift,

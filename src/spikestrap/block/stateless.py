@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..counts import whole_number
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, at
 from ..precision import whole
 from ..routine import Mode
 from ..synapse import Pooling, Size, check_images
@@ -63,7 +63,8 @@ class AvgPool(nn.Module):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.pooling = Pooling(kernel_size, stride, padding, "average", weight)
+        with at("AvgPool"):
+            self.pooling = Pooling(kernel_size, stride, padding, "average", weight)
         self.sums = False
 
     def quantize(self) -> float:

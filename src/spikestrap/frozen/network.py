@@ -69,7 +69,7 @@ class Frozen:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: float32 on the CPU, (N, features...), or (T, N, features...) with time_steps None."""
-        if x.dtype is not torch.float32 or x.device.type != "cpu":
+        if isinstance(x, Tensor) and (x.dtype is not torch.float32 or x.device.type != "cpu"):
             raise SpikestrapError(
                 f"Frozen: expected a float32 input on cpu, got {x.dtype} on {x.device.type}"
             )
@@ -78,7 +78,7 @@ class Frozen:
                 "Frozen: expected to run outside torch.func's transforms; the network itself can"
             )
         refuse_lengths("Frozen: a frozen network")
-        x = enter(x.detach(), self.time_steps)
+        x = enter(x, self.time_steps).detach()
         run = partial(self._run, time_steps=len(x))
         with without_autocast("cpu"):
             return torch.cat(each(run, x.split(self._part(x), 1)))

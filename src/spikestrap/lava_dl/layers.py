@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from ..block.complex import ComplexSynapse
-from ..counts import whole_number
 from ..errors import SpikestrapError
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse
@@ -117,11 +116,10 @@ class Dense(WithSynapse):
         mask: Tensor | None = None,
         count_log: bool = False,
     ) -> None:
-        name = type(self).__name__
         made = self.family.weighted("Dense")(
             self._neuron(neuron_params),
-            whole_number(f"{name}: in_neurons", in_neurons, 1),
-            whole_number(f"{name}: out_neurons", out_neurons, 1),
+            in_neurons,
+            out_neurons,
             weight_scale=float(weight_scale),
             weight_norm=weight_norm,
             **self._options(delay_shift, count_log, delay),

@@ -136,6 +136,8 @@ class Neuron(nn.Module, ABC):
     def _check(self, z: Tensor, time_steps: int | None) -> int:
         name = type(self).__name__
         whole_or_none(f"{name}: checkpoint_steps", self.checkpoint_steps, 1)
+        if not isinstance(z, Tensor):
+            raise SpikestrapError(f"{name}: expected a tensor z, got {type(z).__name__}")
         if z.ndim < 2 or z.shape[0] == 0:
             raise SpikestrapError(
                 f"{name}: expected z (T, N, ...) with T >= 1, got shape {tuple(z.shape)}"

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ..ann_sampler import AnnSampler
+from ..ann_sampler import sampler_of
 from ..compiling import disable
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
@@ -71,7 +71,7 @@ class Wrapped(nn.Module):
         self.layout = layout or _common_layout(found)
         self.model = model
         self.units = nn.ModuleList(
-            WrappedUnit(f.name, AnnSampler(**(sampler or {}))) for f in found
+            WrappedUnit(f.name, sampler_of(sampler, "bootstrap")) for f in found
         )
         # What the first passes have to find out yet: how the forward takes time, whether it heeds
         # its attribute of a number of steps, if there is one, whether one step on rates gives what
