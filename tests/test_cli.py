@@ -530,7 +530,17 @@ def test_a_name_that_standard_output_cannot_spell_is_escaped(trained, tmp_path, 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "--out", ""], ["train", "--data", ""], ["compare", "--out", ""]],
+    [
+        ["train", "--out", ""],
+        ["train", "--data", ""],
+        ["train", "--resume", ""],
+        ["evaluate", ""],
+        ["compare", "--out", ""],
+        ["export", ""],
+        ["export", "run", "--out", ""],
+        ["report", ""],
+        ["report", "run", "--out", ""],
+    ],
 )
 def test_an_empty_path_is_wrong_usage(spikestrap_command, arguments):
     code, out, err = spikestrap_command(*arguments)

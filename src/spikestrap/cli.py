@@ -61,6 +61,9 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.", parser=_path)
+]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -208,7 +211,11 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with a run that was cut off, as if it was not."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was cut off, as if it was not.",
+            parser=_path,
+        ),
     ] = None,
     devices: Devices = 1,
     nodes: Nodes = 1,
@@ -288,7 +295,9 @@ def evaluate(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_OR_FILE", help="Directory that `train` wrote, .net or .nir file."
+            metavar="RUN_OR_FILE",
+            help="Directory that `train` wrote, .net or .nir file.",
+            parser=_path,
         ),
     ],
     data: Data = None,
@@ -396,13 +405,14 @@ def compare(
     )
 )
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    run: Run,
     kind: Annotated[
         str,
         typer.Option("--format", metavar="F", help="net (Lava), nir, or onnx (the ANN)."),
     ] = "net",
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="[default: RUN/network.<format>]")
+        Path | None,
+        typer.Option(metavar="FILE", help="[default: RUN/network.<format>]", parser=_path),
     ] = None,
     allow: Annotated[
         list[str] | None,
@@ -431,14 +441,14 @@ def export(
     )
 )
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory that `train` wrote.")],
+    run: Run,
     data: Data = None,
     evaluate: Annotated[
         bool,
         typer.Option("--evaluate/--no-evaluate", help="Show also what needs the test images."),
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="[default: RUN/report.html]")
+        Path | None, typer.Option(metavar="FILE", help="[default: RUN/report.html]", parser=_path)
     ] = None,
     as_json: Json = False,
 ) -> None:
