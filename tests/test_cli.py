@@ -17,6 +17,7 @@ import spikestrap as ss
 from spikestrap import train as training
 from spikestrap.cli import main
 from spikestrap.train.data import load
+from spikestrap.train.run import load_run
 
 TRAIN_KEYS = {
     "recipe", "time_steps", "epochs", "seed", "snn_accuracy", "ann_accuracy", "gap", "event_rate",
@@ -113,6 +114,21 @@ def test_early_stopping_tells_the_epochs_that_there_were(spikestrap_command, tmp
     result = json.loads(spikestrap_command(*arguments, "--out", run, "--json")[1].splitlines()[-1])
     history = json.loads((run / "history.json").read_text())
     assert result["epochs"] == len(history["epochs"]) < 60
+
+
+def test_a_learning_rate_goes_where_training_and_comparison_keep_it(spikestrap_command, tmp_path):
+    how = ("--epochs", 1, "--time-steps", 2, "--learning-rate", 0.02, "--out", tmp_path)
+    code, _, err = spikestrap_command("train", *how)
+    assert code == 0, err
+    (epoch,) = json.loads((tmp_path / "history.json").read_text())["epochs"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["options"]["learning_rate"] == 0.02
+    assert 0 < epoch["learning_rate"] < 0.02  # at the end of its only cycle
+    assert "--learning-rate 0.02" in (tmp_path / "report.html").read_text()
+    assert load_run(tmp_path).options.learning_rate == 0.02
+    code, _, err = spikestrap_command("compare", "--method", "bootstrap", *how)
+    assert code == 0, err
+    assert json.loads((tmp_path / "compare.json").read_text())["learning_rate"] == 0.02
 
 
 def test_evaluate_gives_the_numbers_of_the_training(trained, spikestrap_command):
@@ -472,6 +488,8 @@ def test_without_the_package_onnx_one_line_names_the_extra(
         (["train", "--time-steps", "0"], "time_steps must be a whole number from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
         (["train", "--batch-size", "0"], "batch_size must be a whole number >= 1, got 0"),
+        (["train", "--learning-rate", "-1"], "learning_rate: .* finite number >= 0, got -1.0"),
+        (["compare", "--learning-rate", "nan"], "learning_rate: .* finite number >= 0, got nan"),
         (["train", "--seed", "-1"], "seed must be a whole number from 0 to 4294967295, got -1"),
         (["train", "--data", "missing"], "--data: expected a folder.*, got missing"),
         (["train", "mnist-mlp", "--data", "."], "expected the four IDX files of MNIST"),

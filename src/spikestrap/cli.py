@@ -73,6 +73,10 @@ Data = Annotated[
 TimeSteps = Annotated[
     int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
 ]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", metavar="R", help="The highest; by default the recipe's."),
+]
 Devices = Annotated[
     int, typer.Option("--devices", metavar="N", help="Processes: GPUs, or all on the CPU.")
 ]
@@ -186,6 +190,7 @@ def train(
         ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    learning_rate: LearningRate = None,
     patience: Annotated[
         int | None,
         typer.Option(metavar="N", help="Stop after N validations without a better SNN accuracy."),
@@ -236,6 +241,7 @@ def train(
         "--time-steps": time_steps,
         "--epochs": epochs,
         "--batch-size": batch_size,
+        "--learning-rate": learning_rate,
         "--patience": patience,
         "--chip": chip,
         "--seed": seed,
@@ -260,6 +266,7 @@ def train(
                 time_steps=time_steps,
                 epochs=epochs,
                 batch_size=batch_size,
+                learning_rate=learning_rate,
                 patience=patience,
                 precision=_of_chip(chip),
                 seed=seed or 0,
@@ -345,6 +352,7 @@ def compare(
     data: Data = None,
     time_steps: TimeSteps = None,
     epochs: Epochs = None,
+    learning_rate: LearningRate = None,
     budget: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Train each for about so long, not for N epochs."),
@@ -377,6 +385,7 @@ def compare(
             data=data,
             time_steps=time_steps,
             epochs=epochs,
+            learning_rate=learning_rate,
             budget=budget,
             seed=seed,
             out=out,

@@ -136,6 +136,7 @@ def test_its_command_trains_the_same_again(report, tmp_path):
         time_steps=int(options["--time-steps"]),
         epochs=int(options["--epochs"]),
         batch_size=int(options["--batch-size"]),
+        learning_rate=float(options["--learning-rate"]),
         seed=int(options["--seed"]),
         out=tmp_path,
     )

@@ -5,6 +5,7 @@ import pytest
 
 import spikestrap as ss
 from spikestrap.report.records import read_records, read_speed_up
+from spikestrap.train import RECIPES
 from spikestrap.train.history import FittedCurve
 from spikestrap.train.run import load_run
 
@@ -41,7 +42,8 @@ def compared(**changes):
         "bootstrap": {"epochs": 2, "seconds_to_direct": 2.0},
     }
     return {
-        "recipe": "digits-mlp", "time_steps": 4, "batch_size": 64, "precision": "float",
+        "recipe": "digits-mlp", "time_steps": 4, "batch_size": 64,
+        "learning_rate": RECIPES["digits-mlp"].options.learning_rate, "precision": "float",
         "training_precision": "32-true", "seed": 0, "methods": methods, **changes,
     }  # fmt: skip
 
@@ -69,6 +71,7 @@ def test_the_speed_up_of_a_comparison(run, folder):
         {"recipe": "digits-cnn"},
         {"time_steps": 8},
         {"batch_size": 32},
+        {"learning_rate": 0.1},
         {"precision": "loihi"},
         {"training_precision": "bf16-mixed"},
         {"seed": 1},

@@ -125,7 +125,7 @@ def command(report: Report) -> str:
     words = ["spikestrap", "train", report.name, "--time-steps", report.time_steps]
     options = report.config.get("options")
     for key in OWN_OPTIONS:
-        if isinstance(options, dict) and isinstance(options.get(key), int):
+        if isinstance(options, dict) and isinstance(options.get(key), int | float):
             words += [f"--{key.replace('_', '-')}", options[key]]
     if report.precision != recipe(report.name).precision:
         words += ["--chip", "none" if report.precision == "float" else report.precision]

@@ -92,6 +92,7 @@ def read_speed_up(run: Run) -> float | None:
         "recipe": run.recipe.name,
         "time_steps": run.time_steps,
         "batch_size": run.options.batch_size,
+        "learning_rate": run.options.learning_rate,
         "precision": run.net.precision,
         "training_precision": run.training_precision,
         "seed": run.seed,

@@ -47,6 +47,7 @@ def compare(
     data: Path | None = None,
     time_steps: int | None = None,
     epochs: int | None = None,
+    learning_rate: float | None = None,
     budget: float | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -72,7 +73,7 @@ def compare(
         name: the recipe.
         methods: some of ``ann``, ``bootstrap``, ``hybrid`` and ``direct``.
         data: the folder of the data set; None for the bundled or downloaded one.
-        time_steps, epochs: None for the recipe's own.
+        time_steps, epochs, learning_rate: None for the recipe's own.
         budget: train each method for as many whole epochs as fit into so many seconds, by the
             time a few steps of each mode take beforehand; instead of ``epochs``.
         seed: of everything random.
@@ -82,12 +83,12 @@ def compare(
         on_progress: called with the method's name after every step and every epoch.
 
     Returns:
-        recipe, time_steps, batch_size, precision (of the network), training_precision, seed,
-        budget, out, and methods: by name a dict of epochs, seconds, seconds_to_direct (until the
-        SNN validated as well as direct training at its best; None where it never did or direct is
-        not compared; for ann its ANN accuracy counts), snn_accuracy, ann_accuracy, gap, event_rate
-        (as `train` gives them; None for what ann has not),
-        over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
+        recipe, time_steps, batch_size, learning_rate, precision (of the network),
+        training_precision, seed, budget, out, and methods: by name a dict of epochs, seconds,
+        seconds_to_direct (until the SNN validated as well as direct training at its best; None
+        where it never did or direct is not compared; for ann its ANN accuracy counts),
+        snn_accuracy, ann_accuracy, gap, event_rate (as `train` gives them; None for what ann has
+        not), over_time (dicts of epoch, seconds, snn_accuracy, ann_accuracy on the validation part)
         and over_time_steps (test accuracy of the SNN by T). Of several processes the first one
         has, and writes, all of it.
 
@@ -97,6 +98,8 @@ def compare(
     """
     made_by = recipe(name)
     own = made_by.options.for_epochs(epochs)
+    if learning_rate is not None:
+        own = replace(own, learning_rate=learning_rate)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
     device, on = default_device(), hardware or Hardware()
@@ -112,6 +115,7 @@ def compare(
         "recipe": name,
         "time_steps": steps,
         "batch_size": own.batch_size,
+        "learning_rate": own.learning_rate,
         "precision": made_by.precision,
         "training_precision": on.training_precision,
         "seed": seed,

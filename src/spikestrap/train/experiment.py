@@ -49,6 +49,7 @@ def train(
     time_steps: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    learning_rate: float | None = None,
     precision: str | None = None,
     patience: int | None = None,
     seed: int = 0,
@@ -62,8 +63,9 @@ def train(
     Args:
         name: the recipe.
         data: the folder of the data set; None for the bundled or downloaded one.
-        time_steps, epochs, batch_size, precision: None for the recipe's own. Of fewer epochs as
-            large a share trains as an SNN as of the recipe's, see `Options.for_epochs`.
+        time_steps, epochs, batch_size, learning_rate, precision: None for the recipe's own. Of
+            fewer epochs as large a share trains as an SNN as of the recipe's, see
+            `Options.for_epochs`.
         patience: stop early after so many validations without a better SNN accuracy.
         seed: of everything random.
         out: the run directory; None for ``runs/<recipe>-T<time_steps>-s<seed>``.
@@ -85,6 +87,7 @@ def train(
     options = replace(
         own,
         batch_size=own.batch_size if batch_size is None else batch_size,
+        learning_rate=own.learning_rate if learning_rate is None else learning_rate,
         patience=own.patience if patience is None else patience,
     )
     seed = whole_number("seed", seed, 0, MAX_SEED)

@@ -66,8 +66,8 @@ class Options:
             )
         for name in ("learning_rate", "weight_decay", "label_smoothing"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value}")
+            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value!r}")
         if self.label_smoothing > 1:
             raise SpikestrapError(
                 f"label_smoothing: expected a probability, got {self.label_smoothing}"

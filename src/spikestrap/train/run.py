@@ -38,7 +38,7 @@ EXPORTS = ("net", "nir", "onnx")
 # What Lightning's loggers write.
 _LOGGED = ("events.out.tfevents.*", "metrics.csv", "hparams.yaml")
 # The options that a run may have other than its recipe.
-OWN_OPTIONS = ("epochs", "batch_size", "patience")
+OWN_OPTIONS = ("epochs", "batch_size", "learning_rate", "patience")
 _MAX_JSON = 16 * 2**20  # bytes; a history of 100,000 epochs fits
 
 
