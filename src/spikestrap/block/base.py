@@ -234,7 +234,7 @@ class _Convolution(Block):
         out_features: int,
         kernel_size: Size,
         stride: Size = 1,
-        padding: Size = 0,
+        padding: Size | str = 0,
         dilation: Size = 1,
         groups: int = 1,
         *,
@@ -265,6 +265,9 @@ class _Convolution(Block):
 
 class Conv(_Convolution):
     """2-d convolution: (T, N, in_features, H, W) to (T, N, out_features, H', W').
+
+    kernel_size, stride, padding, dilation: a number, or a pair (height, width); padding also
+    "valid" or "same".
 
     >>> import spikestrap as ss
     >>> block = Conv(ss.neuron.IF(threshold=1.0), 2, 8, 3, padding=1)

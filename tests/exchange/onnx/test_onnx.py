@@ -76,6 +76,21 @@ def test_the_file_gives_the_logits_of_ann_mode(name, per, rounding, tmp_path):
     assert (off < 1e-4).float().mean() > (0.95 if rounding else 0.9999)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_in_words(padding, tmp_path):
+    net = ss.Network(
+        block.lif.Conv(LIF, 2, 4, (2, 5), padding=padding, dilation=(3, 1), weight_scale=3.0),
+        time_steps=4,
+    )
+    x = 2 * torch.rand(32, 2, 9, 9)
+    fitted(net, x)
+    exchange.write(net, tmp_path / "net.onnx", input_shape=(2, 9, 9))
+    with torch.no_grad():
+        off = (run(tmp_path / "net.onnx", x) - net(x, ss.Mode.ANN)).abs()
+    assert (off < 1e-4).float().mean() > 0.95
+
+
 def on_chip(pool, steps):
     return ss.Network(
         block.cuba.Input(LIF, 2.0, 0.25),
