@@ -1,5 +1,6 @@
 import json
 from dataclasses import asdict
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import spikestrap as ss
 from spikestrap import block
 from spikestrap.ann_sampler import AnnSampler
-from spikestrap.counts import whole_number, whole_or_none
+from spikestrap.counts import finite_number, whole_number, whole_or_none
 from spikestrap.train.options import Options
 
 NEURON = {"threshold": 1.0}
@@ -57,3 +58,20 @@ def test_numpys_whole_numbers_are_taken_and_a_bool_is_not(take):
     assert take(np.int64(5)) == 5
     with pytest.raises(ss.SpikestrapError, match=r"whole number .*got True"):
         take(True)
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5), Fraction(1, 2)])
+def test_a_finite_number_of_any_library(value):
+    found = finite_number("memory", value, 0, 1)
+    assert (type(found), found) == (float, 0.5)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, None, "0.5", float("nan"), float("inf"), 10**400, np.ones(2), torch.ones(2), -0.5, 1.5],
+)
+def test_what_is_no_finite_number_in_the_range(value):
+    with pytest.raises(
+        ss.SpikestrapError, match="memory must be a finite number from 0 to 1, got "
+    ):
+        finite_number("memory", value, 0, 1)

@@ -871,13 +871,15 @@ def test_an_input_of_another_precision_than_the_weights_is_refused():
 
 
 def test_what_torch_refuses_for_other_reasons_stays_as_torch_says_it():
-    class Failing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(()))
+    pool = ss.block.lif.Pool({**NEURON, "learnable": ("threshold",)}, 8)
+    net = ss.Network(pool, time_steps=2).bfloat16()
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        net(torch.rand(3, 1, 4, 4, dtype=torch.bfloat16))
+    net = ss.Network(ss.block.lif.Dense(NEURON, 6, 4), time_steps=2).bfloat16()
+    net.blocks[0].register_forward_pre_hook(out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="of memory"):
+        net(torch.rand(3, 6))
 
-        def forward(self, x, mode):
-            raise RuntimeError("out of order")
 
-    with pytest.raises(RuntimeError, match="out of order"):
-        ss.Network(Failing(), time_steps=2)(torch.rand(3, 6))
+def out_of_memory(*_):
+    raise torch.OutOfMemoryError("out of memory")

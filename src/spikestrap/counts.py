@@ -1,9 +1,10 @@
-"""Whole numbers that a caller gives: Python's, numpy's and other libraries', but no bool."""
+"""Numbers that a caller gives: Python's, numpy's and other libraries', but no bool."""
 
 from __future__ import annotations
 
 import math
 from numbers import Integral
+from typing import Any
 
 from .errors import SpikestrapError
 
@@ -34,3 +35,25 @@ def whole_or_none(name: str, value: object, low: int) -> int | None:
     if value is None:
         return None
     return whole_number(name, value, low, kind="None or a whole number")
+
+
+def finite_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a float, if it is a finite number from low to high; else SpikestrapError.
+
+    >>> finite_number("memory", 1, 0.0, 1.0)
+    1.0
+    >>> finite_number("learning_rate", float("nan"), 0.0)
+    Traceback (most recent call last):
+    ...
+    spikestrap.errors.SpikestrapError: learning_rate must be a finite number >= 0, got nan
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's
+        number = math.nan
+    if math.isfinite(number) and low <= number <= high:
+        return number
+    bounds = "" if low == -math.inf else f" >= {low:g}"
+    if high < math.inf:
+        bounds = f" from {low:g} to {high:g}"
+    raise SpikestrapError(f"{name} must be a finite number{bounds}, got {value!r}")

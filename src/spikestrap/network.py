@@ -127,7 +127,7 @@ class Network(nn.Module):
                 where = f"block {number} ({type(block).__name__}): {error}"
                 raise type(error)(where) from error
             except RuntimeError as error:
-                if wrong := _other_precision(block, x):
+                if "type" in str(error) and (wrong := _other_precision(block, x)):
                     where = f"block {number} ({type(block).__name__}): {wrong}"
                     raise SpikestrapError(where) from error
                 raise
@@ -240,8 +240,10 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
 
 
 def _other_precision(block: nn.Module, x: Tensor) -> str | None:
-    """What may be wrong where torch refuses an input: it is not of the precision of the weights."""
-    weights = next((p.dtype for p in block.parameters()), x.dtype)
+    """What is wrong where torch refuses an input's type: it is not that of the weights."""
+    synapse = getattr(block, "synapse", None)
+    parameters = synapse.parameters() if isinstance(synapse, nn.Module) else iter(())
+    weights = next((p.dtype for p in parameters), x.dtype)
     if weights == x.dtype or torch.is_autocast_enabled(x.device.type):
         return None
     return (

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
-from .counts import whole_number
+from .counts import finite_number, whole_number
 from .errors import SpikestrapError
 from .kernel import events
 from .kernel.pooling import pool
@@ -46,7 +46,8 @@ class Synapse(nn.Module):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        if _finite("weight_scale", weight_scale) != 1.0:
+        weight_scale = finite_number("weight_scale", weight_scale)
+        if weight_scale != 1.0:
             with torch.no_grad():
                 layer.weight.mul_(weight_scale)  # type: ignore[operator]
         self.layer = normalize_weight(layer) if weight_norm else layer
@@ -149,7 +150,10 @@ def convolution(
     weight_scale: float,
     weight_norm: bool,
 ) -> Synapse:
-    """One of torch's convolutions, (N, in_features, H, W) to (N, out_features, H', W')."""
+    """One of torch's convolutions, (N, in_features, H, W) to (N, out_features, H', W').
+
+    padding: of nn.Conv2d also "valid" or "same".
+    """
     in_features = whole_number("in_features", in_features, 1)
     out_features = whole_number("out_features", out_features, 1)
     groups = whole_number("groups", groups, 1)
@@ -158,20 +162,16 @@ def convolution(
             f"groups must divide in_features = {in_features} and out_features = {out_features}, "
             f"got {groups}"
         )
-    if isinstance(padding, str):
-        if layer_type is not nn.Conv2d or padding not in ("valid", "same"):
-            named = ", 'valid' or 'same'" if layer_type is nn.Conv2d else ""
-            raise SpikestrapError(
-                f"padding must be a pair, or a whole number >= 0{named}, got {padding!r}"
-            )
-    else:
-        padding = _pair("padding", padding, 0)
+    steps = _pair("stride", stride, 1)
+    named = layer_type is nn.Conv2d and isinstance(padding, str) and padding in ("valid", "same")
+    if named and padding == "same" and steps != (1, 1):
+        raise SpikestrapError(f"padding='same' needs a stride of 1, got {stride!r}")
     layer = layer_type(
         in_features,
         out_features,
         _pair("kernel_size", kernel_size, 1),
-        stride=_pair("stride", stride, 1),
-        padding=padding,  # type: ignore[arg-type]
+        stride=steps,
+        padding=padding if named else _pair("padding", padding, 0),  # type: ignore[arg-type]
         dilation=_pair("dilation", dilation, 1),
         groups=groups,
         bias=bias,
@@ -197,7 +197,7 @@ class Pooling(nn.Module):
                 f"kind must be sum or average, got {kind!r}: a maximum would not commute with "
                 "averaging over time"
             )
-        weight = _finite("weight", weight)
+        weight = finite_number("weight", weight)
         size, edge = _pair("kernel_size", kernel_size, 1), _pair("padding", padding, 0)
         if any(2 * pad > side for side, pad in zip(size, edge, strict=True)):
             raise SpikestrapError(
@@ -237,16 +237,18 @@ class ElementWise(nn.Module):
 
     def __init__(self, weight: float, bias: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor(_finite("weight", weight)))
-        self.bias = nn.Parameter(torch.tensor(_finite("bias", bias)))
+        self.weight = nn.Parameter(torch.tensor(finite_number("weight", weight)))
+        self.bias = nn.Parameter(torch.tensor(finite_number("bias", bias)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, the same out."""
         return torch.addcmul(self.bias, x, self.weight)
 
 
-def _pair(name: str, size: Size, low: int) -> Pair:
+def _pair(name: str, size: Any, low: int) -> Pair:
     """(height, width) of a number for both or of a pair, each at least `low`."""
+    if hasattr(size, "tolist"):  # an array's
+        size = size.tolist()
     if isinstance(size, Sequence) and not isinstance(size, str):
         if len(size) != 2:
             raise SpikestrapError(
@@ -256,12 +258,6 @@ def _pair(name: str, size: Size, low: int) -> Pair:
         return height, width
     side = whole_number(name, size, low, kind="a pair, or a whole number")
     return side, side
-
-
-def _finite(name: str, value: float) -> float:
-    if not isinstance(value, SupportsFloat) or not math.isfinite(value):
-        raise SpikestrapError(f"{name} must be a finite number, got {value!r}")
-    return float(value)
 
 
 def check_features(x: Tensor, axes: int, channels: int) -> None:

@@ -634,6 +634,7 @@ CONV = (NEURON, 4, 8)
         (lambda b: b.Dense(NEURON, 6.0, 8), "Dense: in_neurons must .* got 6.0"),
         (lambda b: b.Dense(NEURON, 6, 0), "Dense: out_neurons must .* >= 1, got 0"),
         (lambda b: b.Dense(NEURON, 6, 8, weight_scale="x"), "Dense: weight_scale .* got 'x'"),
+        (lambda b: b.Dense(NEURON, 6, 8, weight_scale=torch.ones(2)), "Dense: weight_scale "),
         (lambda b: b.Affine(None, "6", 8), "Affine: in_neurons .* got '6'"),
         (lambda b: b.Recurrent(NEURON, -6, 8), "Recurrent: in_neurons .* got -6"),
         (lambda b: b.KWTA(NEURON, 6, 8.5, 2), "KWTA: out_neurons .* got 8.5"),
@@ -645,8 +646,9 @@ CONV = (NEURON, 4, 8)
         (lambda b: b.Conv(*CONV, (3,)), r"Conv: kernel_size .*\(height, width\), got \(3,\)"),
         (lambda b: b.Conv(*CONV, 3, stride=0), "Conv: stride .* got 0"),
         (lambda b: b.Conv(*CONV, 3, padding=-1), "Conv: padding .* >= 0, got -1"),
-        (lambda b: b.Conv(*CONV, 3, padding="all"), "Conv: padding .* or 'same', got 'all'"),
+        (lambda b: b.Conv(*CONV, 3, padding="all"), "Conv: padding .* >= 0, got 'all'"),
         (lambda b: b.ConvT(*CONV, 3, padding="same"), "ConvT: padding .* >= 0, got 'same'"),
+        (lambda b: b.Conv(*CONV, 3, 2, padding="same"), "Conv: padding='same' .* 1, got 2"),
         (lambda b: b.Conv(*CONV, 3, dilation=1.5), "Conv: dilation .* got 1.5"),
         (lambda b: b.Conv(*CONV, 3, groups=3), "Conv: groups must divide in_features = 4 .* got 3"),
         (lambda b: b.Pool(NEURON, 0), "Pool: kernel_size .* got 0"),
@@ -664,5 +666,7 @@ def test_sizes_of_numpy_and_in_lists_are_sizes():
     assert ss.block.lif.Dense(NEURON, eight, eight).synapse.weight.shape == (8, 8)
     conv = ss.block.lif.Conv(NEURON, np.int32(2), 8, [3, np.int64(1)], padding=np.int64(1))
     assert conv.synapse.weight.shape == (8, 2, 3, 1)
+    conv = ss.block.lif.Conv(NEURON, 2, 8, np.array([3, 1]), padding=torch.tensor([1, 0]))
+    assert (conv.synapse.layer.kernel_size, conv.synapse.layer.padding) == ((3, 1), (1, 0))
     same = ss.block.lif.Conv(NEURON, 2, 8, 3, padding="same")
     assert same(torch.rand(4, 5, 2, 6, 6)).shape == (4, 5, 8, 6, 6)

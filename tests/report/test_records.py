@@ -56,6 +56,10 @@ def test_the_speed_up_of_a_comparison(run, folder):
     file = run.parent / folder / "compare.json"
     file.write_text(json.dumps(compared()))
     assert read_speed_up(loaded) == 3.5
+    earlier = compared()  # when none had a learning rate of its own
+    del earlier["learning_rate"]
+    file.write_text(json.dumps(earlier))
+    assert read_speed_up(loaded) == 3.5
     methods = compared()["methods"]
     methods["bootstrap"]["seconds_to_direct"] = None
     file.write_text(json.dumps(compared(methods=methods)))

@@ -199,6 +199,13 @@ class TestCompare:
             assert list(compared("direct", epochs=5)) == ["direct"]
         with pytest.warns(ss.SpikestrapWarning, match="direct, .*: seed = 0, not 1, budget = None"):
             assert list(compared("ann", seed=1, budget=1e5)) == ["ann"]
+        # One of before there were other learning rates is at the recipe's.
+        stored = json.loads((tmp_path / "compare.json").read_text())
+        del stored["learning_rate"]
+        (tmp_path / "compare.json").write_text(json.dumps(stored))
+        assert list(compared("direct", seed=1, budget=1e5)) == ["ann", "direct"]
+        with pytest.warns(ss.SpikestrapWarning, match=r"ann, .*: learning_rate = .*, not 0\.1$"):
+            assert list(compared("direct", seed=1, budget=1e5, learning_rate=0.1)) == ["direct"]
         # Nothing is lost that is not trained anew.
         assert list(compared("ann", "direct", epochs=4)) == ["ann", "direct"]
 

@@ -16,10 +16,10 @@ from spikestrap.train.options import Options, whole_number
         ({"snn_epochs": -1}, "snn_epochs must be a whole number >= 0, got -1"),
         ({"snn_gradient": "rates"}, "snn_gradient: expected one of surrogate, rate, got 'rates'"),
         ({"patience": 0}, "patience must be None or a whole number >= 1, got 0"),
-        ({"learning_rate": -1.0}, "learning_rate: expected a finite number >= 0, got -1.0"),
-        ({"learning_rate": "fast"}, "learning_rate: expected a finite number >= 0, got 'fast'"),
-        ({"label_smoothing": 1.5}, "label_smoothing: expected a probability, got 1.5"),
-        ({"weight_decay": float("nan")}, "weight_decay: expected a finite number >= 0, got nan"),
+        ({"learning_rate": -1.0}, "learning_rate must be a finite number >= 0, got -1.0"),
+        ({"learning_rate": "fast"}, "learning_rate must be a finite number >= 0, got 'fast'"),
+        ({"label_smoothing": 1.5}, "label_smoothing must be a finite number from 0 to 1, got 1.5"),
+        ({"weight_decay": float("nan")}, "weight_decay must be a finite number >= 0, got nan"),
     ],
 )
 def test_says_what_was_expected(given, message):

@@ -3,6 +3,6 @@
 histogram: the statistics. fit: statistics to curve. sampler: both as a torch module.
 """
 
-from .sampler import SCOPES, SLOPES, AnnSampler, sampler_of
+from .sampler import SCOPES, SLOPES, AnnSampler
 
-__all__ = ["SCOPES", "SLOPES", "AnnSampler", "sampler_of"]
+__all__ = ["SCOPES", "SLOPES", "AnnSampler"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from .. import processes
 from ..compiling import disable
-from ..counts import whole_number
-from ..errors import NotFittedError, SpikestrapError, warn
+from ..counts import finite_number, whole_number
+from ..errors import NotFittedError, SpikestrapError, at, warn
 from ..kernel.curve import curve
 from ..kernel.memory import batched, values_hidden
 from ..timeaxis import longest, time_mean
@@ -91,8 +91,7 @@ class AnnSampler(nn.Module):
             raise SpikestrapError(
                 f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
             )
-        if not isinstance(memory, int | float) or not 0 <= memory <= 1:
-            raise SpikestrapError(f"AnnSampler: memory must be in [0, 1], got {memory!r}")
+        memory = finite_number("AnnSampler: memory", memory, 0.0, 1.0)
         cells = whole_number("AnnSampler: cells", cells, 4, 250)
         self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
         self.channels = channels if per == "channel" and channels else 1
@@ -555,14 +554,15 @@ def sampler_of(settings: Mapping[str, Any] | None, where: str, **defaults: Any) 
     spikestrap.errors.SpikestrapError: Dense: sampler: AnnSampler.__init__() got an unexpected \
 keyword argument 'cell'
     """
-    if not isinstance(settings, Mapping | None):
-        raise SpikestrapError(
-            f"{where}: sampler: expected a dict of settings of AnnSampler, got {settings!r:.80}"
-        )
-    try:
-        return AnnSampler(**{**defaults, **(settings or {})})
-    except TypeError as error:
-        raise SpikestrapError(f"{where}: sampler: {error}") from None
+    with at(f"{where}: sampler"):
+        if not isinstance(settings, Mapping | None):
+            raise SpikestrapError(
+                f"expected a dict of settings of AnnSampler, got {settings!r:.80}"
+            )
+        try:
+            return AnnSampler(**{**defaults, **(settings or {})})
+        except TypeError as error:
+            raise SpikestrapError(str(error)) from None
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

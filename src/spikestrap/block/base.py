@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..ann_sampler import sampler_of
+from ..ann_sampler.sampler import sampler_of
 from ..errors import SpikestrapError, at
 from ..neuron import ChipCUBA, Neuron
 from ..norm import make_norm

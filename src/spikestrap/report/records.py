@@ -102,7 +102,9 @@ def read_speed_up(run: Run) -> float | None:
         if not path.exists():
             continue
         found = _Entry(read_json(path), str(path))
-        if {key: found.value.get(key) for key in trained} != trained:
+        # Comparisons did not always take another one.
+        own = {"learning_rate": run.recipe.options.learning_rate, **found.value}
+        if {key: own.get(key) for key in trained} != trained:
             continue
         methods = found.entry("methods")
         if not {"direct", "bootstrap"} <= methods.value.keys():

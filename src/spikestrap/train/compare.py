@@ -154,6 +154,8 @@ def _earlier(
     if stored is None:
         return {}
     found: dict[str, dict[str, Any]] = stored["methods"]
+    # Comparisons did not always take another one.
+    stored.setdefault("learning_rate", recipe(result["recipe"]).options.learning_rate)
     settings = [key for key in result if key not in ("methods", "out")]
     other = [
         f"{key} = {stored.get(key)}, not {result[key]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from ..counts import whole_number, whole_or_none
+from ..counts import finite_number, whole_number, whole_or_none
 from ..errors import SpikestrapError
 from ..routine import Scheduler
 from .augment import Augment
@@ -65,13 +65,8 @@ class Options:
                 f"got {self.snn_gradient!r}"
             )
         for name in ("learning_rate", "weight_decay", "label_smoothing"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise SpikestrapError(f"{name}: expected a finite number >= 0, got {value!r}")
-        if self.label_smoothing > 1:
-            raise SpikestrapError(
-                f"label_smoothing: expected a probability, got {self.label_smoothing}"
-            )
+            most = 1.0 if name == "label_smoothing" else float("inf")
+            object.__setattr__(self, name, finite_number(name, getattr(self, name), 0.0, most))
 
     def for_epochs(self, epochs: int | None) -> Options:
         """The same for so many epochs, None for its own; of fewer, as large a share as an SNN.

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ..ann_sampler import sampler_of
+from ..ann_sampler.sampler import sampler_of
 from ..compiling import disable
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
