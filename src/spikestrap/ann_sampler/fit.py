@@ -28,7 +28,7 @@ _SATURATED = 0.995
 # The smooth slope's window, as a share of the ramp, and what it has beyond, as a share of the
 # ramp's slope, for gradients that lead back.
 _WINDOW = 0.5
-_BACK = 0.02
+_BACK = 0.005
 _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
