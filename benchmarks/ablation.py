@@ -44,7 +44,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "no rounding": {"neuron": {"sampler": {"rounding": False}}},
     'slope="fit"': {"neuron": {"sampler": {"slope": "fit"}}},
     "curves per channel": {"neuron": {"sampler": {"per": "channel"}}},
-    "a learning rate of 0.01": {"options": {"learning_rate": 1e-2}},
     "sampling every 10 epochs": {"options": {"sample_period": 10}},
     "the last epoch as an SNN": {"options": {"snn_epochs": 1}},
     "the same, through curves": {"options": {"snn_epochs": 1, "snn_gradient": "rate"}},

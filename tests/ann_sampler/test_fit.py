@@ -255,7 +255,7 @@ def test_smooth_slopes_spread_the_rise(time_steps, cells):
 @pytest.mark.parametrize("threshold", [1e-3, 1.0, 8.0])
 @pytest.mark.parametrize("time_steps", [4, 64])
 def test_beyond_the_ramp_what_leads_back_has_a_slope(time_steps, threshold):
-    """By hand: rates rounded to k/T are a ramp up to the threshold; a two-hundredth of its slope."""
+    """By hand: rates rounded to k/T are a ramp up to the threshold; a 200th of its slope."""
     z = threshold * np.linspace(-0.5, 1.5, 20001)
     rate = np.clip(np.floor(time_steps * z / threshold + 0.5) / time_steps, 0, 1)
     fit = fit_curve(sums_of(z, rate), 64, time_steps)
