@@ -124,6 +124,20 @@ def more_than_weights(layer: nn.Module) -> str | None:
 _PLAIN = (Linear.forward, nn.Linear.forward, nn.Conv2d.forward)
 
 
+def zeros_around(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many zeros a convolution puts before and behind each axis of an image (H, W).
+
+    >>> zeros_around(nn.Conv2d(1, 1, (2, 5), padding="same"))
+    ((0, 2), (1, 2))
+    """
+    if not isinstance(layer.padding, str):
+        return layer.padding, layer.padding
+    if layer.padding == "valid":
+        return (0, 0), (0, 0)
+    both = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return tuple(size // 2 for size in both), tuple(size - size // 2 for size in both)
+
+
 def linear(
     in_neurons: int, out_neurons: int, bias: bool, weight_scale: float, weight_norm: bool
 ) -> Synapse:

@@ -18,7 +18,7 @@ from ..network import check_shape, flat_input, refuse_own_forward
 from ..neuron import ChipCUBA
 from ..norm import Norm
 from ..quantize import Quantizer
-from ..synapse import ElementWise, Pooling, Synapse
+from ..synapse import ElementWise, Pooling, Synapse, zeros_around
 from . import layers
 from .network import Network
 
@@ -271,18 +271,14 @@ class _Chain:
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
-    """Of each axis, in numbers, the same on both of its sides."""
-    if not isinstance(layer.padding, str):
-        return layer.padding
-    if layer.padding == "valid":
-        return 0, 0
-    both = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    if any(size % 2 for size in both):
+    """Of each axis, the same on both of its sides."""
+    before, behind = zeros_around(layer)
+    if before != behind:
         raise SpikestrapError(
             'a chip pads both sides alike; got padding="same" with '
             f"kernel_size={layer.kernel_size}, dilation={layer.dilation}, which does not"
         )
-    return tuple(size // 2 for size in both)
+    return before
 
 
 def _behind_pool(

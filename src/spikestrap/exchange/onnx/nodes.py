@@ -17,7 +17,7 @@ from ...network import Network
 from ...norm import Norm
 from ...quantize import Quantizer
 from ...routine import Mode
-from ...synapse import ElementWise, Pooling, Synapse
+from ...synapse import ElementWise, Pooling, Synapse, zeros_around
 from ..writing import Shape, folded, numbers
 
 # Old enough for every runtime in use; Resize took its present form in 13.
@@ -181,26 +181,16 @@ def _synapse(layer: nn.Module, weight: Tensor, bias: Tensor | None, x: str, grap
         return graph.node("Gemm", x, *parts, transB=1)
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         raise SpikestrapError(f"there is no rule to write {type(layer).__name__}")
+    before, behind = zeros_around(layer)
     options = {
         "kernel_shape": layer.kernel_size,
         "strides": layer.stride,
-        "pads": _pads(layer),
+        "pads": before + behind,
         "dilations": layer.dilation,
         "group": layer.groups,
     }
     kind = "ConvTranspose" if isinstance(layer, nn.ConvTranspose2d) else "Conv"
     return graph.node(kind, x, *parts, **options)
-
-
-def _pads(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, ...]:
-    """Zeros before each axis, then behind each."""
-    if not isinstance(layer.padding, str):
-        return tuple(layer.padding) * 2
-    if layer.padding == "valid":
-        return 0, 0, 0, 0
-    both = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    before = [size // 2 for size in both]
-    return *before, *(size - first for size, first in zip(both, before, strict=True))
 
 
 def _curve(sampler: AnnSampler, z: str, axes: int, graph: Graph) -> str:
