@@ -11,7 +11,7 @@ from spikestrap import SpikestrapWarning
 from spikestrap.ann_sampler import SLOPES, AnnSampler
 from spikestrap.neuron import IF, LIF
 
-CURVE = ("origin", "width", "values", "slopes", "residual")
+CURVE = ("origin", "width", "values", "slopes", "residual", "idle_slopes")
 
 
 def response(neuron):

@@ -6,7 +6,7 @@ DATA = """
 from spikestrap.ann_sampler import AnnSampler
 from spikestrap.ann_sampler.histogram import add_pairs
 lif = ss.neuron.LIF(threshold=1.0, voltage_decay=0.1)
-names = ("origin", "width", "values", "slopes", "residual", "levels", "fitted")
+names = ("origin", "width", "values", "slopes", "residual", "levels", "fitted", "idle_slopes")
 
 def draw(n, seed):
     z = 3 * torch.rand(8, n, 6, generator=torch.Generator().manual_seed(seed)) - 1

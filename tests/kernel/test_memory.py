@@ -12,7 +12,7 @@ TABLE = (
     torch.zeros(1),
     torch.full((1,), 0.25),
     torch.linspace(0, 1, 5).view(1, 5),
-    torch.ones(1, 2, 6),
+    torch.ones(1, 6),
 )
 WEIGHT = torch.ones(256, 257)  # large enough for rows to be added up
 LIF = neuron.LIF(threshold=1.0, voltage_decay=0.1, learnable=("threshold",))

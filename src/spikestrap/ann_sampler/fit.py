@@ -25,10 +25,10 @@ Array = NDArray[np.float64]
 _FEW = 0.001
 # ... and those whose rate is that close to 1.
 _SATURATED = 0.995
-# The smooth slope's window, as a share of the ramp, and what it has beyond, as a share of the
-# ramp's slope, for gradients that lead back.
+# The smooth slope's window, as a share of the ramp.
 _WINDOW = 0.5
-_BACK = 0.005
+# What channels have everywhere that sampling saw idle, as a share of the ramp's slope.
+_IDLE = 0.05
 _POINTS = 16  # of the mean over a step
 # As IF has it at a threshold of 1. Behind a silent layer inputs may be 0, which says nothing of
 # their scale, and slopes without a bound would multiply from one such layer to the next.
@@ -192,37 +192,35 @@ def _solve(position: Array, y: Array, count: Array, cells: int) -> Array:
     return np.minimum(np.cumsum(solution[:-1]), 1.0)
 
 
-# Slopes (2, cells + 2) before the curve's grid, in its cells, and behind it: first those for a
-# gradient that asks for a higher rate, then those for others.
+# Slopes (cells + 2,): before the curve's grid, in its cells, and behind it.
 
 
 def fit_slopes(fit: Fit) -> Array:
     """slope="fit": the curve's own; 0 before and behind."""
-    return _for_both(np.pad(np.diff(fit.values) / fit.width, 1))
+    return np.pad(np.diff(fit.values) / fit.width, 1)
 
 
 def smooth_slopes(fit: Fit) -> Array:
-    """slope="smooth": of the curve without its steps the secant over a window; beyond, a way back.
+    """slope="smooth": of the curve without its steps the secant over a window; 0 off the grid.
 
     Without steps is as the mean over `ramp.step`, the width of one or more: of a staircase that is
     a ramp from half of it before its first to half of it behind its last step, and inputs there
-    learn as well. Beyond, a gradient has a small slope if it leads back to the ramp: a neuron that
-    is silent, or saturated, for all inputs would never come back without. What leads farther away
-    changes no rate, only weights that other inputs need.
+    learn as well.
     """
     cells, ramp = fit.values.size - 1, fit.ramp
     grid: Array = fit.origin + fit.width * np.arange(cells + 1, dtype=np.float64)
-    centre = fit.origin + fit.width * (np.arange(-1, cells + 1) + 0.5)
+    centre = fit.origin + fit.width * (np.arange(cells) + 0.5)
     half = max(_WINDOW / 2 * ramp.length, fit.width / 2)
     at = centre[:, None] + ramp.step * ((np.arange(_POINTS) + 0.5) / _POINTS - 0.5)
     rise = np.interp(at + half, grid, fit.values) - np.interp(at - half, grid, fit.values)
-    slopes = rise.mean(1) / (2 * half)
-    slopes[[0, -1]] = 0
-    back = _BACK * np.ptp(fit.values) / max(ramp.length, fit.width)
-    below = centre < ramp.start + ramp.length / 2
-    higher = np.maximum(slopes, np.where(below, back, 0))
-    others = np.maximum(slopes, np.where(below, 0, back))
-    return np.stack([higher, others])
+    return np.pad(rise.mean(1) / (2 * half), 1)
+
+
+def idle_slope(fit: Fit) -> float:
+    """Of a line for idle channels; 0 of a constant curve, which all leave by `escape_slopes`."""
+    if is_constant(fit):
+        return 0.0
+    return _IDLE * float(np.ptp(fit.values)) / max(fit.ramp.length, fit.width)
 
 
 def rescaled_slopes(fit: Fit) -> Array:
@@ -236,12 +234,7 @@ def escape_slopes(fit: Fit) -> Array:
     """For a constant curve: the slope of a line that would leave it, so that training can."""
     cells = fit.values.size - 1
     reach = max(abs(fit.origin), abs(fit.origin + cells * fit.width))
-    slope = min(0.5 / reach, _STEEPEST_ESCAPE)
-    return _for_both(np.full(cells + 2, slope))
-
-
-def _for_both(slopes: Array) -> Array:
-    return np.stack([slopes, slopes])
+    return np.full(cells + 2, min(0.5 / reach, _STEEPEST_ESCAPE))
 
 
 def is_constant(fit: Fit) -> bool:

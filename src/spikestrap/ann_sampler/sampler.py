@@ -15,11 +15,12 @@ from ..compiling import disable
 from ..counts import finite_number, whole_number
 from ..errors import NotFittedError, SpikestrapError, at, warn
 from ..kernel.curve import curve
-from ..kernel.memory import batched, values_hidden
+from ..kernel.memory import batched, transformed, values_hidden
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .beyond import Respond, pairs_beyond
 from .histogram import ROWS, add_pairs, num_bins
+from .idle import CHANNELS, add_activity, slopes_of_idle, wake
 
 SLOPES = ("smooth", "fit", "rescaled")
 SCOPES = ("layer", "channel")
@@ -40,8 +41,8 @@ class AnnSampler(nn.Module):
         "smooth" (default), that of the curve without its steps: 97.0, 97.5, 97.8 %;
         "fit", the curve's own slope: 87.4, 95.3, 98.0 %;
         "rescaled", lava-dl's, that in units of its mean: 87.2, 94.8, 97.8 %.
-        docs/results.md has the spread and the command. Where "smooth" ends, gradients have a small
-        slope if a step of descent along them leads back to where rates change, else none.
+        docs/results.md has the spread and the command. With "smooth", channels (axis 1 of rates)
+        that were silent, or saturated, in all that was sampled have a small slope at every input.
     rounding: round the curve's output to the rates k / T that T steps can give, straight
         through in the backward pass. Keeps the ANN from using rates that do not exist.
     per: one curve for the "layer", or one a "channel" (axis 1 of rates), `channels` of them.
@@ -72,6 +73,7 @@ class AnnSampler(nn.Module):
     width: Tensor
     values: Tensor
     slopes: Tensor
+    idle_slopes: Tensor
     residual: Tensor
 
     def __init__(
@@ -106,6 +108,7 @@ class AnnSampler(nn.Module):
         bins = num_bins(self.fine)
         zeros = partial(torch.zeros, dtype=torch.float32)
         self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
+        self.changes = zeros(2, CHANNELS)  # pairs above 0, and below 1, of each channel
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
         self._fits = 0  # when last looked at
@@ -116,7 +119,8 @@ class AnnSampler(nn.Module):
         self.register_buffer("origin", zeros(self.channels))
         self.register_buffer("width", torch.ones(self.channels, dtype=torch.float32))
         self.register_buffer("values", zeros(self.channels, cells + 1))
-        self.register_buffer("slopes", zeros(self.channels, 2, cells + 2))
+        self.register_buffer("slopes", zeros(self.channels, cells + 2))
+        self.register_buffer("idle_slopes", zeros(CHANNELS))
         self.register_buffer("residual", zeros(self.channels))
         self._recall()
 
@@ -146,6 +150,7 @@ class AnnSampler(nn.Module):
             self.count, self._pending = 0, False
         self._fits, self._is_fitted = fits, fits > 0
         self._time_steps = int(self.levels)
+        self._any_idle = bool(self.idle_slopes.any())
         self._seen = self._versions()
 
     def _follow(self) -> None:
@@ -236,8 +241,11 @@ class AnnSampler(nn.Module):
                     f"got one {off:g} off: have the neuron fire 0 or 1, or set rounding=False"
                 )
         self._resume(steps)
-        self.statistics = self.statistics.to(mean.device)  # not every mover moves what is no buffer
+        # Not every mover moves what is no buffer.
+        self.statistics = self.statistics.to(mean.device)
+        self.changes = self.changes.to(mean.device)
         add_pairs(self.statistics, mean, rate, self.fine)
+        add_activity(self.changes, rate)
         self.count += rate.numel()
         self._pending = True
 
@@ -264,6 +272,7 @@ class AnnSampler(nn.Module):
             return
         self._resume(other._time_steps)
         self.statistics += other.statistics.to(self.statistics.device)
+        self.changes += other.changes.to(self.changes.device)
         # All of it is new here, also what the other one fitted: it counts until a fit here.
         self.count += max(1, round(other.statistics[:, 0].sum().item()))
         self._pending = True
@@ -273,6 +282,7 @@ class AnnSampler(nn.Module):
         if not self.pending:
             # After a fit every process holds the sums of all: each keeps its share of them.
             self.statistics *= self.memory / processes.count()
+            self.changes *= self.memory / processes.count()
         if self._ragged and (self.pending or self.memory):
             time_steps = max(time_steps, self.time_steps)
         elif self.time_steps != time_steps:
@@ -284,6 +294,7 @@ class AnnSampler(nn.Module):
     def clear(self) -> None:
         """Forgets what was sampled; the curve stays."""
         self.statistics.zero_()
+        self.changes.zero_()
         self.count = 0
         self._pending = False
 
@@ -307,6 +318,7 @@ class AnnSampler(nn.Module):
         self._resume(most)  # for one without samples, or with shorter ones
         count = torch.tensor(self.count, device=self.levels.device)
         self.statistics = processes.add_up(self.statistics.to(self.levels.device))
+        self.changes = processes.add_up(self.changes.to(self.levels.device))
         self.count = int(processes.add_up(count))
         self._pending = True
 
@@ -358,6 +370,7 @@ class AnnSampler(nn.Module):
         self.values = self._tensor([fit.values for fit in fits])
         self.slopes = self._tensor([self._slopes(fit, beyond is not None) for fit in fits])
         self.residual = self._tensor([fit.residual for fit in fits])
+        self.idle_slopes = self._tensor(self._idle_slopes(fits, beyond is not None))
         self.count, self._pending = 0, False
         self.fitted += 1
         self._recall()
@@ -403,6 +416,12 @@ class AnnSampler(nn.Module):
             return fitting.smooth_slopes(fit)
         return fitting.fit_slopes(fit) if self.slope == "fit" else fitting.rescaled_slopes(fit)
 
+    def _idle_slopes(self, fits: list[fitting.Fit], beyond: bool) -> fitting.Array:
+        if not (beyond or self.slope == "smooth"):
+            return np.zeros(CHANNELS)
+        slopes = np.array([fitting.idle_slope(fit) for fit in fits])
+        return slopes_of_idle(self.changes.cpu().numpy(), slopes)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves with its module, but keeps its precision when that is cast."""
 
@@ -410,22 +429,34 @@ class AnnSampler(nn.Module):
             moved: Tensor = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        self.statistics = move(self.statistics)
+        self.statistics, self.changes = move(self.statistics), move(self.changes)
         return super()._apply(move, recurse)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        """Statistics and count as well, though they are no buffers."""
+        """What was sampled as well, though it is in no buffers."""
         self._follow()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "statistics"] = self.statistics
+        destination[prefix + "changes"] = self.changes
         destination[prefix + "count"] = torch.tensor(self.count)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
     ) -> None:
         missing, _, errors = lists
+        # States of before know of no idle channels, or have two slopes a cell.
+        state_dict.setdefault(prefix + "changes", torch.zeros_like(self.changes))
+        if prefix + "slopes" in state_dict:
+            state_dict.setdefault(prefix + "idle_slopes", torch.zeros_like(self.idle_slopes))
+            if state_dict[prefix + "slopes"].ndim == 3:
+                state_dict[prefix + "slopes"] = state_dict[prefix + "slopes"].amin(1)
         own = {}
-        for name, shape in (("statistics", self.statistics.shape), ("count", torch.Size())):
+        expected = {
+            "statistics": self.statistics.shape,
+            "changes": self.changes.shape,
+            "count": torch.Size(),
+        }
+        for name, shape in expected.items():
             tensor = state_dict.pop(prefix + name, None)
             if tensor is not None and tensor.shape == shape:
                 own[name] = tensor
@@ -433,15 +464,13 @@ class AnnSampler(nn.Module):
                 errors.append(f"{prefix}{name}: expected {tuple(shape)}, got {tuple(tensor.shape)}")
             elif strict:
                 missing.append(prefix + name)
-        slopes = state_dict.get(f"{prefix}slopes")
-        if isinstance(slopes, Tensor) and slopes.ndim == 2:  # of before there were two of each
-            state_dict[f"{prefix}slopes"] = torch.stack([slopes, slopes], 1)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         self._recall()
-        if len(own) == 2:
+        if len(own) == len(expected):
             # A copy, whatever was loaded and in whatever mode: it is added to in place.
             with torch.inference_mode(False):
                 self.statistics = own["statistics"].to(self.statistics, copy=True)
+                self.changes = own["changes"].to(self.changes, copy=True)
             self.count = int(own["count"])
             self._pending = self.count > 0
         elif self._is_fitted and prefix + "fitted" in state_dict:  # a curve alone, newer than they
@@ -503,15 +532,17 @@ class AnnSampler(nn.Module):
             levels = 0
         elif batched(self.levels):  # networks side by side
             levels = self.levels
-        rates = curve(
-            z.float(),
-            self.origin,
-            self.width,
-            self.values,
-            self.slopes,
-            levels,
-        )
+        inputs = z.float()
+        rates = curve(inputs, self.origin, self.width, self.values, self.slopes, levels)
+        if self._may_be_idle() and (
+            transformed() or (inputs.requires_grad and rates.requires_grad)
+        ):
+            rates = wake(rates, inputs, self.idle_slopes)
         return rates.to(z.dtype)
+
+    def _may_be_idle(self) -> bool:
+        """Whether a channel is; also where asking would compile anew, and of many networks."""
+        return torch.compiler.is_compiling() or batched(self.idle_slopes) or self._any_idle
 
     def plot(self, ax: Any = None, channel: int = 0) -> Any:
         """Draws the sampled bins and the curve; returns the matplotlib axes."""

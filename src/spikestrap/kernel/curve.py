@@ -2,8 +2,7 @@
 
 A curve lives on a uniform grid, so that an input finds its cell by one division. The forward
 pass interpolates the values and may round to the k / T grid of rates; the backward pass takes
-its slope from a table of its own, by the cell, which is kept in one byte. There are two such
-tables, for gradients that ask for a higher rate and for others.
+its slope from a table of its own, by the cell, which is kept in one byte.
 """
 
 from __future__ import annotations
@@ -25,11 +24,9 @@ def curve(
 ) -> Tensor:
     """The curve at z (N, C, ...), float32, differentiable with respect to z.
 
-    origin, width (K,), values (K, cells + 1), slopes (K, 2, cells + 2), before the first cell, in
-    each and behind the last: K curves, one for all or one for each of the C channels. Of the two
-    slopes the first is for gradients < 0, which ask for a higher rate, the second for all others.
-    levels > 0 rounds to multiples of 1 / levels; where a transform of torch.func batches it, a
-    tensor ().
+    origin, width (K,), values (K, cells + 1), slopes (K, cells + 2), before the first cell, in
+    each and behind the last: K curves, one for all or one for each of the C channels. levels > 0
+    rounds to multiples of 1 / levels; where a transform of torch.func batches it, a tensor ().
     """
     parts = (z, origin, width, values, slopes, levels)
     if transformed():
@@ -61,11 +58,11 @@ def curve_reference(
     return rates, segment
 
 
-def slope_reference(higher: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
-    """The slope in each segment, in plain torch, where a higher rate is asked for and elsewhere."""
-    curves, _, segments = slopes.shape
+def slope_reference(segment: Tensor, slopes: Tensor) -> Tensor:
+    """The slope in each segment, in plain torch."""
+    curves, segments = slopes.shape
     shape = (-1, *[1] * (segment.ndim - 2)) if curves > 1 else ()
-    row = 2 * torch.arange(curves, device=segment.device).view(shape) + ~higher
+    row = torch.arange(curves, device=segment.device).view(shape)
     return slopes.flatten()[row * segments + segment.long()]
 
 
@@ -110,11 +107,7 @@ class _PlainCurve(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        # No gradient asks for anything: what is linear in the tangents, the smaller of the two.
-        segment, slopes = ctx.saved_tensors
-        least = slopes.amin(1, keepdim=True).expand_as(slopes)
-        neither = torch.zeros_like(segment, dtype=torch.bool)
-        return tangents[0] * slope_reference(neither, segment, least), None
+        return tangents[0] * slope_reference(*ctx.saved_tensors), None
 
 
 class _PlainSlope(torch.autograd.Function):
@@ -124,7 +117,7 @@ class _PlainSlope(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
-        return grad * slope_reference(grad < 0, segment, slopes)
+        return grad * slope_reference(segment, slopes)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -135,7 +128,7 @@ class _PlainSlope(torch.autograd.Function):
 
 def _run_backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     if grad.device.type != "cpu":
-        return grad * slope_reference(grad < 0, segment, slopes)
+        return grad * slope_reference(segment, slopes)
     return curve_loops.backward(grad, segment, slopes)
 
 

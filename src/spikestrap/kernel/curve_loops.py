@@ -47,16 +47,16 @@ def forward(
 def backward(grad: Tensor, segment: Tensor, slopes: Tensor) -> Tensor:
     """grad (N, C, ...) times the slope at each segment.
 
-    slopes (K, 2, cells + 2), where grad < 0 and elsewhere: of one curve for all, or one a channel.
+    slopes (K, cells + 2): of one curve for all, or one a channel.
     """
     grad_z = room_for(grad.shape)
     grad, segment, slopes = (x.contiguous() for x in (grad, segment, slopes))
-    curves, _, segments = slopes.shape
+    curves, segments = slopes.shape
     places = [x.data_ptr() for x in (grad, segment, slopes, grad_z)]
     run = _run(grad, curves)
     sizes = grad.numel(), run, curves, segments
     if _in_registers(run, segments - 2):
-        tables = torch.zeros(curves, 2, ENTRIES, dtype=torch.float32, device="cpu")
+        tables = torch.zeros(curves, ENTRIES, dtype=torch.float32, device="cpu")
         _backward_in_registers(*places, tables.data_ptr(), *sizes)
     else:
         _backward(*places, *sizes)
@@ -122,9 +122,9 @@ def _split(values, tables, curves, points):
 
 @_jit
 def _inside(slopes, tables, curves, segments):
-    """Tables of the slopes in each cell, without those before and behind."""
-    cells = floats(slopes, (curves, 2, segments))[:, :, 1 : segments - 1]
-    floats(tables, (curves, 2, ENTRIES))[:, :, : segments - 2] = cells
+    """Tables of the slope in each cell, without those before and behind."""
+    cells = floats(slopes, (curves, segments))[:, 1 : segments - 1]
+    floats(tables, (curves, ENTRIES))[:, : segments - 2] = cells
 
 
 @_jit
@@ -147,17 +147,16 @@ def _interpolate_runs(
 
 @_jit
 def _scale_runs(grad, segment, slopes, grad_z, tables, lo, hi, run, curves, segments):
-    ends = floats(slopes, (curves, 2, segments))
+    ends = floats(slopes, (curves, segments))
     for first, end, k in _runs(lo, hi, run, curves):
         if end - first < LANES:
             _scale(grad, segment, slopes, grad_z, first, end, run, curves, segments)
             continue
-        inside, last = tables + 8 * ENTRIES * k, segments - 1
-        higher = (ends[k, 0, 0], inside, ends[k, 0, last])
-        others = (ends[k, 1, 0], inside + 4 * ENTRIES, ends[k, 1, last])
+        inside = tables + 4 * ENTRIES * k
+        table = (segments - 2, ends[k, 0], inside, ends[k, segments - 1])
         for i in range(first, end, LANES):
             at = min(i, end - LANES)
-            scale(grad + 4 * at, segment + at, segments - 2, *higher, *others, grad_z + 4 * at)
+            scale(grad + 4 * at, segment + at, *table, grad_z + 4 * at)
 
 
 @_jit
@@ -214,21 +213,17 @@ def _interpolate(z, origin, width, values, rates, segment, lo, hi, run, curves, 
 
 @_jit
 def _scale(grad, segment, slopes, grad_z, lo, hi, run, curves, segments):
-    tables = floats(slopes, (curves, 2 * segments))
+    tables = floats(slopes, (curves, segments))
     from_above, out = floats(grad, hi)[lo:], floats(grad_z, hi)[lo:]
     cut = small_integers(segment, hi)[lo:]
-    at = np.empty(hi - lo, np.uint32)
-    for i in range(hi - lo):
-        # Counted, not branched on: signs change at random.
-        at[i] = np.uint32(cut[i]) + np.uint32(segments) * np.uint32(not from_above[i] < 0)
     if curves == 1:
         table = tables[0]
         for i in range(hi - lo):
-            out[i] = from_above[i] * table[at[i]]
+            out[i] = from_above[i] * table[cut[i]]
     else:
         which = _which(lo, hi, run, curves)
         for i in range(hi - lo):
-            out[i] = from_above[i] * tables[which[i], at[i]]
+            out[i] = from_above[i] * tables[which[i], cut[i]]
 
 
 @_jit

@@ -81,33 +81,23 @@ def interpolate(
 
 @intrinsic
 def scale(
-    typing: Any, x: Any, segments: Any, cells: Any, before_up: Any, up: Any, behind_up: Any,
-    before: Any, down: Any, behind: Any, out: Any,
-) -> Any:  # fmt: skip
-    """out = x * slope of 16 x (float32) by their segments: before_up, up[cell], behind_up where
-    x < 0; elsewhere before, down[cell], behind.
-    """
+    typing: Any, x: Any, segments: Any, cells: Any, before: Any, slopes: Any, behind: Any, out: Any
+) -> Any:
+    """out = x * slope of 16 x (float32) by their segments: before, slopes[cell], behind."""
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        x, segments, cells, before_up, up, behind_up, before, down, behind, out = args
+        x, segments, cells, before, slopes, behind, out = args
         segment = b.zext(_load(b, segments, _BYTES), _INTS)
-        cell = b.sub(segment, _splat(b, _ONE))
+        slope = _look_up(b, slopes, b.sub(segment, _splat(b, _ONE)))
         first = b.icmp_signed("==", segment, _WHOLE_ZEROS)
         last = b.icmp_signed(">", segment, _splat(b, b.trunc(cells, INT)))
-
-        def slope(before: ir.Value, inside: ir.Value, behind: ir.Value) -> ir.Value:
-            within = b.select(last, _splat(b, behind), _look_up(b, inside, cell))
-            return b.select(first, _splat(b, before), within)
-
-        values = _load(b, x, _FLOATS)
-        raises = b.fcmp_ordered("<", values, _ZEROS)
-        slopes = b.select(raises, slope(before_up, up, behind_up), slope(before, down, behind))
-        _store(b, b.fmul(values, slopes), out)
+        slope = b.select(last, _splat(b, behind), slope)
+        slope = b.select(first, _splat(b, before), slope)
+        _store(b, b.fmul(_load(b, x, _FLOATS), slope), out)
         return context.get_dummy_value()
 
     whole, real = types.int64, types.float32
-    one = (real, whole, real)
-    return types.void(whole, whole, whole, *one, *one, whole), generate
+    return types.void(whole, whole, whole, real, whole, real, whole), generate
 
 
 def _look_up(b: ir.IRBuilder, table: ir.Value, index: ir.Value) -> ir.Value:
