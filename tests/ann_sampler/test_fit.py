@@ -207,7 +207,7 @@ def test_of_a_silent_layer_all_inputs_escape_by_a_slope_of_their_scale():
     assert fit.origin < z.min()
     assert fit.origin + 64 * fit.width > z.max()
     # Over the largest input there may be, and half of the range of all on either side.
-    assert escape_slopes(fit).tolist()[0] == pytest.approx(0.5 / (1.5 * np.abs(z).max()), rel=0.15)
+    assert escape_slopes(fit)[0] == pytest.approx(0.5 / (1.5 * np.abs(z).max()), rel=0.15)
 
 
 @pytest.mark.parametrize("samples", [8, 1000, 100_000])

@@ -1,7 +1,6 @@
 """Channels that were silent, or saturated, in all samples have a gradient that others lack."""
 
 import copy
-import warnings
 
 import numpy as np
 import pytest
@@ -10,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.processes import run_in
 
-from spikestrap import SpikestrapWarning
 from spikestrap.ann_sampler import AnnSampler
 from spikestrap.ann_sampler.idle import CHANNELS, add_activity, wake
 from spikestrap.neuron import IF
+
+pytestmark = pytest.mark.filterwarnings("ignore::spikestrap.SpikestrapWarning")
 
 # Of six channels: silent, saturated, and four whose rate changes.
 SHIFTS = torch.tensor([-9.0, 9.0, 0.0, 0.1, 0.2, 0.3])
@@ -37,10 +37,12 @@ def sampled(z, time_steps=4, **settings):
 
 
 def fitted(sampler, respond=None):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SpikestrapWarning)
-        sampler.fit(respond)
+    sampler.fit(respond)
     return sampler
+
+
+def response(z, time_steps):
+    return NEURON(z[None], time_steps=time_steps).mean(0)
 
 
 def idle(sampler):
@@ -124,7 +126,7 @@ def test_of_a_curve_a_channel_the_flat_ones_have_their_own_slope():
 @pytest.mark.parametrize("per", ["layer", "channel"])
 def test_a_layer_that_is_idle_throughout_is_so_by_the_curve_beyond(per):
     sampler = sampled(draw(SHIFTS[:1].expand(6)), per=per, channels=6)
-    fitted(sampler, lambda z, time_steps: NEURON(z[None], time_steps=time_steps).mean(0))
+    fitted(sampler, response)
     assert idle(sampler) == [0, 1, 2, 3, 4, 5]
     assert (slopes_far_away(sampler) > 0).all()
 
@@ -198,7 +200,7 @@ def test_channels_beyond_those_told_apart_never_idle():
 def test_rates_without_channels_are_one():
     z = torch.full((1, 50), -9.0)
     sampler = sampled(z)
-    fitted(sampler, lambda z, time_steps: NEURON(z[None], time_steps=time_steps).mean(0))
+    fitted(sampler, response)
     assert slopes_far_away(sampler, (2,)).all()
 
 
@@ -254,7 +256,9 @@ def test_networks_side_by_side_each_have_their_own():
     parameters, buffers = torch.func.stack_module_state(samplers)
 
     def gradient(buffers, z):
-        run = lambda z: torch.func.functional_call(samplers[2], (parameters, buffers), z).sum()  # noqa: E731
+        def run(z):
+            return torch.func.functional_call(samplers[2], (parameters, buffers), z).sum()
+
         return torch.func.grad(run)(z)
 
     z = FAR[:, None].expand(2, 4)

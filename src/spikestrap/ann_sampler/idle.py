@@ -84,7 +84,7 @@ class _WakeForwardToo(_Wake):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
+        _Wake.setup_context(ctx, inputs, output)
         ctx.save_for_forward(inputs[2])
 
     @staticmethod
