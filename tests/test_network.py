@@ -749,16 +749,16 @@ class TestLengths:
         alone, x, found = _ragged((2, 6, 6), lengths, seed)
         twin = copy.deepcopy(net)
         net(x, SAMPLE, lengths=found)
-        expected = [torch.zeros_like(unit.sampler.statistics) for _, unit in units_of(net)]
+        expected = [torch.zeros_like(unit.sampler.statistics.pairs) for _, unit in units_of(net)]
         for sample in alone:
             for _, unit in units_of(twin):
                 unit.sampler.clear()
             twin(sample[:, None], SAMPLE)
             for total, (_, unit) in zip(expected, units_of(twin), strict=True):
-                total += unit.sampler.statistics
+                total += unit.sampler.statistics.pairs
         for total, (_, unit) in zip(expected, units_of(net), strict=True):
-            assert torch.equal(unit.sampler.statistics[:, 0], total[:, 0])
-            torch.testing.assert_close(unit.sampler.statistics, total)
+            assert torch.equal(unit.sampler.statistics.pairs[:, 0], total[:, 0])
+            torch.testing.assert_close(unit.sampler.statistics.pairs, total)
             assert unit.sampler.time_steps == max(lengths)
 
     def test_batches_of_other_lengths_are_sampled_together(self):

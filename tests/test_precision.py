@@ -54,7 +54,7 @@ def check_kept(net):
             for name, tensor in (*module.named_parameters(), *module.named_buffers()):
                 assert tensor.dtype in (torch.float32, torch.int64), name
         if isinstance(module, AnnSampler):
-            assert module.statistics.dtype is torch.float64
+            assert module.statistics.pairs.dtype is torch.float64
 
 
 @halves

@@ -181,7 +181,7 @@ class _Unit:
             name=self.name,
             time_steps=self.time_steps,
             fitted=self.fitted,
-            samples=int(self.sampler.statistics[:, 0].sum(-1).min()),
+            samples=int(self.sampler.statistics.pairs[:, 0].sum(-1).min()),
             residual=float(self.sampler.residual.max()) if self.fitted else unknown,
             curve_gap=self.curve_gap / self.pairs if self.fitted else unknown,
             rate_gap=self.rate_gap / self.pairs if self.compared else unknown,

@@ -88,14 +88,14 @@ def test_the_middle_half_of_the_samples_learns(slope, ends):
 def test_statistics_and_warnings_are_those_of_the_samples(ends):
     neuron = IF(1.0)
     alone, other = (sampled(neuron, *ends) for _ in range(2))
-    before = alone.statistics.clone()
+    before = alone.statistics.pairs.clone()
     state = torch.get_rng_state()
     warned = fitted(alone), fitted(other, response(neuron))
     assert warned[0] == warned[1]
     assert len(warned[0]) == 1
     assert not same(alone, other)
     for sampler in (alone, other):
-        assert torch.equal(sampler.statistics, before)
+        assert torch.equal(sampler.statistics.pairs, before)
         assert sampler.residual < 1e-3
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -146,7 +146,7 @@ def test_a_neuron_that_fires_at_every_other_step_at_most_is_taken_as_it_is():
 def test_a_channel_without_samples_has_the_layers_curve():
     neuron = LIF(1.0, 0.1)
     sampler = sampled(neuron, -0.3, 0.1, per="channel")
-    sampler.statistics[1] = 0
+    sampler.statistics.pairs[1] = 0
     fitted(sampler, response(neuron))
     rates = sampler(torch.tensor([[2.0, 2.0, 2.0], [-1.0, -1.0, -1.0]]))
     assert rates.tolist() == [[1.0] * 3, [0.0] * 3]

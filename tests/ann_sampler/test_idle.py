@@ -143,7 +143,7 @@ def test_without_memory_only_the_last_samples_count():
     sampler.append(NEURON(draw(), time_steps=4), draw())
     assert idle(fitted(sampler)) == [0, 1]
     sampler.clear()
-    assert not sampler.changes.any()
+    assert not sampler.statistics.changes.any()
 
 
 def test_with_memory_what_was_seen_fades():
@@ -171,7 +171,7 @@ def test_merged_and_in_parts_are_as_in_one():
     whole = fitted(sampled(z))
     parts, other = sampled(z[:, :90]), sampled(z[:, 90:])
     parts.merge(other)
-    assert torch.equal(fitted(parts).changes, whole.changes)
+    assert torch.equal(fitted(parts).statistics.changes, whole.statistics.changes)
     assert torch.equal(parts.idle_slopes, whole.idle_slopes)
 
 
@@ -216,7 +216,7 @@ def test_kept_with_the_module():
         assert torch.equal(twin.idle_slopes, sampler.idle_slopes)
         assert torch.equal(slopes_far_away(twin), slopes_far_away(sampler))
     for twin in (loaded, copied):
-        assert torch.equal(twin.changes, sampler.changes)
+        assert torch.equal(twin.statistics.changes, sampler.statistics.changes)
 
 
 def test_a_state_of_another_form_is_refused():
@@ -292,7 +292,7 @@ if rank < 2:
     sampler.append(neuron(z[None], time_steps=4), z[None])
 sampler.fit()
 assert sampler.idle_slopes.nonzero().flatten().tolist() == [1]
-assert same(sampler.idle_slopes) and same(sampler.changes)
+assert same(sampler.idle_slopes) and same(sampler.statistics.changes)
 """,
     )
 

@@ -23,7 +23,7 @@ def test_shares_make_the_whole():
 rounds = [(31, [0, 17, 25, 31]), (40, [0, 20, 20, 40]), (50, [0, 20, 50, 50])]
 for memory in (0.0, 0.5):
     sampler = AnnSampler(memory=memory)
-    sums = torch.zeros_like(sampler.statistics)
+    sums = torch.zeros_like(sampler.statistics.pairs)
     for number, (n, cuts) in enumerate(rounds):
         a, z = draw(n, number)
         part = slice(cuts[rank], cuts[rank + 1])
@@ -34,13 +34,13 @@ for memory in (0.0, 0.5):
         assert not sampler.pending and sampler.count == 0 and sampler.fitted == number + 1
         with torch.no_grad():
             sums *= memory
-            add_pairs(sums, z.mean(0), a.mean(0), sampler.fine)
-        torch.testing.assert_close(sampler.statistics, sums)
+            add_pairs(sums, z.mean(0), a.mean(0), sampler.statistics.fine)
+        torch.testing.assert_close(sampler.statistics.pairs, sums)
         assert all(same(getattr(sampler, name)) for name in names)
-        assert same(sampler.statistics)
+        assert same(sampler.statistics.pairs)
         before = sampler.values.clone()
         sampler.fit()  # again, to the same
-        assert torch.equal(sampler.values, before) and same(sampler.statistics)
+        assert torch.equal(sampler.values, before) and same(sampler.statistics.pairs)
         sampler.fitted -= 1  # not to count it
 """,
     )
@@ -54,7 +54,7 @@ def test_sequences_of_other_lengths_go_together():
 # Rank 2 never samples; the longest sequence is rank 1's, which ends before its tensor does.
 for memory in (0.0, 0.5):
     sampler = AnnSampler(memory=memory)
-    sums = torch.zeros_like(sampler.statistics)
+    sums = torch.zeros_like(sampler.statistics.pairs)
     for number in range(2):
         parts = [(*draw(9, number), torch.full((9,), 3)), (*draw(5, 7), torch.full((5,), 6))]
         if rank < 2:
@@ -66,8 +66,8 @@ for memory in (0.0, 0.5):
             sums *= memory
             for a, z, lengths in parts:
                 steps = int(lengths[0])
-                add_pairs(sums, z[:steps].mean(0), a[:steps].mean(0), sampler.fine)
-        torch.testing.assert_close(sampler.statistics, sums)
+                add_pairs(sums, z[:steps].mean(0), a[:steps].mean(0), sampler.statistics.fine)
+        torch.testing.assert_close(sampler.statistics.pairs, sums)
         assert sampler.time_steps == 6
         assert all(same(getattr(sampler, name)) for name in names)
 """,
@@ -169,6 +169,6 @@ for mode in (ss.Mode.SAMPLE, ss.Mode.SAMPLE, ss.Mode.FIT, ss.Mode.ANN, ss.Mode.S
     optimizer.step()
 for _, unit in ss.unit.units_of(net):
     assert unit.sampler.fitted == 1
-    assert all(same(b) for b in (unit.sampler.statistics, unit.sampler.values))
+    assert all(same(b) for b in (unit.sampler.statistics.pairs, unit.sampler.values))
 """,
     )

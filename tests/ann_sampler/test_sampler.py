@@ -57,7 +57,7 @@ class TestSampling:
         a, z = draw()
         sampler = AnnSampler()
         sampler.append(a, z)
-        sums = sampler.statistics.sum(-1)[0]
+        sums = sampler.statistics.pairs.sum(-1)[0]
         rate, mean = a.mean(0).double(), z.mean(0).double()
         expected = torch.stack([torch.tensor(300.0), mean.sum(), rate.sum(), (rate**2).sum()])
         torch.testing.assert_close(sums, expected.double())
@@ -71,7 +71,7 @@ class TestSampling:
         one, other = (AnnSampler(per=per, channels=6) for _ in range(2))
         one.append(a, z)
         other.append_means(a.mean(0), z.mean(0), T)
-        assert torch.equal(one.statistics, other.statistics)
+        assert torch.equal(one.statistics.pairs, other.statistics.pairs)
         assert (other.count, other.time_steps, other.pending) == (300, T, True)
 
     @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ class TestSampling:
         one, other = AnnSampler(), AnnSampler()
         one.append(a, z)
         other.append(a, z.expand(T, 50, 6))
-        torch.testing.assert_close(one.statistics, other.statistics)
+        torch.testing.assert_close(one.statistics.pairs, other.statistics.pairs)
 
     @pytest.mark.parametrize("shape", [(T, 8), (T, 2, 3), (T, 2, 3, 5, 5), (1, 2, 3)])
     def test_takes_any_shape(self, shape):
@@ -108,7 +108,7 @@ class TestSampling:
         one, other = AnnSampler(), AnnSampler()
         one.append(a.bfloat16(), z.bfloat16())
         other.append(a, z.bfloat16().float())
-        assert torch.equal(one.statistics, other.statistics)
+        assert torch.equal(one.statistics.pairs, other.statistics.pairs)
 
     def test_keeps_no_graph(self):
         a, z = draw()
@@ -141,7 +141,7 @@ class TestSampling:
         with pytest.raises(SpikestrapError, match=r"NaN or inf|rates must be in \[0, 1\]"):
             sampler.append(a, z)
         assert not sampler.pending
-        assert (sampler.statistics == 0).all()
+        assert (sampler.statistics.pairs == 0).all()
 
     @pytest.mark.parametrize("factor", [-1.0, 1.5])
     def test_refuses_rates_that_are_none(self, factor):
@@ -180,7 +180,7 @@ class TestSampling:
         sampler.append(a, z)
         alone = AnnSampler()
         alone.append(a, z)
-        assert torch.equal(sampler.statistics, alone.statistics)
+        assert torch.equal(sampler.statistics.pairs, alone.statistics.pairs)
         assert sampler.count == alone.count
         assert sampler.time_steps == 2 * T
 
@@ -195,8 +195,8 @@ class TestSampling:
             for n, length in enumerate(lengths):
                 alone = AnnSampler()
                 alone.append(a[:length, n : n + 1], z[:length, n : n + 1])
-                expected += alone.statistics
-            torch.testing.assert_close(sampler.statistics, expected)
+                expected += alone.statistics.pairs
+            torch.testing.assert_close(sampler.statistics.pairs, expected)
             assert sampler.time_steps == 7
         sampler.fit()
         with ragged(torch.tensor([4, 4])):
@@ -210,13 +210,19 @@ class TestSampling:
         old, new = sampled(0), sampled(1)
         sampler = sampled(0, memory=memory)
         sampler.fit()
-        torch.testing.assert_close(sampler.statistics, old.statistics)  # until sampling resumes
+        torch.testing.assert_close(
+            sampler.statistics.pairs, old.statistics.pairs
+        )  # until sampling resumes
         sampler.append(*draw(seed=1))
-        torch.testing.assert_close(sampler.statistics, memory * old.statistics + new.statistics)
+        torch.testing.assert_close(
+            sampler.statistics.pairs, memory * old.statistics.pairs + new.statistics.pairs
+        )
         # Only once: the next batch belongs to the same sampling.
         sampler.append(*draw(seed=2))
-        expected = memory * old.statistics + new.statistics + sampled(2).statistics
-        torch.testing.assert_close(sampler.statistics, expected)
+        expected = (
+            memory * old.statistics.pairs + new.statistics.pairs + sampled(2).statistics.pairs
+        )
+        torch.testing.assert_close(sampler.statistics.pairs, expected)
 
     def test_clear_forgets_samples_and_keeps_the_curve(self):
         sampler = fitted()
@@ -224,7 +230,7 @@ class TestSampling:
         sampler.append(*draw(seed=1))
         sampler.clear()
         assert not sampler.pending
-        assert (sampler.statistics == 0).all()
+        assert (sampler.statistics.pairs == 0).all()
         assert torch.equal(sampler(PROBE), rates)
 
 
@@ -237,7 +243,7 @@ class TestMerging:
         right.append(a[:, cut:], z[:, cut:])
         whole.append(a, z)
         left.merge(right)
-        torch.testing.assert_close(left.statistics, whole.statistics)
+        torch.testing.assert_close(left.statistics.pairs, whole.statistics.pairs)
         assert left.count == whole.count
         left.fit()
         whole.fit()
@@ -258,7 +264,7 @@ class TestMerging:
         merged, own = fitted(0, memory=memory), fitted(0, memory=memory)
         merged.merge(sampled(1))
         own.append(*draw(seed=1))
-        torch.testing.assert_close(merged.statistics, own.statistics)
+        torch.testing.assert_close(merged.statistics.pairs, own.statistics.pairs)
         assert merged.count == own.count
 
     def test_what_another_has_fitted_is_pending_here_and_in_copies(self):
@@ -280,7 +286,7 @@ class TestMerging:
         for make in (sampled, fitted):
             sampler, untouched = make(memory=memory), make(memory=memory)
             sampler.merge(AnnSampler(memory=memory))
-            assert torch.equal(sampler.statistics, untouched.statistics)
+            assert torch.equal(sampler.statistics.pairs, untouched.statistics.pairs)
             assert sampler.pending == untouched.pending
             sampler.fit()
             assert torch.equal(sampler(PROBE), fitted()(PROBE))
@@ -544,7 +550,7 @@ class TestActivation:
         sampler = AnnSampler().to(torch.bfloat16)
         for _ in range(10):
             sampler.append(torch.ones(T, 50, 6), torch.ones(T, 50, 6))
-        assert sampler.statistics[0, 0].double().sum().item() == 3000
+        assert sampler.statistics.pairs[0, 0].double().sum().item() == 3000
 
     def test_used_twice_before_the_backward_pass(self):
         sampler = sampled()

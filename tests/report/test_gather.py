@@ -22,7 +22,7 @@ def test_what_is_shown_is_what_the_run_holds(trained, report):
         assert layer.neuron == "CUBA"
         assert np.allclose(layer.curve.values, sampler.values[0])
         assert layer.curve.inputs[0] == pytest.approx(float(sampler.origin))
-        assert layer.samples.counts.sum() == sampler.statistics[0, 0].sum()
+        assert layer.samples.counts.sum() == sampler.statistics.pairs[0, 0].sum()
         assert 0 <= layer.samples.rates.min() <= layer.samples.rates.max() <= 1
         # The curve of the only fit is the one that the network still has.
         (fitted,) = layer.history

@@ -504,7 +504,7 @@ class TestTogetherWith:
         module = Plain(network(learnable=("threshold",)))
         trainer = trained(module, precision="bf16-mixed")
         for sampler in samplers(module):
-            assert sampler.statistics.dtype is torch.float64
+            assert sampler.statistics.pairs.dtype is torch.float64
             assert {b.dtype for b in sampler.buffers()} == {torch.float32, torch.int64}
             assert sampler.fitted == 1
         assert float(trainer.callback_metrics["snn_accuracy"]) > 30
@@ -523,7 +523,7 @@ class TestTogetherWith:
         for tensor in (t for m in kept for t in (*m.parameters(), *m.buffers())):
             assert tensor.dtype in (torch.float32, torch.int64)
         for sampler in samplers(module):
-            assert sampler.statistics.dtype is torch.float64
+            assert sampler.statistics.pairs.dtype is torch.float64
             assert sampler.fitted == 1
         assert all(p.isfinite().all() for p in net.parameters())
         assert {"snn_accuracy", "ann_accuracy"} <= set(trainer.callback_metrics)

@@ -172,7 +172,7 @@ class TestNeuron:
         expected.append(run(model.neuron, z), z)
         got = net.units[0].sampler
         assert got.time_steps == T
-        torch.testing.assert_close(got.statistics.sum(-1), expected.statistics.sum(-1))
+        torch.testing.assert_close(got.statistics.pairs.sum(-1), expected.statistics.pairs.sum(-1))
 
 
 @pytest.mark.filterwarnings("ignore:layer")

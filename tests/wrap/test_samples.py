@@ -33,14 +33,14 @@ def test_is_what_the_sampler_makes_of_all_steps_at_once(a_call, dtype):
     expected.append(spikes, z)
     sampler = taken(z, spikes, a_call)
     # Means of another rounding may be in the bin beside.
-    torch.testing.assert_close(sampler.statistics.sum(-1), expected.statistics.sum(-1))
+    torch.testing.assert_close(sampler.statistics.pairs.sum(-1), expected.statistics.pairs.sum(-1))
     assert (sampler.count, sampler.time_steps) == (20, T)
 
 
 def test_half_precision_counts_beyond_256():
     spikes = torch.ones(600, 2, 1, dtype=torch.bfloat16)
     sampler = taken(spikes, spikes)
-    assert sampler.statistics.sum(-1).tolist() == [[2, 2, 2, 2]]
+    assert sampler.statistics.pairs.sum(-1).tolist() == [[2, 2, 2, 2]]
 
 
 def test_takes_the_memory_of_one_step():
@@ -79,7 +79,7 @@ def test_later_changes_in_place_do_not_reach_it():
         for x in step:
             x.fill_(3)
     samples.append_to(sampler, T)
-    assert torch.equal(sampler.statistics, taken(z, spikes).statistics)
+    assert torch.equal(sampler.statistics.pairs, taken(z, spikes).statistics.pairs)
 
 
 @pytest.mark.parametrize("bad", [0.5, 2.0, -1.0, float("nan")])

@@ -1,6 +1,7 @@
 """Transfer curves: sample (mean input, rate), fit, run as an activation.
 
-histogram: the statistics. fit: statistics to curve. sampler: both as a torch module.
+histogram, statistics: what was sampled, as sums. fit: sums to curve. beyond, idle: what goes on
+where samples show no slope. doubts: what a fit warns of. sampler: all of it as a torch module.
 """
 
 from .sampler import SCOPES, SLOPES, AnnSampler

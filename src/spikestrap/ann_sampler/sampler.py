@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from .. import processes
 from ..compiling import disable
 from ..counts import finite_number, whole_number
-from ..errors import NotFittedError, SpikestrapError, at, warn
+from ..errors import NotFittedError, SpikestrapError, at
 from ..kernel.curve import curve
 from ..kernel.memory import batched, transformed, values_hidden
 from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .beyond import Respond, pairs_beyond
-from .histogram import ROWS, add_pairs, num_bins
-from .idle import CHANNELS, add_activity, slopes_of_idle, wake
+from .doubts import warn_if_constant, warn_if_falling
+from .histogram import add_pairs
+from .idle import CHANNELS, slopes_of_idle, wake
+from .plot import plot_curve
+from .statistics import Statistics
 
 SLOPES = ("smooth", "fit", "rescaled")
 SCOPES = ("layer", "channel")
-# From here on rates that fall are warned of. Those of alike neurons of any kind here, on random
-# inputs, stay below 0.03; those that fall with the mean from 1 to 0 come to 0.3.
-_FALL = 0.1
 # How much pairs beyond the sampled inputs count, against the sampled ones: these must dominate
 # where the slope's ramp goes by the middle half of the inputs, or half of them would not learn.
 _BEYOND = 0.1
@@ -104,15 +104,12 @@ class AnnSampler(nn.Module):
         self.has_v_init = False
         self.features: tuple[int, ...] = ()  # of what was sampled last
         # Channels share the memory that one layer's bins may take.
-        self.fine = 5 if per == "layer" else 3
-        bins = num_bins(self.fine)
-        zeros = partial(torch.zeros, dtype=torch.float32)
-        self.statistics = zeros(self.channels, len(ROWS), bins, dtype=torch.float64)
-        self.changes = zeros(2, CHANNELS)  # pairs above 0, and below 1, of each channel
+        self.statistics = Statistics(self.channels, fine=5 if per == "layer" else 3)
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
         self._fits = 0  # when last looked at
         self._ragged = False  # whether what is pending is of different lengths
+        zeros = partial(torch.zeros, dtype=torch.float32)
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
             self.register_buffer(name, zeros((), dtype=torch.int64))
@@ -193,7 +190,7 @@ class AnnSampler(nn.Module):
         >>> z = torch.linspace(-1, 1, 20).view(2, 1, 10); a = (z > 0).float()
         >>> one, other = AnnSampler(), AnnSampler()
         >>> one.append(a, z); other.append_means(a.mean(0), z.mean(0), time_steps=2)
-        >>> torch.equal(one.statistics, other.statistics)
+        >>> torch.equal(one.statistics.pairs, other.statistics.pairs)
         True
         """
         steps = whole_number("AnnSampler: time_steps", time_steps, 1)
@@ -241,11 +238,7 @@ class AnnSampler(nn.Module):
                     f"got one {off:g} off: have the neuron fire 0 or 1, or set rounding=False"
                 )
         self._resume(steps)
-        # Not every mover moves what is no buffer.
-        self.statistics = self.statistics.to(mean.device)
-        self.changes = self.changes.to(mean.device)
-        add_pairs(self.statistics, mean, rate, self.fine)
-        add_activity(self.changes, rate)
+        self.statistics.add(mean, rate)
         self.count += rate.numel()
         self._pending = True
 
@@ -257,32 +250,30 @@ class AnnSampler(nn.Module):
         >>> whole, left, right = AnnSampler(), AnnSampler(), AnnSampler()
         >>> whole.append(a, z)
         >>> left.append(a[..., :5], z[..., :5]); right.append(a[..., 5:], z[..., 5:])
-        >>> left.merge(right); torch.allclose(left.statistics, whole.statistics)
+        >>> left.merge(right); torch.allclose(left.statistics.pairs, whole.statistics.pairs)
         True
         """
-        if other.statistics.shape != self.statistics.shape or (
+        forms = [tuple(sampler.statistics.pairs.shape) for sampler in (self, other)]
+        if forms[0] != forms[1] or (
             self.time_steps and other.time_steps and self.time_steps != other.time_steps
         ):
             raise SpikestrapError(
                 "AnnSampler: only statistics of the same form and T can be merged; got "
-                f"{tuple(other.statistics.shape)}, T = {other._time_steps}, into "
-                f"{tuple(self.statistics.shape)}, T = {self._time_steps}"
+                f"{forms[1]}, T = {other._time_steps}, into {forms[0]}, T = {self._time_steps}"
             )
-        if not other.statistics.any():
+        if not other.statistics.pairs.any():
             return
         self._resume(other._time_steps)
-        self.statistics += other.statistics.to(self.statistics.device)
-        self.changes += other.changes.to(self.changes.device)
+        self.statistics.merge(other.statistics)
         # All of it is new here, also what the other one fitted: it counts until a fit here.
-        self.count += max(1, round(other.statistics[:, 0].sum().item()))
+        self.count += max(1, other.statistics.total)
         self._pending = True
 
     def _resume(self, time_steps: int) -> None:
         """Before new samples: forgets what is of another T, or fades what was fitted."""
         if not self.pending:
             # After a fit every process holds the sums of all: each keeps its share of them.
-            self.statistics *= self.memory / processes.count()
-            self.changes *= self.memory / processes.count()
+            self.statistics.fade(self.memory / processes.count())
         if self._ragged and (self.pending or self.memory):
             time_steps = max(time_steps, self.time_steps)
         elif self.time_steps != time_steps:
@@ -293,8 +284,7 @@ class AnnSampler(nn.Module):
 
     def clear(self) -> None:
         """Forgets what was sampled; the curve stays."""
-        self.statistics.zero_()
-        self.changes.zero_()
+        self.statistics.clear()
         self.count = 0
         self._pending = False
 
@@ -317,8 +307,7 @@ class AnnSampler(nn.Module):
         self._ragged = -least == anything
         self._resume(most)  # for one without samples, or with shorter ones
         count = torch.tensor(self.count, device=self.levels.device)
-        self.statistics = processes.add_up(self.statistics.to(self.levels.device))
-        self.changes = processes.add_up(self.changes.to(self.levels.device))
+        self.statistics.add_up(self.levels.device)
         self.count = int(processes.add_up(count))
         self._pending = True
 
@@ -337,13 +326,12 @@ class AnnSampler(nn.Module):
         input rises. Raises NotFittedError where nothing was sampled.
         """
         self._gather()
-        if not self._time_steps or not bool(self.statistics[:, 0].any()):
+        if not self._time_steps or not bool(self.statistics.pairs[:, 0].any()):
             raise NotFittedError(
                 "nothing to fit: no samples; run some batches in Mode.SAMPLE first"
             )
-        sums = self.statistics.cpu().numpy()
+        sums = self.statistics.pairs.cpu().numpy()
         silent = np.flatnonzero(sums[:, 0].sum(-1) == 0)
-        everything = sums.sum(0)
         beyond = self._beyond(sums, respond)
 
         def seen(sums: np.ndarray, channel: int) -> np.ndarray:
@@ -375,8 +363,9 @@ class AnnSampler(nn.Module):
         self.fitted += 1
         self._recall()
         if processes.rank() == 0:
-            self._warn_if_constant(everything)
-            self._warn_if_falling(sums)
+            layer = self._layer()
+            warn_if_constant(sums.sum(0), layer, self._time_steps, self.has_v_init)
+            warn_if_falling(sums, layer, self.per)
 
     def _tensor(self, rows: Any) -> Tensor:
         """On the device, and the same in all processes, also where their CPUs round otherwise."""
@@ -402,8 +391,8 @@ class AnnSampler(nn.Module):
         )
         if pairs is None:
             return None
-        table = torch.zeros_like(self.statistics, device=self.levels.device)
-        add_pairs(table, *pairs, self.fine)
+        table = torch.zeros_like(self.statistics.pairs, device=self.levels.device)
+        add_pairs(table, *pairs, self.statistics.fine)
         beyond: np.ndarray = table.cpu().numpy()
         share = _BEYOND * sums[:, 0].sum(-1) / beyond[:, 0].sum(-1)
         return beyond * share[:, None, None]
@@ -420,7 +409,7 @@ class AnnSampler(nn.Module):
         if not (beyond or self.slope == "smooth"):
             return np.zeros(CHANNELS)
         slopes = np.array([fitting.idle_slope(fit) for fit in fits])
-        return slopes_of_idle(self.changes.cpu().numpy(), slopes)
+        return slopes_of_idle(self.statistics.changes.cpu().numpy(), slopes)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves with its module, but keeps its precision when that is cast."""
@@ -429,15 +418,15 @@ class AnnSampler(nn.Module):
             moved: Tensor = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        self.statistics, self.changes = move(self.statistics), move(self.changes)
+        self.statistics.replace(move)
         return super()._apply(move, recurse)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """What was sampled as well, though it is in no buffers."""
         self._follow()
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "statistics"] = self.statistics
-        destination[prefix + "changes"] = self.changes
+        for name, tensor in self.statistics.state().items():
+            destination[prefix + name] = tensor
         destination[prefix + "count"] = torch.tensor(self.count)
 
     def _load_from_state_dict(
@@ -445,66 +434,31 @@ class AnnSampler(nn.Module):
     ) -> None:
         missing, _, errors = lists
         # States of before know of no idle channels, or have two slopes a cell.
-        state_dict.setdefault(prefix + "changes", torch.zeros_like(self.changes))
+        state_dict.setdefault(prefix + "changes", torch.zeros_like(self.statistics.changes))
         if prefix + "slopes" in state_dict:
             state_dict.setdefault(prefix + "idle_slopes", torch.zeros_like(self.idle_slopes))
             if state_dict[prefix + "slopes"].ndim == 3:
                 state_dict[prefix + "slopes"] = state_dict[prefix + "slopes"].amin(1)
         own = {}
-        expected = {
-            "statistics": self.statistics.shape,
-            "changes": self.changes.shape,
-            "count": torch.Size(),
-        }
-        for name, shape in expected.items():
+        expected = {**self.statistics.state(), "count": torch.tensor(self.count)}
+        for name, like in expected.items():
             tensor = state_dict.pop(prefix + name, None)
-            if tensor is not None and tensor.shape == shape:
+            if tensor is not None and tensor.shape == like.shape:
                 own[name] = tensor
             elif tensor is not None:
-                errors.append(f"{prefix}{name}: expected {tuple(shape)}, got {tuple(tensor.shape)}")
+                shape, got = tuple(like.shape), tuple(tensor.shape)
+                errors.append(f"{prefix}{name}: expected {shape}, got {got}")
             elif strict:
                 missing.append(prefix + name)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         self._recall()
         if len(own) == len(expected):
-            # A copy, whatever was loaded and in whatever mode: it is added to in place.
-            with torch.inference_mode(False):
-                self.statistics = own["statistics"].to(self.statistics, copy=True)
-                self.changes = own["changes"].to(self.changes, copy=True)
+            with torch.inference_mode(False):  # whatever was loaded, and in whatever mode
+                self.statistics.load(own)
             self.count = int(own["count"])
             self._pending = self.count > 0
         elif self._is_fitted and prefix + "fitted" in state_dict:  # a curve alone, newer than they
             self.count, self._pending = 0, False
-
-    def _warn_if_constant(self, sums: np.ndarray) -> None:
-        layer = self._layer()
-        pairs, spikes = sums[0].sum(), sums[2].sum()
-        if spikes == 0:
-            seen = np.flatnonzero(sums[0])[-1]
-            most = sums[1][seen] / sums[0][seen]
-            start = "set v_init, " if self.has_v_init else ""
-            warn(
-                f"{layer} never spiked in {pairs:.0f} samples of T = {self._time_steps} steps "
-                f"(largest mean input {most:g}): lower the threshold, raise the weights, "
-                f"{start}or take more time steps"
-            )
-        elif spikes == pairs:
-            warn(
-                f"{layer} spiked at every one of T = {self._time_steps} steps in {pairs:.0f} "
-                "samples: raise the threshold or lower the weights"
-            )
-
-    def _warn_if_falling(self, sums: np.ndarray) -> None:
-        pairs = sums[:, 0].sum(-1)
-        falls = [fitting.misfit_by_fall(channel) for channel in sums[pairs > 0]]
-        fall = np.average(np.square(falls), weights=pairs[pairs > 0]) ** 0.5
-        if fall > _FALL:
-            differ = ', or, where they differ, set per="channel"' if self.per == "layer" else ""
-            warn(
-                f"{self._layer()} spikes less where its mean input is larger, and a curve only "
-                f"rises: it misses the rates by {fall:.2f} in the mean; negate the input of such "
-                f"neurons{differ}"
-            )
 
     def _layer(self) -> str:
         if self.name:
@@ -546,29 +500,14 @@ class AnnSampler(nn.Module):
 
     def plot(self, ax: Any = None, channel: int = 0) -> Any:
         """Draws the sampled bins and the curve; returns the matplotlib axes."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.gca()
-        sums = self.statistics[channel].cpu().numpy()
-        count, z, a, _ = sums[:, sums[0] > 0]
-        low = float(self.origin[channel])
-        high = low + float(self.width[channel]) * (self.values.shape[1] - 1)
-        reach = (high - low) / 4
-        if count.size:
-            seen = (z / count > low - reach) & (z / count < high + reach)
-            size = 4 + 60 * (count / count.max()) ** 0.5
-            ax.scatter((z / count)[seen], (a / count)[seen], s=size[seen], alpha=0.4, label="SNN")
-        if self._is_fitted:
-            grid = torch.linspace(low - reach, high + reach, 500)
-            knots = torch.linspace(low, high, self.values.shape[1])
-            rates = np.interp(grid, knots, self.values[channel].cpu())
-            ax.plot(grid, rates, "C1", label="curve")
-        ax.set_xlabel("mean input")
-        ax.set_ylabel("rate")
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend()
-        return ax
+        return plot_curve(
+            self.statistics.pairs[channel].cpu().numpy(),
+            float(self.origin[channel]),
+            float(self.width[channel]),
+            self.values[channel].cpu().numpy(),
+            self._is_fitted,
+            ax,
+        )
 
     def extra_repr(self) -> str:
         return f"slope={self.slope!r}, rounding={self.rounding}, per={self.per!r}"

@@ -194,7 +194,7 @@ def _curve(sampler: AnnSampler, where: str) -> Curve | None:
 
 
 def _samples(sampler: AnnSampler) -> Samples | None:
-    count, inputs, rates, _ = sampler.statistics.sum(0).cpu().numpy()
+    count, inputs, rates, _ = sampler.statistics.pairs.sum(0).cpu().numpy()
     seen = count > 0
     if not seen.any():
         return None

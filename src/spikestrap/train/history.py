@@ -69,7 +69,7 @@ def _most_crowded(epochs: Sequence[int]) -> int:
 
 
 def _read(epoch: int, name: str, sampler: AnnSampler) -> FittedCurve:
-    count, _, spikes, _ = sampler.statistics.sum((0, 2)).tolist()
+    count, _, spikes, _ = sampler.statistics.pairs.sum((0, 2)).tolist()
     origin, width, values = mean_curve(sampler)
     return FittedCurve(
         epoch,
