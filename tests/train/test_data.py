@@ -9,7 +9,7 @@ import torch
 from tests.nmnist import write, write_data
 from tests.train.test_cifar import write_npz
 
-from spikestrap.errors import SpikestrapError
+from spikestrap.errors import SpikestrapError, SpikestrapWarning
 from spikestrap.train import cifar
 from spikestrap.train.data import SHAPES, cifar10, digits, load, mnist, nmnist, to_input
 
@@ -218,3 +218,8 @@ class TestLoad:
     def test_a_folder_that_is_none(self, tmp_path):
         with pytest.raises(SpikestrapError, match=r"--data: expected a folder.*missing"):
             load("digits", tmp_path / "missing", 0)
+
+    def test_a_folder_for_digits_is_not_read(self, tmp_path):
+        with pytest.warns(SpikestrapWarning, match="digits come with scikit-learn"):
+            splits = load("digits", tmp_path, 0)
+        assert splits.test.x.equal(digits(0).test.x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..counts import whole_number
-from ..errors import SpikestrapError
+from ..errors import SpikestrapError, warn
 from . import cifar, events
 from .extras import require
 from .idx import read_idx
@@ -127,6 +127,8 @@ def load(name: str, folder: Path | None, seed: int, time_steps: int | None = Non
     if folder is not None and not folder.is_dir():
         raise SpikestrapError(f"--data: expected a folder with the data set's files, got {folder}")
     if name == "digits":
+        if folder is not None:
+            warn(f"--data: the digits come with scikit-learn, nothing is read from {folder}")
         return digits(seed)
     if name == "mnist":
         return mnist(folder)
