@@ -1,5 +1,6 @@
 """The benchmarks run and say what they promise; how fast is for a quiet machine to tell."""
 
+import importlib
 import json
 import math
 import re
@@ -7,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from benchmarks.export import compare
 from benchmarks.neurons import NEURONS
 from tests import processes
 from tests.train.test_data import write_mnist
 
-from spikestrap.train import train
+from spikestrap.train import Arrays, Splits, train
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 STEP = {
@@ -205,3 +207,22 @@ def test_the_ablation_has_a_row_for_each_change(tmp_path):
         assert (snn == "-") == (name == "ReLU twin")
         assert (ann == "-") == (name == "direct training")
         assert (gap == "-") == (name in ("ReLU twin", "direct training"))
+
+
+def test_a_choice_is_measured_on_images_that_are_not_trained_on(tmp_path, monkeypatch):
+    write_mnist(tmp_path, train=40)
+    command = [sys.executable, BENCHMARKS / "choose.py", "mnist-mlp-t4", "--data", tmp_path]
+    command += ["--images", "16", "--epochs", "1", "--time-steps", "2", "--seeds", "0"]
+    done = processes.run(*command, "--change", "batch_size=8", "--change", "snn_gradient=rate")
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
+    assert head == ["change", "T", "epochs", "SNN %", "ANN %", "seconds"]
+    assert [row[0] for row in rows] == ["the recipe", "batch_size=8", "snn_gradient=rate"]
+    assert all(row[1:3] == ["2", "1"] for row in rows)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    parts = importlib.import_module("choose").parts
+    images = Arrays(torch.arange(5).view(5, 1), torch.arange(5))
+    splits, rest = parts(Splits("five", 5, images, Arrays(images.x + 5, images.y), images), 2)
+    assert splits.train.x.flatten().tolist() == [0, 1]
+    assert rest.x.flatten().tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert rest.y.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]

@@ -1,0 +1,93 @@
+"""What an option of a recipe is worth, without a look at the test images.
+
+python benchmarks/choose.py mnist-cnn-t2 --data DIR --epochs 16 --change batch_size=32 --seeds 0 1
+
+Trains the recipe on the first 15,000 training images, as it is and with each change, and prints the
+accuracies on the other training images and the validation part (mean and range): several times as
+many images as validation has, so that smaller differences show. No epoch is chosen. A change is the
+name of one of `spikestrap.train.Options` and its value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accuracy import spread
+
+from spikestrap.train import Arrays, Options, Recipe, Splits, fit, recipe
+from spikestrap.train.compare import numbers
+from spikestrap.train.data import load
+
+COLUMNS = ("change", "T", "epochs", "SNN %", "ANN %", "seconds")
+
+
+def parts(splits: Splits, images: int) -> tuple[Splits, Arrays]:
+    """The first images to train on, and the rest, of training and validation, to measure on."""
+    train, validation = splits.train, splits.validation
+    rest = Arrays(
+        torch.cat([train.x[images:], validation.x]), torch.cat([train.y[images:], validation.y])
+    )
+    first = Arrays(train.x[:images], train.y[:images])
+    return replace(splits, train=first), rest
+
+
+def run(
+    made_by: Recipe, options: Options, time_steps: int, seed: int, splits: Splits, rest: Arrays
+) -> dict[str, Any]:
+    """One training, measured on the rest."""
+    torch.manual_seed(seed)
+    net = made_by.network(time_steps)
+    start = time.perf_counter()
+    # The last epoch is always validated; where no other is, it is what training keeps.
+    fit(net, splits, replace(options, validate_every=options.epochs), seed)
+    seconds = time.perf_counter() - start
+    return {**numbers(net, rest), "seconds": seconds}
+
+
+def changed(text: str) -> dict[str, Any]:
+    """One option by name and value, as in batch_size=32."""
+    name, _, value = text.partition("=")
+    try:
+        return {name: ast.literal_eval(value)}
+    except (SyntaxError, ValueError):
+        return {name: value}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe")
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--images", type=int, default=15_000)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--time-steps", type=int, default=None)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    made_by = recipe(arguments.recipe)
+    time_steps = arguments.time_steps or made_by.time_steps
+    splits, rest = parts(load(made_by.data, arguments.data, 0, time_steps), arguments.images)
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS), flush=True)
+    for change in ("", *arguments.change):
+        # As many epochs first: a change of them, or of those as an SNN, is of these.
+        options = made_by.options.for_epochs(arguments.epochs)
+        options = replace(options, **(changed(change) if change else {}))
+        results = [
+            run(made_by, options, time_steps, seed, splits, rest) for seed in arguments.seeds
+        ]
+        cells = [change or "the recipe", str(time_steps), str(options.epochs)]
+        for key, digits in (("snn_accuracy", 2), ("ann_accuracy", 2), ("seconds", 0)):
+            cells += [spread([result[key] for result in results], digits)]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
