@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import spread
+from ablation import COLUMNS, row
 
 from spikestrap.train import Arrays, Options, Recipe, Splits, fit, recipe
 from spikestrap.train.compare import numbers
 from spikestrap.train.data import load
-
-COLUMNS = ("change", "T", "epochs", "SNN %", "ANN %", "seconds")
 
 
 def parts(splits: Splits, images: int) -> tuple[Splits, Arrays]:
@@ -47,7 +45,7 @@ def run(
     # The last epoch is always validated; where no other is, it is what training keeps.
     fit(net, splits, replace(options, validate_every=options.epochs), seed)
     seconds = time.perf_counter() - start
-    return {**numbers(net, rest), "seconds": seconds}
+    return {**numbers(net, rest), "epochs": options.epochs, "seconds": seconds}
 
 
 def changed(text: str) -> dict[str, Any]:
@@ -74,19 +72,18 @@ def main() -> None:
     made_by = recipe(arguments.recipe)
     time_steps = arguments.time_steps or made_by.time_steps
     splits, rest = parts(load(made_by.data, arguments.data, 0, time_steps), arguments.images)
+    # As many epochs first: a change of them, or of those as an SNN, is of these. And all changes
+    # before any training: a wrong one fails at once.
+    own = made_by.options.for_epochs(arguments.epochs)
+    choices = {"the recipe": own}
+    choices |= {change: replace(own, **changed(change)) for change in arguments.change}
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS), flush=True)
-    for change in ("", *arguments.change):
-        # As many epochs first: a change of them, or of those as an SNN, is of these.
-        options = made_by.options.for_epochs(arguments.epochs)
-        options = replace(options, **(changed(change) if change else {}))
+    for change, options in choices.items():
         results = [
             run(made_by, options, time_steps, seed, splits, rest) for seed in arguments.seeds
         ]
-        cells = [change or "the recipe", str(time_steps), str(options.epochs)]
-        for key, digits in (("snn_accuracy", 2), ("ann_accuracy", 2), ("seconds", 0)):
-            cells += [spread([result[key] for result in results], digits)]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        print(row(change, time_steps, results), flush=True)
 
 
 if __name__ == "__main__":

@@ -213,12 +213,14 @@ def test_a_choice_is_measured_on_images_that_are_not_trained_on(tmp_path, monkey
     write_mnist(tmp_path, train=40)
     command = [sys.executable, BENCHMARKS / "choose.py", "mnist-mlp-t4", "--data", tmp_path]
     command += ["--images", "16", "--epochs", "1", "--time-steps", "2", "--seeds", "0"]
-    done = processes.run(*command, "--change", "batch_size=8", "--change", "snn_gradient=rate")
+    changes = ["batch_size=8", "snn_gradient=rate", "snn_epochs=1"]
+    done = processes.run(*command, *(part for name in changes for part in ("--change", name)))
     assert done.returncode == 0, done.stderr
     head, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
-    assert head == ["change", "T", "epochs", "SNN %", "ANN %", "seconds"]
-    assert [row[0] for row in rows] == ["the recipe", "batch_size=8", "snn_gradient=rate"]
+    assert head == ["change", "T", "epochs", "SNN %", "ANN %", "gap, points", "seconds"]
+    assert [row[0] for row in rows] == ["the recipe", *changes]
     assert all(row[1:3] == ["2", "1"] for row in rows)
+    assert [row[4] == "-" for row in rows] == [False, False, False, True]  # an SNN throughout
     monkeypatch.syspath_prepend(BENCHMARKS)
     parts = importlib.import_module("choose").parts
     images = Arrays(torch.arange(5).view(5, 1), torch.arange(5))

@@ -210,9 +210,8 @@ class TestSampling:
         old, new = sampled(0), sampled(1)
         sampler = sampled(0, memory=memory)
         sampler.fit()
-        torch.testing.assert_close(
-            sampler.statistics.pairs, old.statistics.pairs
-        )  # until sampling resumes
+        # Until sampling resumes they stay.
+        torch.testing.assert_close(sampler.statistics.pairs, old.statistics.pairs)
         sampler.append(*draw(seed=1))
         torch.testing.assert_close(
             sampler.statistics.pairs, memory * old.statistics.pairs + new.statistics.pairs
