@@ -20,7 +20,6 @@ from ..timeaxis import longest, time_mean
 from . import fit as fitting
 from .beyond import Respond, pairs_beyond
 from .doubts import warn_if_constant, warn_if_falling
-from .histogram import add_pairs
 from .idle import CHANNELS, slopes_of_idle, wake
 from .plot import plot_curve
 from .statistics import Statistics
@@ -356,9 +355,11 @@ class AnnSampler(nn.Module):
         self.origin = self._tensor([fit.origin for fit in fits])
         self.width = self._tensor([fit.width for fit in fits])
         self.values = self._tensor([fit.values for fit in fits])
-        self.slopes = self._tensor([self._slopes(fit, beyond is not None) for fit in fits])
+        # The others are 0 where the curve is flat: with pairs beyond, wherever it was sampled.
+        smooth = beyond is not None or self.slope == "smooth"
+        self.slopes = self._tensor([self._slopes(fit, smooth) for fit in fits])
         self.residual = self._tensor([fit.residual for fit in fits])
-        self.idle_slopes = self._tensor(self._idle_slopes(fits, beyond is not None))
+        self.idle_slopes = self._tensor(self._idle_slopes(fits, smooth))
         self.count, self._pending = 0, False
         self.fitted += 1
         self._recall()
@@ -391,22 +392,21 @@ class AnnSampler(nn.Module):
         )
         if pairs is None:
             return None
-        table = torch.zeros_like(self.statistics.pairs, device=self.levels.device)
-        add_pairs(table, *pairs, self.statistics.fine)
-        beyond: np.ndarray = table.cpu().numpy()
+        statistics = Statistics(self.channels, self.statistics.fine)
+        statistics.add(*pairs)
+        beyond: np.ndarray = statistics.pairs.cpu().numpy()
         share = _BEYOND * sums[:, 0].sum(-1) / beyond[:, 0].sum(-1)
         return beyond * share[:, None, None]
 
-    def _slopes(self, fit: fitting.Fit, beyond: bool) -> fitting.Array:
+    def _slopes(self, fit: fitting.Fit, smooth: bool) -> fitting.Array:
         if fitting.is_constant(fit):
             return fitting.escape_slopes(fit)
-        # Others are 0 where the curve is flat, which it is wherever anything was sampled.
-        if beyond or self.slope == "smooth":
+        if smooth:
             return fitting.smooth_slopes(fit)
         return fitting.fit_slopes(fit) if self.slope == "fit" else fitting.rescaled_slopes(fit)
 
-    def _idle_slopes(self, fits: list[fitting.Fit], beyond: bool) -> fitting.Array:
-        if not (beyond or self.slope == "smooth"):
+    def _idle_slopes(self, fits: list[fitting.Fit], smooth: bool) -> fitting.Array:
+        if not smooth:
             return np.zeros(CHANNELS)
         slopes = np.array([fitting.idle_slope(fit) for fit in fits])
         return slopes_of_idle(self.statistics.changes.cpu().numpy(), slopes)
