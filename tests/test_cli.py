@@ -53,6 +53,13 @@ def trained(tmp_path_factory):
     return folder, done
 
 
+def test_what_training_and_its_report_both_warn_of_is_told_once(tmp_path):
+    command = [sys.executable, "-m", "spikestrap", "train", "--epochs", "1", "--data", tmp_path]
+    done = run(*command, "--out", tmp_path / "run")
+    assert done.returncode == 0
+    assert done.stderr.count("the digits come with scikit-learn, nothing is read from") == 1
+
+
 def test_train_prints_json_last_and_progress_on_standard_error(trained):
     _, done = trained
     result = json.loads(done.stdout.splitlines()[-1])

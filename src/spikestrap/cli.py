@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: what follows the program's name; None for the process's own.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _each_once()
         try:
             with _standard_output():
                 app(arguments, prog_name="spikestrap")
@@ -598,8 +598,17 @@ def _accuracies(epoch: Epoch) -> str:
     return "".join(f"  {name} {value:.2f} %" for name, value in pairs if value is not None)
 
 
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    print(f"warning: {_one_line(message)}", file=sys.stderr)
+def _each_once() -> Callable[..., None]:
+    """What shows a warning, once: a report reads the data again, and finds the same."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        line = _one_line(message)
+        if line not in told:
+            told.add(line)
+            print(f"warning: {line}", file=sys.stderr)
+
+    return show
 
 
 def _one_line(message: object) -> str:
