@@ -7,6 +7,7 @@ import torch
 import spikestrap as ss
 from spikestrap.train.data import SHAPES, Arrays, Splits
 from spikestrap.train.loop import fit
+from spikestrap.train.models import vgg
 from spikestrap.train.recipes import RECIPES, recipe
 
 # Too large for more than what is asked of them below.
@@ -99,3 +100,14 @@ def test_an_unknown_name_gets_the_list_and_the_nearest(name, hint):
 def test_time_steps_out_of_range(time_steps):
     with pytest.raises(ss.SpikestrapError, match="time_steps must be a whole number from 1 to 10"):
         recipe("digits-mlp").network(time_steps)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_of_a_vgg_the_first_kernel_has_a_size_of_its_own(kernel):
+    net = vgg((2, 8, 6), ((3, 4), (5,)), first_kernel=kernel)(2, "float")
+    convolutions = [b for b in net.blocks if isinstance(b, ss.block.cuba.Conv)]
+    sides = [tuple(b.synapse.layer.weight.shape[2:]) for b in convolutions]
+    assert sides == [(kernel, kernel), (3, 3), (3, 3)]
+    x = torch.rand(2, 2, 2, 8, 6)
+    assert convolutions[0](x, ss.Mode.SNN).shape == (2, 2, 3, 8, 6)  # as large as the image
+    assert net(x[0]).shape == (2, 10)

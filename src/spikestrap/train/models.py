@@ -111,6 +111,7 @@ def vgg(
     hidden: int | None = None,
     norm: str = "mean_only",
     readout_weight: float = 1.0,
+    first_kernel: int = 3,
 ) -> Builder:
     """Stages of 3 x 3 convolutions of those widths, average pooling by 2 after each; a readout.
 
@@ -118,7 +119,8 @@ def vgg(
     (Salimans and Kingma, 2016), see `cnn`: it leaves the gap smaller, but many layers of it
     start silent. shape: (C, H, W) of an image; hidden: width of a dense layer before the readout,
     None for none; readout_weight: of what the readout is given, where pooling is what it reads,
-    on the scale of the membrane: a spike counts as the threshold.
+    on the scale of the membrane: a spike counts as the threshold; first_kernel: odd side of the
+    first convolution's kernel, which on an image of few channels costs little.
     """
     weight_norm: dict[str, Any] = {"weight_norm": True, "weight_scale": 6**0.5}
 
@@ -129,10 +131,12 @@ def vgg(
             neuron, synapse = {**NEURON, "norm": norm}, weight_norm
         channels, height, width = shape
         blocks: list[nn.Module] = []
+        kernel = first_kernel
         for place, stage in enumerate(stages):
             for features in stage:
-                blocks += [block.cuba.Conv(neuron, channels, features, 3, padding=1, **synapse)]
-                channels = features
+                sizes = (channels, features, kernel)
+                blocks += [block.cuba.Conv(neuron, *sizes, padding=kernel // 2, **synapse)]
+                channels, kernel = features, 3
             is_read = hidden is None and place == len(stages) - 1
             weight = readout_weight * neuron["threshold"] if is_read else 1.0
             blocks += [block.AvgPool(2, weight=weight)]

@@ -197,7 +197,7 @@ _RECIPES = (
             snn_epochs=8,
             validate_every=1,
         ),
-        build=vgg((1, 28, 28), ((32,), (64, 64)), hidden=256),
+        build=vgg((1, 28, 28), ((32,), (64, 64)), hidden=256, first_kernel=5),
     ),
     Recipe(
         "cifar10-cnn",
