@@ -355,7 +355,7 @@ class AnnSampler(nn.Module):
         self.origin = self._tensor([fit.origin for fit in fits])
         self.width = self._tensor([fit.width for fit in fits])
         self.values = self._tensor([fit.values for fit in fits])
-        # The others are 0 where the curve is flat: with pairs beyond, wherever it was sampled.
+        # Other slopes are 0 where the curve is flat: with pairs beyond, wherever it was sampled.
         smooth = beyond is not None or self.slope == "smooth"
         self.slopes = self._tensor([self._slopes(fit, smooth) for fit in fits])
         self.residual = self._tensor([fit.residual for fit in fits])
