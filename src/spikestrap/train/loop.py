@@ -146,7 +146,7 @@ def fit(
     Raises:
         SpikestrapError: the loss is no longer finite, a checkpoint is another training's, the
             training or validation part is empty or not as `Arrays` has it, or the network has
-            nothing to train.
+            nothing to train, or only neurons' parameters in an epoch as an ANN.
         KeyboardInterrupt, SystemExit: it was interrupted, the latter with code 143, by SIGTERM.
     """
     lightning = require("lightning.pytorch", "training")

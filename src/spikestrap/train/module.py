@@ -31,7 +31,7 @@ class BootstrapModule(pl.LightningModule):
             an SNN are taken from them.
 
     Raises:
-        SpikestrapError: the loss is no longer finite.
+        SpikestrapError: the loss is no longer finite, or depends on nothing to train.
 
     >>> import spikestrap as ss
     >>> net = ss.Network(ss.block.cuba.Dense(dict(threshold=1.0), 64, 10), time_steps=4)
@@ -79,6 +79,12 @@ class BootstrapModule(pl.LightningModule):
             raise SpikestrapError(
                 f"training: expected a finite loss, got {self.loss} in mode "
                 f"{self.bootstrap_mode}; a smaller learning rate may help"
+            )
+        if not sampled and not loss.requires_grad:
+            raise SpikestrapError(
+                "training: expected a loss of parameters to train, got one in mode "
+                f"{self.bootstrap_mode} that has none; those of neurons learn as an SNN alone, as "
+                "with snn_epochs for all epochs"
             )
         return None if sampled else loss
 
