@@ -5,9 +5,9 @@ python benchmarks/foreign_accuracy.py --data DIR [--libraries snntorch norse ...
 The same network, weights, batches, loss and optimizer for both: the first 20,000 training images of
 MNIST, Adam, batch 128; nothing is tuned. Its own training runs the network as its library does,
 through all time steps; bootstrap samples two batches in each epoch, and trains the ANN on the
-others. Both are tested as SNNs by the library's own code, on the test images. Three seeds; the two
-take turns, so that a machine that slows down slows both. Seconds: building and training. Prints a
-Markdown table, mean and range.
+others; `--snn-epochs` has so many epochs at the end run as an SNN. Both are tested as SNNs by the
+library's own code, on the test images. Three seeds; the two take turns, so that a machine that
+slows down slows both. Seconds: building and training. Prints a Markdown table, mean and range.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ import spikestrap as ss
 from spikestrap.train import Arrays, mnist
 
 IMAGES, BATCH = 20_000, 128
-SCHEDULE = ss.Scheduler(num_sample_iter=2, sample_period=1)
 COLUMNS = ("network", "T", "its own training, %", "bootstrap, %", "seconds", "bootstrap's", "ratio")
 
 
@@ -123,7 +122,10 @@ CASES = {
 }
 
 
-def trained(case: Case, bootstrap: bool, part: Arrays, epochs: int, seed: int) -> nn.Module:
+def trained(
+    case: Case, bootstrap: bool, part: Arrays, epochs: int, snn_epochs: int, seed: int
+) -> nn.Module:
+    scheduler = ss.Scheduler(num_sample_iter=2, sample_period=1, snn_from=epochs - snn_epochs)
     torch.manual_seed(seed)
     model = case.make(case.time_steps)
     net = ss.bootstrap(model, time_steps=case.time_steps) if bootstrap else None
@@ -134,7 +136,7 @@ def trained(case: Case, bootstrap: bool, part: Arrays, epochs: int, seed: int) -
             if net is None:
                 output = case.run(model, x, case.time_steps)
             else:
-                mode = SCHEDULE.mode(epoch, i)
+                mode = scheduler.mode(epoch, i)
                 if mode.base_mode is ss.Mode.SAMPLE:
                     with torch.no_grad():
                         net(x, mode)
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--libraries", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--snn-epochs", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     splits = mnist(options.data)
@@ -171,11 +174,11 @@ def main() -> None:
         seconds: dict[bool, list[float]] = {False: [], True: []}
         few = Arrays(part.x[: 4 * BATCH], part.y[: 4 * BATCH])
         for bootstrap in (False, True):  # compiles, and warms the libraries up
-            trained(case, bootstrap, few, 1, 0)
+            trained(case, bootstrap, few, 1, 0, 0)
         for seed in options.seeds:
             for bootstrap in (False, True):
                 start = time.perf_counter()
-                model = trained(case, bootstrap, part, options.epochs, seed)
+                model = trained(case, bootstrap, part, options.epochs, options.snn_epochs, seed)
                 seconds[bootstrap].append(time.perf_counter() - start)
                 reached[bootstrap].append(accuracy(case, model, splits.test))
         times = [own / ours for own, ours in zip(*seconds.values(), strict=True)]
