@@ -40,10 +40,6 @@ def part(n, seed):
     return Arrays(x, (x.sum((1, 2, 3)) > 2).long())
 
 
-def flattened(arrays):
-    return Arrays(arrays.x.flatten(1), arrays.y)
-
-
 def splits(**parts):
     return Splits(
         "toy", 2, **{"train": part(40, 0), "validation": part(20, 1), "test": None, **parts}
@@ -257,16 +253,16 @@ def test_a_network_with_nothing_to_train_is_refused_before_it_begins():
 
 def test_neurons_parameters_alone_learn_as_an_snn_and_are_refused_as_an_ann():
     neuron = {"threshold": 1.0, "learnable": ("threshold",)}
-    net = ss.Network(ss.block.cuba.Dense(neuron, 4, 2), time_steps=4)
-    net.blocks[0].synapse.requires_grad_(False)
-    threshold = net.blocks[0].unit.neuron.threshold
+    dense = ss.block.cuba.Dense(neuron, 4, 2)
+    net = ss.Network(ss.block.Flatten(), dense, time_steps=4)
+    dense.synapse.requires_grad_(False)
+    threshold = dense.unit.neuron.threshold
     before = threshold.detach().clone()
-    flat = splits(train=flattened(part(40, 0)), validation=flattened(part(20, 1)))
     with pytest.raises(ss.SpikestrapError, match=r"got one in mode FIT that has none; .*an SNN"):
-        fit(net, flat, OPTIONS)
+        fit(net, splits(), OPTIONS)
     assert torch.equal(threshold, before)
-    fit(net, flat, replace(OPTIONS, snn_epochs=OPTIONS.epochs))
-    assert not torch.equal(net.blocks[0].unit.neuron.threshold, before)
+    fit(net, splits(), replace(OPTIONS, snn_epochs=OPTIONS.epochs))
+    assert not torch.equal(threshold, before)
 
 
 def test_a_loss_that_is_not_finite_ends_it():
