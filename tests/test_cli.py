@@ -123,7 +123,9 @@ def test_early_stopping_tells_the_epochs_that_there_were(spikestrap_command, tmp
     assert result["epochs"] == len(history["epochs"]) < 60
 
 
-def test_a_learning_rate_goes_where_training_and_comparison_keep_it(spikestrap_command, tmp_path):
+def test_learning_rate_and_batch_size_go_where_training_and_comparison_keep_it(
+    spikestrap_command, tmp_path
+):
     how = ("--epochs", 2, "--time-steps", 2, "--out", tmp_path)
     code, _, err = spikestrap_command("train", *how, "--learning-rate", 0.02)
     assert code == 0, err
@@ -134,11 +136,11 @@ def test_a_learning_rate_goes_where_training_and_comparison_keep_it(spikestrap_c
     assert "--learning-rate 0.02" in (tmp_path / "report.html").read_text()
     assert load_run(tmp_path).options.learning_rate == 0.02
     code, _, err = spikestrap_command(
-        "compare", "--method", "bootstrap", *how, "--learning-rate", 0
+        "compare", "--method", "bootstrap", *how, "--learning-rate", 0, "--batch-size", 100
     )
     assert code == 0, err
     compared = json.loads((tmp_path / "compare.json").read_text())
-    assert compared["learning_rate"] == 0
+    assert (compared["learning_rate"], compared["batch_size"]) == (0, 100)
     assert compared["methods"]["bootstrap"]["snn_accuracy"] < 40  # has not learned
 
 
@@ -499,6 +501,7 @@ def test_without_the_package_onnx_one_line_names_the_extra(
         (["train", "--time-steps", "0"], "time_steps must be a whole number from 1 to 1024, got 0"),
         (["train", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
         (["train", "--batch-size", "0"], "batch_size must be a whole number >= 1, got 0"),
+        (["compare", "--batch-size", "0"], "batch_size must be a whole number >= 1, got 0"),
         (
             ["train", "--learning-rate", "-1"],
             "learning_rate must be a finite number >= 0, got -1.0",

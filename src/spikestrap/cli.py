@@ -73,6 +73,7 @@ Data = Annotated[
 TimeSteps = Annotated[
     int | None, typer.Option("--time-steps", metavar="T", help="Time steps of the spiking network.")
 ]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images a step.")]
 LearningRate = Annotated[
     float | None,
     typer.Option("--learning-rate", metavar="R", help="The highest; by default the recipe's."),
@@ -189,7 +190,7 @@ def train(
             "trains as an SNN; of more, as many.",
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     patience: Annotated[
         int | None,
@@ -352,6 +353,7 @@ def compare(
     data: Data = None,
     time_steps: TimeSteps = None,
     epochs: Epochs = None,
+    batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     budget: Annotated[
         float | None,
@@ -385,6 +387,7 @@ def compare(
             data=data,
             time_steps=time_steps,
             epochs=epochs,
+            batch_size=batch_size,
             learning_rate=learning_rate,
             budget=budget,
             seed=seed,

@@ -47,6 +47,7 @@ def compare(
     data: Path | None = None,
     time_steps: int | None = None,
     epochs: int | None = None,
+    batch_size: int | None = None,
     learning_rate: float | None = None,
     budget: float | None = None,
     seed: int = 0,
@@ -73,7 +74,7 @@ def compare(
         name: the recipe.
         methods: some of ``ann``, ``bootstrap``, ``hybrid`` and ``direct``.
         data: the folder of the data set; None for the bundled or downloaded one.
-        time_steps, epochs, learning_rate: None for the recipe's own.
+        time_steps, epochs, batch_size, learning_rate: None for the recipe's own.
         budget: train each method for as many whole epochs as fit into so many seconds, by the
             time a few steps of each mode take beforehand; instead of ``epochs``.
         seed: of everything random.
@@ -98,8 +99,7 @@ def compare(
     """
     made_by = recipe(name)
     own = made_by.options.for_epochs(epochs)
-    if learning_rate is not None:
-        own = replace(own, learning_rate=learning_rate)
+    own = own.given(batch_size=batch_size, learning_rate=learning_rate)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     _check_methods(methods)
     device, on = default_device(), hardware or Hardware()

@@ -84,12 +84,7 @@ def train(
     """
     made_by = recipe(name)
     own = made_by.options.for_epochs(epochs)
-    options = replace(
-        own,
-        batch_size=own.batch_size if batch_size is None else batch_size,
-        learning_rate=own.learning_rate if learning_rate is None else learning_rate,
-        patience=own.patience if patience is None else patience,
-    )
+    options = own.given(batch_size=batch_size, learning_rate=learning_rate, patience=patience)
     seed = whole_number("seed", seed, 0, MAX_SEED)
     steps = made_by.time_steps if time_steps is None else time_steps
     torch.manual_seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..counts import finite_number, whole_number, whole_or_none
 from ..errors import SpikestrapError
@@ -80,6 +81,15 @@ class Options:
         share = min(epochs / self.epochs, 1.0)
         changed = replace(self, epochs=epochs)  # says what is wrong with the number
         return replace(changed, snn_epochs=round(share * self.snn_epochs))
+
+    def given(self, **values: Any) -> Options:
+        """The same with other values; None keeps the one it has.
+
+        >>> other = Options(batch_size=32).given(batch_size=None, learning_rate=0.1)
+        >>> other.batch_size, other.learning_rate
+        (32, 0.1)
+        """
+        return replace(self, **{name: x for name, x in values.items() if x is not None})
 
     def scheduler(self) -> Scheduler:
         """When to sample, fit, cross over and train as an SNN.
