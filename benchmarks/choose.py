@@ -5,7 +5,7 @@ python benchmarks/choose.py mnist-cnn-t2 --data DIR --epochs 16 --change batch_s
 Trains the recipe on the first 15,000 training images, as it is and with each change, and prints the
 accuracies on the other training images and the validation part (mean and range): several times as
 many images as validation has, so that smaller differences show. No epoch is chosen. A change is the
-name of one of `spikestrap.train.Options` and its value.
+name of one of `spikestrap.train.Options` and its value, or several of them with blanks between.
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ def run(
 
 
 def changed(text: str) -> dict[str, Any]:
-    """One option by name and value, as in batch_size=32."""
-    name, _, value = text.partition("=")
-    try:
-        return {name: ast.literal_eval(value)}
-    except (SyntaxError, ValueError):
-        return {name: value}
+    """Options by name and value, as in "batch_size=32 learning_rate=0.01"."""
+    options = {}
+    for part in text.split():
+        name, _, value = part.partition("=")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            options[name] = value
+    return options
 
 
 def main() -> None:
