@@ -3,6 +3,7 @@ import json
 import math
 
 import pytest
+import snntorch
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
@@ -49,6 +50,28 @@ class Integrator(ss.neuron.Neuron):
 
 
 class TestNumbers:
+    def test_a_foreign_loop_over_steps_is_compared_by_its_mean(self):
+        class Loop(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.one = nn.Linear(20, 30), snntorch.Leaky(0.9)
+                self.second, self.two = nn.Linear(30, 10), snntorch.Leaky(0.9)
+
+            def forward(self, x):
+                one, two, outputs = self.one.init_leaky(), self.two.init_leaky(), []
+                for _ in range(T):
+                    spikes, one = self.one(self.first(x), one)
+                    spikes, two = self.two(self.second(spikes), two)
+                    outputs.append(spikes)
+                return torch.stack(outputs)
+
+        x = 4 * draw()
+        net = fit(ss.bootstrap(Loop(), time_steps=T), x)
+        found = ss.diagnose(net, [x, x])[-1]
+        assert found.rate_gap == pytest.approx(
+            (net(x, Mode.ANN) - net(x)).abs().mean().item(), abs=1e-6
+        )
+
     def test_within_ragged_padding_does_not_count(self):
         net = network(time_steps=None)
         alone = [torch.rand(steps, 1, 20) for steps in (3, 8)]

@@ -148,7 +148,9 @@ class _Unit:
         self.largest: Tensor | None = None
         self.ever: Tensor | None = None
         self.always: Tensor | None = None
-        self.rates: list[Tensor] = []  # of the unit's calls in a spiking pass, in their order
+        # Of the unit's calls in a spiking pass and in one on rates, in their order.
+        self.rates: list[Tensor] = []
+        self.on_rates: list[Tensor] = []
         self.compared = False
 
     def see_samples(self, rate: Tensor, mean: Tensor, time_steps: int) -> None:
@@ -167,10 +169,17 @@ class _Unit:
         if self.largest is None or top.max() > self.largest.max():
             self.largest = top
 
-    def see_rates(self, rates: Tensor) -> None:
-        """Rates (N, ...) of the ANN for the same batch, at the next of its calls."""
+    def compare(self) -> None:
+        """What was seen of a batch as an SNN and as an ANN.
+
+        A foreign model that loops over time by itself may call it T times on rates, and has been
+        sampled once.
+        """
         self.compared = True
-        self.rate_gap += (rates.float() - self.rates.pop(0)).abs().double().sum().item()
+        calls = len(self.on_rates) // len(self.rates)
+        for i, rate in enumerate(self.rates):
+            rates = torch.stack(self.on_rates[i * calls : (i + 1) * calls]).mean(0)
+            self.rate_gap += (rates - rate).abs().double().sum().item()
 
     def judge(self, depth: int) -> LayerDiagnosis:
         """The numbers, and what they mean for the unit with so many before it."""
@@ -273,17 +282,22 @@ def _compare(net: nn.Module, x: Tensor, units: list[_Unit]) -> None:
     """Runs one batch as an SNN and, where there are curves, as an ANN."""
     for unit in units:
         unit.rates.clear()
+        unit.on_rates.clear()
         # In place of the sampler's own: it sees just what would be sampled.
         unit.sampler.__dict__["append_means"] = unit.see_samples
     _call(net, x, Mode.SAMPLE)
     if all(unit.fitted for unit in units):
         hooks = [
-            unit.sampler.register_forward_hook(lambda _, args, rates, u=unit: u.see_rates(rates))
+            unit.sampler.register_forward_hook(
+                lambda _, args, rates, u=unit: u.on_rates.append(rates.float())
+            )
             for unit in units
         ]
         _call(net, x, Mode.ANN)
         for hook in hooks:
             hook.remove()
+        for unit in units:
+            unit.compare()
 
 
 def _call(net: nn.Module, x: Tensor, mode: Mode) -> None:

@@ -36,6 +36,7 @@ from spikestrap import SpikestrapError
         (layer.SynapseFilter(), "SynapseFilter.*state over time"),
         (encoding.PoissonEncoder(), "PoissonEncoder.*encode before the model"),
         (norse.LICell(), "norse.LICell.*state over time"),
+        (norse.LILinearCell(3, 3), "norse.LILinearCell.*state over time"),
         (norse.LIFRecurrent(3, 3), "norse.LIFRecurrent.*state over time"),
         (norse.RecurrentSequential(norse.LIFCell()), "RecurrentSequential.*state over time"),
         (norse.PoissonEncoder(4), "norse.PoissonEncoder.*encode before"),

@@ -427,8 +427,31 @@ class TestLayouts:
         if known:
             assert torch.equal(ss.bootstrap(model, time_steps=4)(x), own)
         else:
-            with pytest.raises(SpikestrapError, match=r"another input .* give layout=\"own\""):
+            with pytest.raises(SpikestrapError, match=r"another input .* make that input before"):
                 ss.bootstrap(model, time_steps=4)(x)
+            net = ss.bootstrap(model, time_steps=4, layout="own")
+            net(x, SAMPLE)
+            with pytest.raises(SpikestrapError, match=r"another input .* 'lif1' at each step"):
+                net(x, FIT)
+
+    @pytest.mark.parametrize("layout", ["time_first", "batch_first"])
+    def test_axes_the_wrong_way_round_show_with_as_many_images_as_steps(self, layout):
+        class OtherWay(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.lif = nn.Linear(5, 3), snn.Leaky(0.9)
+
+            def forward(self, x):
+                mem, outputs = self.lif.reset_mem(), []
+                for z in x if layout == "time_first" else x.transpose(0, 1):
+                    spikes, mem = self.lif(self.first(z), mem)
+                    outputs.append(spikes)
+                return torch.stack(outputs, 1 if layout == "time_first" else 0)
+
+        for batch, message in ((7, "N and T the other way round"), (12, "those of each step in")):
+            net = ss.bootstrap(OtherWay(), layout=layout)
+            with pytest.raises(SpikestrapError, match=message):
+                net(torch.rand(7, batch, 5))
 
     @pytest.mark.parametrize("batch", [4, 12])
     def test_time_second_is_not_taken_for_the_batch(self, batch):

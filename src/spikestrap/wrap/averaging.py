@@ -60,6 +60,13 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
         output = runner.logits(sequence, drawn)
         on_means = runner.on_rates(time_mean(sequence), means, steps, length)
     for name, at in seen.items():
+        first, *others = at.input_on_means
+        if any(_off(first, other) for other in others):
+            raise SpikestrapError(
+                f"bootstrap: the model makes another input of the same one for {name!r} at each "
+                "step; a curve takes the mean of all. Make it before the model and pass "
+                "(T, N, ...), with time_steps=None; check=False switches this check off"
+            )
         if off := _off(at.inputs / at.steps, torch.stack(at.input_on_means).mean(0)):
             raise SpikestrapError(
                 f"bootstrap: on mean rates, the input of {name!r} is not what it is on spikes, on "

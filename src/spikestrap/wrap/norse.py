@@ -10,6 +10,7 @@ from norse.torch import (
     LIFBoxFeedForwardState,
     LIFCell,
     LIFFeedForwardState,
+    LILinearCell,
     RecurrentSequential,
 )
 from norse.torch.module import encode
@@ -42,7 +43,7 @@ LIBRARY = Library(
         LIFBoxCell: _adapter(STEP, LIFBoxFeedForwardState),
         LIF: _adapter(TIME_FIRST, LIFFeedForwardState),
     },
-    stateful=(SNN, SNNCell, SNNRecurrent, SNNRecurrentCell, RecurrentSequential),
+    stateful=(SNN, SNNCell, SNNRecurrent, SNNRecurrentCell, LILinearCell, RecurrentSequential),
     encoders=(
         encode.ConstantCurrentLIFEncoder,
         encode.PoissonEncoder,

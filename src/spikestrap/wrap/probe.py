@@ -19,10 +19,10 @@ from ..evaluating import evaluating
 from ..random_state import random_state_kept
 from .batchnorm import norms_of
 from .drive import check_logits, steps_set
-from .layout import OWN, STEP
+from .layout import BATCH_FIRST, OWN, STEP, TIME_FIRST
 from .replaced import Call
 from .running import Runner
-from .unit import Trace, even, expect
+from .unit import Trace, even, expect, firing
 
 
 @torch.no_grad()
@@ -49,14 +49,18 @@ def find_layout(runner: Runner, sequence: Tensor, guessed: bool) -> str:
                 f"bootstrap: one call of the model calls {name!r} {called} times, which is "
                 f"time_steps={runner.time_steps}, but not with the same input: is it used in "
                 f"{called} places? Then give each a module of its own. Does the model run over "
-                'time by itself, on another input at each step? Then give layout="own"'
+                "time by itself, on another input at each step? Then make that input before it "
+                "and pass (T, N, ...), with time_steps=None"
             )
         runner = replace(runner, layout=OWN)
     elif guessed:
         with evaluating(runner.model), runner.explained(sequence):
             runner.run(sequence, _firing(runner, _traces(runner), sequence.shape[0], 0.0))
-    if runner.layout == OWN and sequence.shape[0] == sequence.shape[1]:
-        _check_axes(runner, _other_batch(sequence, sequence.shape[0]))
+    if sequence.shape[0] == sequence.shape[1]:
+        if runner.layout == OWN:
+            _check_axes(runner, _other_batch(sequence, sequence.shape[0]))
+        elif runner.layout in (TIME_FIRST, BATCH_FIRST):
+            _check_order(runner, sequence)
     return runner.layout
 
 
@@ -192,6 +196,27 @@ def _check_axes(runner: Runner, sequence: Tensor) -> None:
     except Exception:
         return  # a model that takes batches of one size alone
     check_logits(output, sequence.shape[1], runner.layout)
+
+
+def _check_order(runner: Runner, sequence: Tensor) -> None:
+    """Refuses outputs with N and T in another order than the layout's, which N = T hides.
+
+    By images that are all the same, and change over time: so must be their means over time.
+    """
+    growing = torch.arange(1.0, len(sequence) + 1).view(-1, *[1] * (sequence.ndim - 1))
+    alike = (sequence[:, :1] * growing.to(sequence)).expand_as(sequence).contiguous()
+    calls = {
+        name: firing(neuron, adapter, len(sequence), lambda z: z)
+        for name, neuron, adapter in runner.neurons()
+    }
+    with evaluating(runner.model), runner.explained(sequence):
+        output = runner.run(alike, calls)
+    if isinstance(output, Tensor) and not _close(output, output[:1].expand_as(output)):
+        axes = "(T, N, classes)" if runner.layout == TIME_FIRST else "(N, T, classes)"
+        raise SpikestrapError(
+            f"bootstrap: in layout {runner.layout!r} expected the model to return the logits of "
+            f"each step as {axes}, or their mean; got N and T the other way round"
+        )
 
 
 def _on_even_rates(
