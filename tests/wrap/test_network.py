@@ -570,6 +570,25 @@ class TestLayouts:
         rates = net.units[0].sampler(model.first(x))
         torch.testing.assert_close(net(x, ANN), model.last(rates))
 
+    def test_the_input_is_told_from_the_membrane_by_its_keyword(self):
+        class ByName(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.lif, self.last = nn.Linear(5, 9), snn.Leaky(0.9), nn.Linear(9, 3)
+
+            def forward(self, x):
+                mem, outputs = self.lif.reset_mem(), []
+                for _ in range(4):
+                    spikes, mem = self.lif(mem=mem, input_=self.first(x))
+                    outputs.append(self.last(spikes))
+                return torch.stack(outputs)
+
+        x, model = 4 * torch.rand(12, 5), ByName()
+        net = fit(ss.bootstrap(model, time_steps=4), x)
+        torch.testing.assert_close(net(x), model(x).mean(0))
+        rates = net.units[0].sampler(model.first(x))
+        torch.testing.assert_close(net(x, ANN), model.last(rates))
+
     def test_inputs_over_time_to_a_loop(self):
         class Loop(nn.Module):
             def __init__(self):

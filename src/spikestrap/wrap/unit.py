@@ -6,6 +6,7 @@ replaced: by one that watches in a spiking pass, by the curve in a pass on rates
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -125,7 +126,7 @@ def watching(
         output = original(*args, **kwargs)
         spikes = spikes_of(output)
         own = adapter.steps(neuron, spikes.shape[0]) or steps
-        z = to_time_first(_input(args, kwargs), layout, own)
+        z = to_time_first(_input(original, args, kwargs), layout, own)
         trace.see(z, unit(z, to_time_first(spikes, layout, own)))
         return output
 
@@ -197,10 +198,10 @@ def firing(
 
     steps: of a call where time is folded.
     """
-    layout = adapter.layout(neuron)
+    original, layout = neuron.forward, adapter.layout(neuron)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        z = to_time_first(_input(args, kwargs), layout, steps)
+        z = to_time_first(_input(original, args, kwargs), layout, steps)
         return _instead(neuron, adapter, from_time_first(fire(z), layout))
 
     return forward
@@ -211,6 +212,11 @@ def _instead(neuron: nn.Module, adapter: Adapter, spikes: Tensor) -> Any:
     return adapter.output(neuron, spikes, spikes.detach().new_zeros(()).expand_as(spikes))
 
 
-def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    z: Tensor = args[0] if args else next(iter(kwargs.values()))
+def _input(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The first argument; of keywords, which come in any order, the first parameter's."""
+    if args:
+        z: Tensor = args[0]
+        return z
+    name = next(iter(inspect.signature(call).parameters))
+    z = kwargs.get(name, next(iter(kwargs.values())))
     return z
