@@ -275,6 +275,14 @@ class TestResidual:
         assert "v_init" not in str(warned[0].message)  # snnTorch's neurons have none
 
 
+class OneLayer(nn.Module):
+    """Modules for loops over time."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.lif, self.last = nn.Linear(5, 9), snn.Leaky(0.9), nn.Linear(9, 3)
+
+
 class TestLayouts:
     def test_a_loop_runs_on_rates_for_one_step_only(self):
         x, model = draw(), SNNTorchLoop()
@@ -436,11 +444,7 @@ class TestLayouts:
 
     @pytest.mark.parametrize("layout", ["time_first", "batch_first"])
     def test_axes_the_wrong_way_round_show_with_as_many_images_as_steps(self, layout):
-        class OtherWay(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.first, self.lif = nn.Linear(5, 3), snn.Leaky(0.9)
-
+        class OtherWay(OneLayer):
             def forward(self, x):
                 mem, outputs = self.lif.reset_mem(), []
                 for z in x if layout == "time_first" else x.transpose(0, 1):
@@ -452,6 +456,18 @@ class TestLayouts:
             net = ss.bootstrap(OtherWay(), layout=layout)
             with pytest.raises(SpikestrapError, match=message):
                 net(torch.rand(7, batch, 5))
+
+    def test_what_draws_at_random_is_not_taken_for_axes_the_wrong_way_round(self):
+        class Draws(OneLayer):
+            def forward(self, x):
+                mem, outputs = self.lif.reset_mem(), []
+                for z in x:
+                    spikes, mem = self.lif(self.first(z * torch.randn_like(z)), mem)
+                    outputs.append(self.last(spikes))
+                return torch.stack(outputs)
+
+        net = ss.bootstrap(Draws(), layout="time_first", check=False)
+        assert net(torch.rand(7, 7, 5)).shape == (7, 3)
 
     @pytest.mark.parametrize("batch", [4, 12])
     def test_time_second_is_not_taken_for_the_batch(self, batch):
@@ -571,11 +587,7 @@ class TestLayouts:
         torch.testing.assert_close(net(x, ANN), model.last(rates))
 
     def test_the_input_is_told_from_the_membrane_by_its_keyword(self):
-        class ByName(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.first, self.lif, self.last = nn.Linear(5, 9), snn.Leaky(0.9), nn.Linear(9, 3)
-
+        class ByName(OneLayer):
             def forward(self, x):
                 mem, outputs = self.lif.reset_mem(), []
                 for _ in range(4):
@@ -590,11 +602,7 @@ class TestLayouts:
         torch.testing.assert_close(net(x, ANN), model.last(rates))
 
     def test_inputs_over_time_to_a_loop(self):
-        class Loop(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.first, self.lif, self.last = nn.Linear(5, 9), snn.Leaky(0.9), nn.Linear(9, 3)
-
+        class Loop(OneLayer):
             def forward(self, x):
                 mem, outputs = self.lif.reset_mem(), []
                 for z in x:

@@ -60,21 +60,21 @@ def check_averages(runner: Runner, sequence: Tensor, steps: int) -> None:
         output = runner.logits(sequence, drawn)
         on_means = runner.on_rates(time_mean(sequence), means, steps, length)
     for name, at in seen.items():
-        first, *others = at.input_on_means
-        if any(_off(first, other) for other in others):
-            raise SpikestrapError(
-                f"bootstrap: the model makes another input of the same one for {name!r} at each "
-                "step; a curve takes the mean of all. Make it before the model and pass "
-                "(T, N, ...), with time_steps=None; check=False switches this check off"
-            )
-        if off := _off(at.inputs / at.steps, torch.stack(at.input_on_means).mean(0)):
+        if off := off_by(at.inputs / at.steps, torch.stack(at.input_on_means).mean(0)):
             raise SpikestrapError(
                 f"bootstrap: on mean rates, the input of {name!r} is not what it is on spikes, on "
                 f"average over time ({off}): something before it does not commute with averaging "
                 "over time. Leave what is not linear to the neurons; check=False switches this "
                 "check off"
             )
-    if off := _off(output, on_means):
+        first, *others = at.input_on_means
+        if any(off_by(first, other) for other in others):
+            raise SpikestrapError(
+                f"bootstrap: the model makes another input of the same one for {name!r} at each "
+                "step; a curve takes the mean of all. Make it before the model and pass "
+                "(T, N, ...), with time_steps=None; check=False switches this check off"
+            )
+    if off := off_by(output, on_means):
         raise SpikestrapError(
             "bootstrap: on mean rates, the model's output is not what it is on spikes, on average "
             f"over time ({off}): return the output of each step, or their mean, not that of one "
@@ -117,7 +117,7 @@ def _means(
     return firing(neuron, adapter, steps, fire)
 
 
-def _off(a: Tensor | float, b: Tensor) -> str:
+def off_by(a: Tensor | float, b: Tensor) -> str:
     """By how much of a's norm b differs from it, readable; empty where by nothing that counts."""
     a = torch.as_tensor(a)
     if a.shape == b.shape:
