@@ -293,6 +293,31 @@ class TestOptions:
         with pytest.raises(SpikestrapError, match="needs channels"):
             ss.block.lif.Pool({**NEURON, "sampler": sampler}, 2)
 
+    def test_neurons_that_differ_have_a_curve_each(self):
+        threshold, steps = torch.tensor([0.5, 1.0, 2.0]), 4
+        neuron = {"threshold": threshold, "v_init": threshold / 2, "reset": "subtract"}
+        for block in (
+            ss.block.integrate_fire.Pool(neuron, 1),
+            ss.block.integrate_fire.Pool({**neuron, "sampler": {"per": "layer"}}, 1),
+        ):
+            x = 3 * torch.rand(1, 500, 3, 4, 4) - 0.5
+            block(x.expand(steps, *x.shape[1:]), SAMPLE)
+            probe = torch.linspace(-0.5, 2.5, 501).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+            # From half a threshold and reset by subtraction: rounded to k / T.
+            known = steps * probe / threshold.view(3, 1, 1)
+            known = known.round().clamp(0, steps) / steps
+            wrong = (block(probe, Mode.FIT) != known).float().mean((0, 2, 3))
+            if block.unit.sampler.per == "channel":
+                assert wrong.max() < 0.08
+            else:
+                assert wrong.min() > 0.1
+
+    @pytest.mark.parametrize("threshold", [1.0, torch.ones(4), torch.linspace(1, 2, 5000)])
+    def test_neurons_that_are_alike_or_very_many_share_a_curve(self, threshold):
+        count = 4 if isinstance(threshold, float) else len(threshold)
+        block = ss.block.lif.Dense({**NEURON, "threshold": threshold}, 2, count)
+        assert block.unit.sampler.per == "layer"
+
     @pytest.mark.parametrize("sampler", ["smooth", ["slope"], 3])
     def test_sampler_settings_are_a_dict(self, sampler):
         match = "Dense: sampler: expected a dict of settings of AnnSampler, got "

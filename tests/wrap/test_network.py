@@ -235,6 +235,47 @@ class TestModes:
             assert parameter.grad.abs().sum() > 0
 
 
+def differing():
+    """Neurons of 12 channels that differ, and their first layers, by library."""
+    many = torch.linspace(0.2, 1.5, 12)
+    cuba = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(250.0), v_th=many)
+    return {
+        "snntorch": (nn.Linear(6, 12), snn.Leaky(beta=0.9, threshold=many, init_hidden=True)),
+        "convolution": (
+            nn.Conv2d(1, 12, 3),
+            snn.Leaky(beta=torch.linspace(0.1, 0.99, 12).view(12, 1, 1), init_hidden=True),
+        ),
+        "norse": (nn.Linear(6, 12), norse.LIFBoxCell(cuba)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["snntorch", "convolution", "norse"])
+def test_neurons_that_differ_have_a_curve_each(kind):
+    synapse, lif = differing()[kind]
+    model = norse.SequentialState(synapse, lif) if kind == "norse" else nn.Sequential(synapse, lif)
+    net = ss.bootstrap(model, time_steps=8)
+    assert net.units[0].sampler.channels == 12
+    x = 4 * torch.rand(200, 1, 6, 6) if kind == "convolution" else 4 * torch.rand(2000, 6)
+    fit(net, x)
+    (found,) = ss.diagnose(net, [x])
+    assert found.curve_gap < 0.03
+    alike = ss.bootstrap(copy.deepcopy(model), time_steps=8, sampler={"per": "layer"})
+    fit(alike, x)
+    assert ss.diagnose(alike, [x])[0].curve_gap > 2 * found.curve_gap
+
+
+def test_neurons_that_are_alike_share_a_curve_whatever_their_state():
+    model = nn.Sequential(
+        nn.Linear(6, 12), snn.Leaky(beta=torch.full((12,), 0.9), init_hidden=True)
+    )
+    model(4 * torch.rand(3, 6))
+    assert model[1].mem.unique().numel() > 1
+    assert ss.bootstrap(model, time_steps=8).units[0].sampler.per == "layer"
+    # Where they are asked for, their number is the parameters'.
+    net = ss.bootstrap(model, time_steps=8, sampler={"per": "channel"})
+    assert net.units[0].sampler.channels == 12
+
+
 class Residual(nn.Module):
     """A forward of one's own, with a residual connection and a functional part."""
 

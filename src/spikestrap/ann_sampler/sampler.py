@@ -202,7 +202,7 @@ class AnnSampler(nn.Module):
         if self.channels > 1 and (rate.ndim < 2 or rate.shape[1] != self.channels):
             raise SpikestrapError(
                 f"AnnSampler: expected (T, N, {self.channels}, ...), one curve a channel; "
-                f"got {(steps, *rate.shape)}"
+                f'got {(steps, *rate.shape)}; per="layer" has one for all'
             )
         if values_hidden():
             raise SpikestrapError(

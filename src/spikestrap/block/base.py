@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ann_sampler.sampler import sampler_of
+from ..ann_sampler.scope import scope
 from ..errors import SpikestrapError, at
 from ..neuron import ChipCUBA, Neuron
 from ..norm import make_norm
@@ -38,7 +39,8 @@ class Block(nn.Module):
 
     neuron: a Neuron, or a dict with its parameters and, besides, `norm` ("batch",
     "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`; for a stochastic
-    neuron rounding is off unless set); with a Neuron of your own,
+    neuron rounding is off unless set; where a parameter differs between channels, each has a
+    curve unless per="layer"); with a Neuron of your own,
     dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
     channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
     not know it. count_log: return (output, event rate), the rate being the mean number of
@@ -67,11 +69,9 @@ class Block(nn.Module):
                 "none: leave norm out of its dict, as {**neuron, 'norm': None} does"
             )
         self.norm = make_norm(options["norm"], channels or 0)
-        settings = options["sampler"]
-        defaults: dict[str, Any] = {"rounding": not made.stochastic}
-        if isinstance(settings, Mapping) and settings.get("per") == "channel":
-            defaults["channels"] = channels
-        self.unit = Unit(made, sampler_of(settings, name, **defaults))
+        curves = scope([*made.parameters(), *made.buffers()], channels)
+        sampler = sampler_of(options["sampler"], name, rounding=not made.stochastic, **curves)
+        self.unit = Unit(made, sampler)
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None
         self.count_log = count_log
         self.delay: Delay | None = None

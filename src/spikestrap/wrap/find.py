@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import SpikestrapError
@@ -45,6 +46,16 @@ def find_neurons(model: nn.Module) -> list[Found]:
             "from modules, not from functions; ss.wrap.register makes others known"
         )
     return found
+
+
+def parameters(found: Found) -> list[Tensor]:
+    """The tensors that a neuron holds, also in tuples, but for its state."""
+    _, neuron, adapter = found
+    attributes = {**vars(neuron), **neuron._parameters, **neuron._buffers}
+    for state in adapter.states(neuron):
+        attributes.pop(state, None)
+    values = [v if isinstance(v, tuple) else (v,) for v in attributes.values()]
+    return [tensor for tensor in chain(*values) if isinstance(tensor, Tensor)]
 
 
 def resettables(model: nn.Module) -> list[tuple[nn.Module, Any]]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from ..ann_sampler.sampler import sampler_of
+from ..ann_sampler.scope import scope
 from ..compiling import disable
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
@@ -24,7 +25,7 @@ from .averaging import check_averages
 from .batchnorm import has_norms
 from .commute import Commutes
 from .drive import takes_state
-from .find import Found, find_neurons
+from .find import Found, find_neurons, parameters
 from .layout import LAYOUTS, OWN, STEP
 from .probe import find_layout, heeds, one_step_does, set_norms
 from .replaced import Call
@@ -71,7 +72,8 @@ class Wrapped(nn.Module):
         self.layout = layout or _common_layout(found)
         self.model = model
         self.units = nn.ModuleList(
-            WrappedUnit(f.name, sampler_of(sampler, "bootstrap")) for f in found
+            WrappedUnit(f.name, sampler_of(sampler, "bootstrap", **scope(parameters(f))))
+            for f in found
         )
         # What the first passes have to find out yet: how the forward takes time, whether it heeds
         # its attribute of a number of steps, if there is one, whether one step on rates gives what
@@ -294,7 +296,8 @@ def bootstrap(
         called T times; "time_first": (T, N, ...); "batch_first": (N, T, ...); "folded":
         (N T, ...); "own": it runs over time by itself, given just what `net` is given. None:
         as its neurons do; and where one call calls single-step neurons T times, "own".
-    sampler: settings of every unit's `AnnSampler`.
+    sampler: settings of every unit's `AnnSampler`. Neurons of which a parameter differs between
+        channels have a curve each, unless per="layer".
     check: look, in the first passes, for what does not commute with averaging over time.
 
     Raises SpikestrapError where there is nothing to wrap, and, now or in a first pass, for
