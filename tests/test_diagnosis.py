@@ -10,6 +10,7 @@ from torch import nn
 
 import spikestrap as ss
 from spikestrap import Mode, SpikestrapError
+from spikestrap.diagnosis import Diagnosis
 
 IF = {"threshold": 1.0, "reset": "subtract", "v_init": 0.5}
 T = 8
@@ -324,6 +325,43 @@ def test_leaves_everything_as_it_is(training):
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert not any(module._forward_hooks for module in net.modules())
+
+
+class TestOutput:
+    def test_the_share_of_inputs_that_both_give_the_same_class(self):
+        net, batches = fit(network(time_steps=2), draw()), [draw(60, 2), draw(40, 3)]
+        found = ss.diagnose(net, batches)
+        net.eval()
+        x = torch.cat(batches)
+        same = net(x, Mode.SNN).argmax(1) == net(x, Mode.ANN).argmax(1)
+        assert 0 < same.sum() < 100
+        assert found.inputs == 100
+        assert found.agreement == pytest.approx(same.double().mean().item())
+
+    def test_help_stands_behind_a_low_share_alone(self):
+        layers = ss.diagnose(fit(network(), draw()), [draw()])
+        low, high = (Diagnosis(layers, 200, share) for share in (0.9, 0.99))
+        *_, told = str(low).splitlines()
+        assert told.startswith("output: SNN and ANN agree on the class of 90.0% of 200 inputs; ")
+        *_, told = str(high).splitlines()
+        assert told == "output: SNN and ANN agree on the class of 99.0% of 200 inputs"
+
+    def test_no_share_without_curves_or_classes(self):
+        class Frames(nn.Module):
+            """Spikes or rates of a unit, as they are."""
+
+            def __init__(self):
+                super().__init__()
+                self.block = ss.block.integrate_fire.Dense(IF, 20, 50, weight_scale=4.0)
+
+            def forward(self, x, mode):
+                return self.block(x.expand(T, *x.shape), mode)
+
+        for net in (network(), fit(Frames(), draw())):
+            found = ss.diagnose(net, [draw()])
+            assert math.isnan(found.agreement)
+            assert found.inputs == 0
+            assert "output" not in str(found)
 
 
 class TestForms:

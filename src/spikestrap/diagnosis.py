@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from .unit import Unit
 GAP = 0.05
 SHARE = 0.5
 SAMPLES = 500
+AGREEMENT = 0.95
 NO_CURVE = "no curve: run some batches in Mode.SAMPLE, then one in Mode.FIT"
 # A dead layer is tried for so many times more steps.
 LONGER = 32
@@ -59,7 +61,15 @@ class LayerDiagnosis:
 
 
 class Diagnosis(list[LayerDiagnosis]):
-    """One `LayerDiagnosis` a unit, in order of definition; `print` shows a table."""
+    """One `LayerDiagnosis` a unit, in order of definition; `print` shows a table.
+
+    inputs: how many were looked at. agreement: share of them of which SNN and ANN give the same
+    class, the largest output; NaN before any fit, and for outputs other than (N, classes).
+    """
+
+    def __init__(self, layers: Iterable[LayerDiagnosis], inputs: int, agreement: float) -> None:
+        super().__init__(layers)
+        self.inputs, self.agreement = inputs, agreement
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Name to numbers and warnings, of plain types."""
@@ -83,7 +93,20 @@ class Diagnosis(list[LayerDiagnosis]):
             for row in rows
         ]
         lines += [f"{layer.name}: {text}" for layer in self for text in layer.warnings]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._about_output()])
+
+    def _about_output(self) -> Iterator[str]:
+        if math.isnan(self.agreement):
+            return
+        share = f"{self.agreement:.1%} of {self.inputs} inputs"
+        helps = (
+            "; take more time steps, read out by a layer that does not spike, or train the last "
+            "epochs as an SNN"
+        )
+        yield (
+            f"output: SNN and ANN agree on the class of {share}"
+            f"{helps if self.agreement < AGREEMENT else ''}"
+        )
 
 
 def diagnose(net: nn.Module, loader: Iterable[Any], batches: int = 4) -> Diagnosis:
@@ -128,13 +151,16 @@ def diagnose(net: nn.Module, loader: Iterable[Any], batches: int = 4) -> Diagnos
             if unit.sampler.pending:
                 unit.sampler.fit()
     device = next((p.device for p in twin.parameters()), torch.device("cpu"))
+    classes = []
     with torch.no_grad(), random_state_kept(device):
         for batch in islice(loader, batches):
             x = batch[0] if isinstance(batch, list | tuple) else batch
-            _compare(twin, x.to(device), units)
+            classes.append(_compare(twin, x.to(device), units))
         if not units[0].pairs:
             raise SpikestrapError("diagnose: expected at least one batch, the loader gave none")
-        return Diagnosis(unit.judge(depth) for depth, unit in enumerate(units))
+        layers = [unit.judge(depth) for depth, unit in enumerate(units)]
+    same = torch.cat(classes)
+    return Diagnosis(layers, len(same), same.mean().item())
 
 
 class _Unit:
@@ -256,7 +282,8 @@ class _Unit:
                 yield f"{text}worse than when it was fitted ({found.residual:.3f}): sample again"
             else:
                 # Units of a wrapped model share their settings, as to how many channels too.
-                curves = "" if self.neuron is None else 'a curve for each channel (per="channel"), '
+                could = self.neuron is not None and self.sampler.per == "layer"
+                curves = "" if not could else 'a curve for each channel (per="channel"), '
                 yield (
                     f"{text}its mean input alone does not tell a neuron's rate: take more time "
                     f"steps, {curves}or cross over to SNN mode here"
@@ -278,34 +305,47 @@ def _units(net: nn.Module) -> Iterator[_Unit]:
             yield _Unit(module.name or path.removesuffix(".sampler"), module, neuron)
 
 
-def _compare(net: nn.Module, x: Tensor, units: list[_Unit]) -> None:
-    """Runs one batch as an SNN and, where there are curves, as an ANN."""
+def _compare(net: nn.Module, x: Tensor, units: list[_Unit]) -> Tensor:
+    """Runs one batch as an SNN and, where there are curves, as an ANN.
+
+    Returns whether both give the same class, as `_same_class`; without curves (0,).
+    """
     for unit in units:
         unit.rates.clear()
         unit.on_rates.clear()
         # In place of the sampler's own: it sees just what would be sampled.
         unit.sampler.__dict__["append_means"] = unit.see_samples
-    _call(net, x, Mode.SAMPLE)
-    if all(unit.fitted for unit in units):
-        hooks = [
-            unit.sampler.register_forward_hook(
-                lambda _, args, rates, u=unit: u.on_rates.append(rates.float())
-            )
-            for unit in units
-        ]
-        _call(net, x, Mode.ANN)
-        for hook in hooks:
-            hook.remove()
-        for unit in units:
-            unit.compare()
+    spiking = _call(net, x, Mode.SAMPLE)
+    if not all(unit.fitted for unit in units):
+        return torch.zeros(0)
+    hooks = [
+        unit.sampler.register_forward_hook(
+            lambda _, args, rates, u=unit: u.on_rates.append(rates.float())
+        )
+        for unit in units
+    ]
+    on_rates = _call(net, x, Mode.ANN)
+    for hook in hooks:
+        hook.remove()
+    for unit in units:
+        unit.compare()
+    return _same_class(spiking, on_rates)
 
 
-def _call(net: nn.Module, x: Tensor, mode: Mode) -> None:
+def _same_class(one: Any, other: Any) -> Tensor:
+    """(N,) whether outputs (N, classes) are largest at the same class; (0,) of any others."""
+    if not all(isinstance(o, Tensor) and o.ndim == 2 and o.shape[1] > 1 for o in (one, other)):
+        return torch.zeros(0)
+    same: Tensor = one.argmax(1) == other.argmax(1)
+    return same.double().cpu()
+
+
+def _call(net: nn.Module, x: Tensor, mode: Mode) -> Any:
     """A module of one's own takes one mode a unit, or one for all."""
     try:
-        net(x, LayerMode(mode))
+        return net(x, LayerMode(mode))
     except (TypeError, SpikestrapError):
-        net(x, mode)
+        return net(x, mode)
 
 
 def _without_name(layer: dict[str, Any]) -> dict[str, Any]:
