@@ -134,6 +134,15 @@ def test_another_number_of_steps_in_a_neuron_is_refused():
     model = nn.Sequential(sl.IAFSqueeze(num_timesteps=3, spike_fn=SingleSpike), nn.Linear(3, 3))
     with pytest.raises(SpikestrapError, match=r"'0' ran for 3 steps, expected 4.* of its own"):
         ss.bootstrap(model, 4)(torch.ones(6, 3))
+    match = r"'0' takes 3 steps in a call, and got 20 rows .* num_timesteps=4"
+    with pytest.raises(SpikestrapError, match=match):
+        ss.bootstrap(model, 4)(torch.ones(5, 3))
+
+
+def test_another_size_of_batch_in_a_neuron_is_refused():
+    model = nn.Sequential(sl.IAFSqueeze(batch_size=3, spike_fn=SingleSpike), nn.Linear(3, 3))
+    with pytest.raises(SpikestrapError, match=r"got 20 rows .* and no batch_size"):
+        ss.bootstrap(model, 4)(torch.ones(5, 3))
 
 
 def test_graded_spikes_of_an_own_neuron_are_refused():
@@ -196,6 +205,28 @@ class TestRegister:
         model.keeps.allowed = False
         with pytest.raises(SpikestrapError, match=r"'keeps' .*: not allowed"):
             ss.bootstrap(model, 4)
+
+    @pytest.mark.parametrize(
+        ("reset", "rate"),
+        [
+            (lambda neuron: setattr(neuron, "total", 0.5), 0.25),
+            (lambda neuron, rows: setattr(neuron, "total", 0.5), 0.0),
+        ],
+    )
+    def test_a_reset_that_needs_nothing_is_taken(self, reset, rate):
+        class Adds(nn.Module):
+            total = 0.0
+
+            def forward(self, x):
+                self.total = x if self.total is None else self.total + x
+                return (self.total > 2).to(x.dtype)
+
+        Adds.reset = reset
+        ss.wrap.register(Adds, states=("total",))
+        net, x = ss.bootstrap(nn.Sequential(Adds()), 4), torch.full((6, 3), 0.4)
+        # From 0.5 the fourth step is above 2, from None no step is.
+        for _ in range(2):
+            assert net(x).unique().tolist() == [rate]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -98,7 +99,8 @@ def register(
         "batch_first" (N, T, ...) or "folded" (N T, ...), or a function of the neuron.
     output(neuron, rates, hidden): what a call returns; by default the rates alone.
     states: names of the attributes that hold the state.
-    reset(neuron): sets the state back to the start; by default each of `states` to None.
+    reset(neuron): sets the state back to the start; by default by its own `reset()`, where it has
+        one, else each of `states` to None.
     refuse(neuron): why it cannot be wrapped, or None.
 
     Raises SpikestrapError for a layout that does not exist or what is no nn.Module class.
@@ -128,6 +130,9 @@ def register(
         )
 
     def clear(module: Any) -> None:
+        if _needs_nothing(own := getattr(module, "reset", None)):
+            own()
+            return
         for name in states:
             setattr(module, name, None)
 
@@ -138,6 +143,15 @@ def register(
         reset=reset or clear,
         refuse=refuse or (lambda _: None),
     )
+
+
+def _needs_nothing(method: Any) -> TypeGuard[Callable[[], Any]]:
+    """Whether it can be called, without arguments."""
+    try:
+        inspect.signature(method).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def adapter_of(module: nn.Module, known: list[Library]) -> Adapter | None:

@@ -18,7 +18,7 @@ from ..errors import SpikestrapError
 from ..timeaxis import hold, time_mean
 from ..unit import Curved
 from .adapter import Adapter, spikes_of
-from .layout import from_time_first, to_time_first
+from .layout import FOLDED, from_time_first, to_time_first
 from .samples import Samples
 
 Call = Callable[..., Any]
@@ -123,10 +123,18 @@ def watching(
                 "is not passed on. Take it as `state` in the model's forward, and return "
                 "(output, state)"
             )
+        x = _input(original, args, kwargs)
+        rows = x.shape[0]
+        own = adapter.steps(neuron, rows) or steps
+        if layout == FOLDED and rows % own:
+            raise SpikestrapError(
+                f"bootstrap: {unit.name!r} takes {own} steps in a call, and got {rows} rows (N T, "
+                f"...), no multiple of it; expected T = {steps}: give it num_timesteps={steps}, "
+                "and no batch_size"
+            )
         output = original(*args, **kwargs)
         spikes = spikes_of(output)
-        own = adapter.steps(neuron, spikes.shape[0]) or steps
-        z = to_time_first(_input(original, args, kwargs), layout, own)
+        z = to_time_first(x, layout, own)
         trace.see(z, unit(z, to_time_first(spikes, layout, own)))
         return output
 
