@@ -701,6 +701,29 @@ class TestKeeping:
         }  # fmt: skip
 
 
+class TestBegin:
+    @pytest.mark.parametrize("scope", [("layer", None), ("channel", 6), ("channel", 3)])
+    @pytest.mark.parametrize("make", [AnnSampler, sampled, fitted])
+    def test_is_as_new(self, make, scope):
+        sampler, new = make(cells=16), AnnSampler(cells=16, per=scope[0], channels=scope[1])
+        with torch.inference_mode():
+            sampler.begin(*scope)
+        assert not sampler.pending
+        state = sampler.state_dict()
+        assert state.keys() == new.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in new.state_dict().items())
+        a, z = draw((T, 50, scope[1] or 6))
+        for each in (sampler, new):
+            each.append(a, z)
+            each.fit()
+        probe = PROBE[:, :1].expand(-1, scope[1] or 6)
+        assert torch.equal(sampler(probe), new(probe))
+
+    def test_refuses_channels_of_no_number(self):
+        with pytest.raises(SpikestrapError, match=r"needs channels, .* got None"):
+            AnnSampler().begin("channel")
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -312,6 +312,16 @@ class TestOptions:
             else:
                 assert wrong.min() > 0.1
 
+    @pytest.mark.parametrize("convolution", ["Conv", "ConvT"])
+    def test_feature_maps_have_a_curve_each_unless_told_otherwise(self, convolution):
+        make = getattr(ss.block.lif, convolution)
+        sampler = make(NEURON, 2, 5, 3).unit.sampler
+        assert (sampler.per, sampler.channels) == ("channel", 5)
+        assert make(NEURON, 2, 1, 3).unit.sampler.per == "layer"
+        assert make({**NEURON, "sampler": {"per": "layer"}}, 2, 5, 3).unit.sampler.per == "layer"
+        residual = ss.block.Residual(ss.block.lif.Conv, NEURON, 2, 5)
+        assert residual.second.unit.sampler.channels == 5
+
     @pytest.mark.parametrize("threshold", [1.0, torch.ones(4), torch.linspace(1, 2, 5000)])
     def test_neurons_that_are_alike_or_very_many_share_a_curve(self, threshold):
         count = 4 if isinstance(threshold, float) else len(threshold)

@@ -276,6 +276,66 @@ def test_neurons_that_are_alike_share_a_curve_whatever_their_state():
     assert net.units[0].sampler.channels == 12
 
 
+class Grouped(nn.Module):
+    """Layers first, neurons behind them: what is defined before a neuron is not what it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 3, padding=1)
+        self.conv3, self.last = nn.Conv2d(5, 1, 3), nn.Linear(36, 10)
+        self.one, self.two, self.three = (snn.Leaky(0.9, init_hidden=True) for _ in range(3))
+
+    def forward(self, x):
+        x = self.two(self.conv2(self.one(self.conv1(x))))
+        return self.last(self.three(self.conv3(x)).flatten(1))
+
+
+def curves(net):
+    return [(unit.sampler.per, unit.sampler.channels) for unit in net.units]
+
+
+class TestFeatureMaps:
+    @every_model
+    def test_have_a_curve_each(self, name):
+        net = ss.bootstrap(MODELS[name](), time_steps=4)
+        expected = [("channel", 8), ("channel", 16), ("layer", 1)]
+        assert curves(net) == expected
+        fit(net, draw(64))
+        assert curves(net) == expected
+
+    def test_are_found_where_the_definition_shows_them_not(self):
+        net, x = ss.bootstrap(Grouped(), time_steps=4), 4 * draw(64)
+        first = copy.deepcopy(net.state_dict())
+        fit(net, x)
+        assert curves(net) == [("channel", 3), ("channel", 5), ("layer", 1)]
+        twin = ss.bootstrap(Grouped(), time_steps=4)
+        twin.load_state_dict(net.state_dict())
+        assert torch.equal(twin(x, ANN), net(x, ANN))
+        net.load_state_dict(first)
+        with pytest.raises(ss.NotFittedError):
+            net(x, ANN)
+        fit(net, x)
+        assert curves(net) == curves(twin)
+
+    def test_share_a_curve_where_it_is_said(self):
+        net = fit(ss.bootstrap(Grouped(), 4, sampler={"per": "layer"}), draw())
+        assert curves(net) == 3 * [("layer", 1)]
+
+    @pytest.mark.parametrize("features", [(6,), (5, 6)])
+    def test_others_share_one(self, features):
+        model = nn.Sequential(nn.Linear(6, 12), snn.Leaky(0.9, init_hidden=True))
+        if len(features) > 1:
+            model.append(nn.Flatten())
+        net = fit(ss.bootstrap(model, 4), 4 * torch.rand(16, *features))
+        assert curves(net) == [("layer", 1)]
+
+    def test_are_told_before_anything_is_known_of_them(self):
+        net = ss.bootstrap(Grouped(), time_steps=4)
+        found = ss.diagnose(net, [4 * draw(64)])
+        assert [layer.fitted for layer in found] == 3 * [False]
+        assert all(layer.event_rate > 0 for layer in found[:1])
+
+
 class Residual(nn.Module):
     """A forward of one's own, with a residual connection and a functional part."""
 

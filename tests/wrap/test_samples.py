@@ -18,10 +18,10 @@ def draw(dtype=torch.float32):
 
 
 def taken(z, spikes, a_call=1):
-    samples, sampler = Samples(), AnnSampler()
+    samples, sampler, steps = Samples(), AnnSampler(), len(z)
     for k in range(0, len(z), a_call):
         samples.add(z[k : k + a_call], spikes[k : k + a_call])
-    samples.append_to(sampler, len(z))
+    sampler.append_means(*samples.means(steps), steps)
     return sampler
 
 
@@ -78,7 +78,7 @@ def test_later_changes_in_place_do_not_reach_it():
         samples.add(*step)
         for x in step:
             x.fill_(3)
-    samples.append_to(sampler, T)
+    sampler.append_means(*samples.means(T), T)
     assert torch.equal(sampler.statistics.pairs, taken(z, spikes).statistics.pairs)
 
 

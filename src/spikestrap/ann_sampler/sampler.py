@@ -88,37 +88,57 @@ class AnnSampler(nn.Module):
         super().__init__()
         _check_choice("slope", slope, SLOPES)
         _check_choice("per", per, SCOPES)
-        if per == "channel" and (channels is None or channels < 1):
-            raise SpikestrapError(
-                f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
-            )
         memory = finite_number("AnnSampler: memory", memory, 0.0, 1.0)
         cells = whole_number("AnnSampler: cells", cells, 4, 250)
-        self.slope, self.rounding, self.per, self.memory = slope, rounding, per, memory
-        self.channels = channels if per == "channel" and channels else 1
+        self.slope, self.rounding, self.memory = slope, rounding, memory
         # For messages; whoever holds it may say: where it is in a network, the class of its
         # neurons, and whether these can be told where their membranes start.
         self.name: str | None = None
         self.kind: str | None = None
         self.has_v_init = False
         self.features: tuple[int, ...] = ()  # of what was sampled last
-        # Channels share the memory that one layer's bins may take.
-        self.statistics = Statistics(self.channels, fine=5 if per == "layer" else 3)
         self.count = 0  # pairs sampled since the last fit
         self._pending = False
         self._fits = 0  # when last looked at
         self._ragged = False  # whether what is pending is of different lengths
-        zeros = partial(torch.zeros, dtype=torch.float32)
         # Time steps of the sampled spikes; fits so far.
         for name in ("levels", "fitted"):
-            self.register_buffer(name, zeros((), dtype=torch.int64))
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+        self._begin(per, channels, cells)
+
+    @torch.inference_mode(False)  # what is made in inference mode cannot be written to later
+    def _begin(self, per: str, channels: int | None, cells: int) -> None:
+        """Room for so many curves, of which nothing is known."""
+        if per == "channel" and (channels is None or channels < 1):
+            raise SpikestrapError(
+                f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
+            )
+        self.per = per
+        self.channels = channels if per == "channel" and channels else 1
+        # Channels share the memory that one layer's bins may take.
+        self.statistics = Statistics(self.channels, fine=5 if per == "layer" else 3)
+        for count in (self.levels, self.fitted):
+            count.zero_()
+        zeros = partial(torch.zeros, dtype=torch.float32, device=self.levels.device)
         self.register_buffer("origin", zeros(self.channels))
-        self.register_buffer("width", torch.ones(self.channels, dtype=torch.float32))
+        self.register_buffer("width", zeros(self.channels) + 1)
         self.register_buffer("values", zeros(self.channels, cells + 1))
         self.register_buffer("slopes", zeros(self.channels, cells + 2))
         self.register_buffer("idle_slopes", zeros(CHANNELS))
         self.register_buffer("residual", zeros(self.channels))
+        self.clear()
         self._recall()
+
+    def begin(self, per: str, channels: int | None = None) -> None:
+        """Forgets samples and curves, and starts afresh with another number of them.
+
+        >>> sampler = AnnSampler()
+        >>> sampler.begin("channel", 6)
+        >>> sampler.append(torch.ones(4, 20, 6), torch.rand(1, 20, 6))
+        >>> sampler.channels
+        6
+        """
+        self._begin(per, channels, self.values.shape[1] - 1)
 
     @property
     def pending(self) -> bool:

@@ -39,8 +39,8 @@ class Block(nn.Module):
 
     neuron: a Neuron, or a dict with its parameters and, besides, `norm` ("batch",
     "mean_only"), `dropout` (a probability), `sampler` (settings of `AnnSampler`; for a stochastic
-    neuron rounding is off unless set; where a parameter differs between channels, each has a
-    curve unless per="layer"); with a Neuron of your own,
+    neuron rounding is off unless set; each channel of a convolution has a curve, as has each
+    where a parameter differs between them, unless per="layer"); with a Neuron of your own,
     dict(neuron=MyNeuron(), norm="batch"). The dict is not changed.
     channels: size of axis 1 of the synapse's output (N, C, ...); None where the synapse does
     not know it. count_log: return (output, event rate), the rate being the mean number of
@@ -69,7 +69,8 @@ class Block(nn.Module):
                 "none: leave norm out of its dict, as {**neuron, 'norm': None} does"
             )
         self.norm = make_norm(options["norm"], channels or 0)
-        curves = scope([*made.parameters(), *made.buffers()], channels)
+        maps = isinstance(synapse, Synapse) and synapse.feature_axes > 1
+        curves = scope([*made.parameters(), *made.buffers()], channels, maps)
         sampler = sampler_of(options["sampler"], name, rounding=not made.stochastic, **curves)
         self.unit = Unit(made, sampler)
         self.dropout = Dropout(options["dropout"]) if options["dropout"] else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from ..errors import SpikestrapError
 from .adapter import Adapter, Library, adapter_of, libraries
@@ -56,6 +58,18 @@ def parameters(found: Found) -> list[Tensor]:
         attributes.pop(state, None)
     values = [v if isinstance(v, tuple) else (v,) for v in attributes.values()]
     return [tensor for tensor in chain(*values) if isinstance(tensor, Tensor)]
+
+
+def feature_maps(model: nn.Module, names: Container[str]) -> dict[str, int | None]:
+    """How many feature maps each neuron gets, if what is defined before it is a convolution."""
+    maps: dict[str, int | None] = {}
+    last = None
+    for name, module in model.named_modules():
+        if isinstance(module, _ConvNd | nn.Linear):
+            last = module.out_channels if isinstance(module, _ConvNd) else None
+        if name in names:
+            maps[name] = last
+    return maps
 
 
 def resettables(model: nn.Module) -> list[tuple[nn.Module, Any]]:

@@ -12,8 +12,6 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ..ann_sampler.sampler import sampler_of
-from ..ann_sampler.scope import scope
 from ..compiling import disable
 from ..counts import whole_or_none
 from ..errors import SpikestrapError
@@ -25,7 +23,7 @@ from .averaging import check_averages
 from .batchnorm import has_norms
 from .commute import Commutes
 from .drive import takes_state
-from .find import Found, find_neurons, parameters
+from .find import Found, feature_maps, find_neurons
 from .layout import LAYOUTS, OWN, STEP
 from .probe import find_layout, heeds, one_step_does, set_norms
 from .replaced import Call
@@ -71,10 +69,8 @@ class Wrapped(nn.Module):
         self.time_steps = time_steps
         self.layout = layout or _common_layout(found)
         self.model = model
-        self.units = nn.ModuleList(
-            WrappedUnit(f.name, sampler_of(sampler, "bootstrap", **scope(parameters(f))))
-            for f in found
-        )
+        maps = feature_maps(model, [f.name for f in found])
+        self.units = nn.ModuleList(WrappedUnit(f, maps[f.name], sampler) for f in found)
         # What the first passes have to find out yet: how the forward takes time, whether it heeds
         # its attribute of a number of steps, if there is one, whether one step on rates gives what
         # more of them do, and whether spiking passes (True) and those on rates (False) commute
@@ -178,7 +174,7 @@ class Wrapped(nn.Module):
         expect(traces, steps)
         for unit in self._units:
             if (samples := traces[unit.name].samples) is not None:
-                samples.append_to(unit.sampler, steps)
+                unit.append(samples, steps)
         return logits
 
     def _rates_below(self, sequence: Tensor, below: int) -> dict[str, Tensor]:
@@ -296,8 +292,8 @@ def bootstrap(
         called T times; "time_first": (T, N, ...); "batch_first": (N, T, ...); "folded":
         (N T, ...); "own": it runs over time by itself, given just what `net` is given. None:
         as its neurons do; and where one call calls single-step neurons T times, "own".
-    sampler: settings of every unit's `AnnSampler`. Neurons of which a parameter differs between
-        channels have a curve each, unless per="layer".
+    sampler: settings of every unit's `AnnSampler`. Each channel of feature maps has a curve, as
+        has each where a neuron's parameters differ between them, unless per="layer".
     check: look, in the first passes, for what does not commute with averaging over time.
 
     Raises SpikestrapError where there is nothing to wrap, and, now or in a first pass, for

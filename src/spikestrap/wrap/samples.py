@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ann_sampler import AnnSampler
 from ..errors import SpikestrapError
 
 
@@ -31,16 +30,14 @@ class Samples:
         self._binary &= (spikes == spikes.bool()).all()
         self._range = torch.stack((*self._range, *spikes.aminmax())).aminmax()
 
-    def append_to(self, sampler: AnnSampler, steps: int) -> None:
-        """Hands the means over so many steps to the sampler."""
+    def means(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Rates and mean inputs (N, ...) over so many steps."""
         if not bool(self._binary):
             least, most = (end.item() for end in self._range)
             raise SpikestrapError(
-                f"bootstrap: {sampler.name!r}: expected spikes of 0 and 1, got values from "
-                f"{least:g} to {most:g}"
+                f"expected spikes of 0 and 1, got values from {least:g} to {most:g}"
             )
-        rate, mean = (torch.as_tensor(x) / steps for x in (self._spikes, self._inputs))
-        sampler.append_means(rate, mean, steps)
+        return torch.as_tensor(self._spikes) / steps, torch.as_tensor(self._inputs) / steps
 
 
 def _total(x: Tensor) -> Tensor:

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..ann_sampler import AnnSampler
-from ..errors import SpikestrapError
+from ..ann_sampler.sampler import sampler_of
+from ..ann_sampler.scope import scope
+from ..compiling import disable
+from ..errors import SpikestrapError, at
 from ..timeaxis import hold, time_mean
 from ..unit import Curved
 from .adapter import Adapter, spikes_of
+from .find import Found, parameters
 from .layout import FOLDED, from_time_first, to_time_first
 from .samples import Samples
 
@@ -25,13 +28,45 @@ Call = Callable[..., Any]
 
 
 class WrappedUnit(Curved):
-    """The curve of the neuron at `name` in the model; the neuron's spikes go through it."""
+    """The curve of the neuron at `name` in the model; the neuron's spikes go through it.
 
-    def __init__(self, name: str, sampler: AnnSampler) -> None:
+    Whether it is one a channel is told by `settings`, by the neuron's parameters, by a
+    convolution that is defined before it, of so many `maps`, and last by the first samples.
+    """
+
+    def __init__(self, found: Found, maps: int | None, settings: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self.name = name
-        self.sampler = sampler
-        sampler.name = name
+        self.name, self.maps = found.name, maps
+        curves = scope(parameters(found))
+        told = isinstance(settings, Mapping) and not {"per", "channels"}.isdisjoint(settings)
+        # Whether the first samples may say otherwise.
+        self.open = curves["per"] == "layer" and not told
+        if self.open:
+            curves = scope((), maps, maps=True)
+        self.sampler = sampler_of(settings, "bootstrap", **curves)
+        self.sampler.name = found.name
+
+    @disable
+    @torch.no_grad()
+    def append(self, samples: Samples, steps: int) -> None:
+        """Records the samples of a run over so many steps."""
+        with at(f"bootstrap: {self.name!r}"):
+            rate, mean = samples.means(steps)
+        if self.open and self.sampler.time_steps == 0:
+            maps = rate.ndim > 3 or rate.shape[1:2] == (self.maps,)
+            self._have(**scope((), rate.shape[1] if maps else None, maps))
+        self.sampler.append_means(rate, mean, steps)
+
+    def _have(self, per: str, channels: int | None) -> None:
+        """So many curves, whatever it had before."""
+        if (per, channels or 1) != (self.sampler.per, self.sampler.channels):
+            self.sampler.begin(per, channels)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        curves = state_dict.get(prefix + "sampler.values")
+        if self.open and curves is not None:
+            self._have(**scope((), len(curves), maps=True))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, z: Tensor, spikes: Tensor | None = None) -> Tensor:
         """Mean inputs z (N, ...) to rates, by the curve; or the neuron's spikes (t, N, ...) at
