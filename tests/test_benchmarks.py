@@ -228,3 +228,14 @@ def test_a_choice_is_measured_on_images_that_are_not_trained_on(tmp_path, monkey
     assert splits.train.x.flatten().tolist() == [0, 1]
     assert rest.x.flatten().tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
     assert rest.y.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
+
+
+def test_maps_are_measured_by_layer_and_by_channel(tmp_path):
+    write_mnist(tmp_path, train=40)
+    changes = ["one curve a layer", "one a channel", "direct training"]
+    command = [sys.executable, BENCHMARKS / "maps.py", "--data", tmp_path, "--images", "16"]
+    done = processes.run(*command, "--time-steps", "2", "--seeds", "0", "--changes", *changes)
+    assert done.returncode == 0, done.stderr
+    _, _, *rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == changes
+    assert [row[4] == "-" for row in rows] == [False, False, True]
