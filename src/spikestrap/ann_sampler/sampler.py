@@ -44,7 +44,8 @@ class AnnSampler(nn.Module):
         that were silent, or saturated, in all that was sampled have a small slope at every input.
     rounding: round the curve's output to the rates k / T that T steps can give, straight
         through in the backward pass. Keeps the ANN from using rates that do not exist.
-    per: one curve for the "layer", or one a "channel" (axis 1 of rates), `channels` of them.
+    per: one curve for the "layer", or one a "channel" (axis 1 of rates), `channels` of them; the
+        statistics of each take 25 kB.
     memory: share of the old statistics that stays when sampling starts again after a fit.
     cells: resolution of the curve, 4 to 250; up to 64 are fastest.
 
