@@ -74,3 +74,14 @@ def test_time_loss():
         difference = [np.convolve(row, h)[:20] for row in (x - y).view(-1, 20).numpy()]
         loss = slayer.loss.SpikeTime(5, 7, order)(x, y)
         assert loss.item() == pytest.approx(np.square(difference).sum(), rel=1e-4)
+
+
+def test_time_loss_counts_neurons_whatever_their_axes():
+    x, y = spikes(4, 3, 20), spikes(4, 3, 20)
+    loss = slayer.loss.SpikeTime()
+    expected = loss(x, y)
+    assert torch.equal(loss(x.view(4, 3, 1, 1, 20), y), expected)
+    assert torch.equal(loss(x, y.view(4, 1, 3, 1, 20)), expected)
+    for wrong in (y[:, :2], y[..., :10], y[:1], y.movedim(-1, 1)):
+        with pytest.raises(ss.SpikestrapError, match=r"SpikeTime: expected spikes \(4, 3, 20\)"):
+            loss(x, wrong)

@@ -39,7 +39,13 @@ class SpikeTime(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: Tensor, desired: Tensor) -> Tensor:
-        """input, desired: spikes (N, ..., T) of one shape."""
+        """input, desired: spikes (N, ..., T) of as many neurons: (N, C, 1, 1, T) fits (N, C, T)."""
+        if by_class(input).shape != by_class(desired).shape:
+            raise SpikestrapError(
+                f"SpikeTime: expected spikes {tuple(input.shape)}, as the output's, got "
+                f"{tuple(desired.shape)}"
+            )
+        desired = desired.reshape(input.shape)
         return F.mse_loss(self.filter(input), self.filter(desired), reduction=self.reduction)
 
 
