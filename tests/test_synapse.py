@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from spikestrap import SpikestrapError
 from spikestrap.synapse import ElementWise, Pooling, Synapse, linear
+from spikestrap.synapse import convolution as made
 
 
 def convolution(**options):
@@ -167,3 +168,27 @@ def test_element_wise():
     synapse(x).sum().backward()
     torch.testing.assert_close(synapse.weight.grad, x.sum())
     assert synapse.bias.grad == 60
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("kernel", [1, 3, (2, 4)])
+@pytest.mark.parametrize("padding", [0, 1, (0, 2), "same", "valid"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_kernel_larger_than_the_image_is_refused_where_torch_refuses_it(
+    kernel, padding, dilation
+):
+    size = (2, 3, kernel, 1, padding, dilation, 1)
+    options = {"bias": False, "weight_scale": 1.0, "weight_norm": False}
+    synapse, refused = made(nn.Conv2d, *size, **options), 0
+    for height in range(1, 5):
+        x = torch.rand(4, 5, 2, height, 3)
+        try:
+            expected = synapse.layer(x.flatten(0, 1))
+        except RuntimeError:
+            refused += 1
+            for run in (synapse, lambda y: synapse.run(y, synapse.weight, None)):
+                with pytest.raises(SpikestrapError, match=r"a kernel that spans .* is larger"):
+                    run(x)
+        else:
+            assert torch.equal(synapse(x).flatten(0, 1), expected)
+    assert refused or kernel == 1 or padding not in (0, "valid")

@@ -70,6 +70,8 @@ class Synapse(nn.Module):
 
     def _over_time(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         check_features(x, self.feature_axes, self.channels_in)
+        if isinstance(self.layer, nn.Conv2d):
+            _check_reach(x, self.layer)
         if has_time(x) and self.feature_axes > 1:
             return over_time(layer, x)
         return layer(x)
@@ -282,6 +284,18 @@ def check_features(x: Tensor, axes: int, channels: int) -> None:
         raise SpikestrapError(
             f"expected (T, N, {features}) or (N, {features}) with C = {channels}, "
             f"got shape {tuple(x.shape)}"
+        )
+
+
+def _check_reach(x: Tensor, layer: nn.Conv2d) -> None:
+    """Raises unless the kernel lies within images (..., H, W) and their zeros around."""
+    before, behind = zeros_around(layer)
+    wide = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    sides = [sum(side) for side in zip(x.shape[-2:], before, behind, strict=True)]
+    if any(side < span for side, span in zip(sides, wide, strict=True)):
+        raise SpikestrapError(
+            f"a kernel that spans {tuple(wide)} is larger than images {tuple(x.shape[-2:])} with "
+            f"padding {layer.padding}"
         )
 
 

@@ -202,6 +202,30 @@ def test_float_weights_where_asked_for():
             lambda: direct.Conv(NEURON, 6, 2, 1)(torch.zeros(3, 6, 4, 4, 5, dtype=torch.int64)),
             "Conv: expected floating-point spikes or rates, got torch.int64",
         ),
+        (
+            lambda: direct.Dense(NEURON, 6, 2)(torch.zeros(3, 6, 5).numpy()),
+            "Dense: expected a tensor, got ndarray",
+        ),
+        (
+            lambda: direct.Input(NEURON)(torch.zeros(3, 6, 5).numpy()),
+            "Input: expected a tensor, got ndarray",
+        ),
+        (
+            lambda: direct.Dense(NEURON, 6, 2)(torch.zeros(3, 6, 5).double()),
+            "Dense: expected torch.float32, as its weights are, got torch.float64",
+        ),
+        (
+            lambda: direct.Affine(NEURON, 6, 2).double()(torch.zeros(3, 6, 5)),
+            "Affine: expected torch.float64, as its weights are, got torch.float32",
+        ),
+        (
+            lambda: direct.Conv(NEURON, 2, 2, (3, 9))(torch.zeros(3, 2, 8, 8, 5)),
+            r"kernel that spans \(3, 9\) is larger than images \(8, 8\)",
+        ),
+        (
+            lambda: direct.Pool(NEURON, 4, 2)(torch.zeros(3, 2, 2, 4, 5)),
+            r"windows \(4, 4\) at stride \(2, 2\) do not tile images \(2, 4\)",
+        ),
         (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2, 1)), "ANN mode before any fit"),
         (lambda: cuba.Input(NEURON).shape, "at the first forward"),
         (lambda: cuba.Conv(NEURON, 1, 1, 3).export_hdf5(None), "run one batch first"),

@@ -228,7 +228,7 @@ class Pool(WithNeuron):
         assert isinstance(self.block.synapse, Pooling)
         window, step, edge = self.block.synapse.sizes
         sides = [s + 2 * e - w for s, e, w in zip(x.shape[3:], edge, window, strict=True)]
-        if any(side % s for side, s in zip(sides, step, strict=True)):
+        if any(side < 0 or side % s for side, s in zip(sides, step, strict=True)):
             raise SpikestrapError(
                 f"{type(self).__name__}: windows {window} at stride {step} do not tile images "
                 f"{tuple(x.shape[3:])}; lava-dl adds zeros at one edge, which its export leaves "

@@ -86,9 +86,9 @@ class TimeLast(nn.Module):
     def forward(self, x: Tensor, mode: Mode | None = None) -> Any:
         """The block's output, time last; with count_log, (output, event rate or None)."""
         name = type(self).__name__
-        taken = x if self.features is None else accepted(x, self.features, name)
-        one_pixel = taken.ndim < x.ndim
-        x = time_first(taken, name)
+        features = self.features
+        taken = x if features is None else accepted(x, features, name, self._weights_dtype)
+        x, one_pixel = time_first(taken, name), taken.ndim < x.ndim
         if self._seen != x.shape[2:]:
             self._seen = tuple(x.shape[2:])
             self.input_sizes.copy_(torch.tensor((*self._seen, 0, 0)[:3]))
@@ -104,6 +104,12 @@ class TimeLast(nn.Module):
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         return self.block(x, mode=mode)
+
+    @property
+    def _weights_dtype(self) -> torch.dtype | None:
+        synapse = getattr(self.block, "synapse", None)
+        weight = next(synapse.parameters(), None) if isinstance(synapse, nn.Module) else None
+        return None if weight is None else weight.dtype
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         rename_lava_dl(self, state, prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..errors import SpikestrapError
@@ -11,18 +12,39 @@ from ..timeaxis import has_time
 Features = tuple[int | None, ...]
 
 
-def accepted(x: Tensor, features: Features, where: str) -> Tensor:
+def tensor(x: object, where: str) -> Tensor:
+    """x itself, or SpikestrapError for what is no tensor."""
+    if isinstance(x, Tensor):
+        return x
+    raise SpikestrapError(
+        f"{where}: expected a tensor, got {type(x).__name__}; torch.as_tensor makes one"
+    )
+
+
+def floating(x: object, where: str) -> Tensor:
+    """x itself, or SpikestrapError for what is no tensor in floating point."""
+    x = tensor(x, where)
+    if not x.is_floating_point():
+        raise SpikestrapError(
+            f"{where}: expected floating-point spikes or rates, got {x.dtype}; use x.float()"
+        )
+    return x
+
+
+def accepted(x: Tensor, features: Features, where: str, dtype: torch.dtype | None = None) -> Tensor:
     """x itself, or vectors (N, C, 1, 1, T) as (N, C, T).
 
-    Raises SpikestrapError unless it has those features, in floating point.
+    Raises SpikestrapError unless it has those features, in floating point, and in double
+    precision where the weights are, of that dtype.
 
     >>> import torch
     >>> accepted(torch.rand(8, 3, 1, 1, 16), (3,), "x").shape
     torch.Size([8, 3, 16])
     """
-    if not x.is_floating_point():
+    x = floating(x, where)
+    if dtype is not None and (x.dtype is torch.float64) != (dtype is torch.float64):
         raise SpikestrapError(
-            f"{where}: expected floating-point spikes or rates, got {x.dtype}; use x.float()"
+            f"{where}: expected {dtype}, as its weights are, got {x.dtype}; use x.to({dtype})"
         )
     if len(features) == 1 and x.ndim == 5 and x.shape[2:4] == (1, 1):
         x = x[:, :, 0, 0]
@@ -52,7 +74,7 @@ def time_first(x: Tensor, where: str) -> Tensor:
     >>> time_first(torch.rand(8, 3, 16), "x").shape
     torch.Size([16, 8, 3])
     """
-    if x.ndim not in (3, 5):
+    if tensor(x, where).ndim not in (3, 5):
         raise SpikestrapError(
             f"{where}: expected (N, C, T) or (N, C, H, W, T), time last; got shape {tuple(x.shape)}"
         )

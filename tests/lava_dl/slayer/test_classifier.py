@@ -33,3 +33,11 @@ def test_moving_window_classifier():
         )
     assert torch.equal(window(x), window.rate(x).argmax(1))
     assert window.confidence(x, "softmax").shape == x.shape
+
+
+def test_what_no_classifier_can_take():
+    with pytest.raises(ss.SpikestrapError, match="time_window must be a whole number >= 1, got 0"):
+        slayer.classifier.MovingWindow(0)
+    for wrong in (spikes(6, 5), spikes(6, 5, 10).numpy()):
+        with pytest.raises(ss.SpikestrapError, match="Rate: expected"):
+            slayer.classifier.Rate.predict(wrong)

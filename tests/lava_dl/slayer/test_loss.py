@@ -85,3 +85,70 @@ def test_time_loss_counts_neurons_whatever_their_axes():
     for wrong in (y[:, :2], y[..., :10], y[:1], y.movedim(-1, 1)):
         with pytest.raises(ss.SpikestrapError, match=r"SpikeTime: expected spikes \(4, 3, 20\)"):
             loss(x, wrong)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize(
+    "make", [lambda w: slayer.loss.SpikeRate(0.5, 0.1, w), slayer.loss.SpikeMax]
+)
+def test_labels_are_whole_numbers_of_any_width(make, window):
+    x, label = spikes(4, 3, 10), torch.tensor([0, 2, 1, 1])
+    loss = make(window)
+    expected = loss(x, label)
+    for kind in (torch.uint8, torch.int8, torch.int32):
+        assert torch.equal(loss(x, label.to(kind)), expected)
+    if window is None:
+        assert torch.equal(loss(x, label[:, None]), expected)
+    name = type(loss).__name__
+    for wrong, told in [
+        (torch.tensor([0, 2, 1, 3]), "labels from 0 to 2, as the output has 3 classes; got 3"),
+        (torch.tensor([0, 2, -1, 1]), "labels from 0 to 2, as the output has 3 classes; got -1"),
+        (label.float(), "labels in whole numbers, got torch.float32"),
+        (label > 0, "labels in whole numbers, got torch.bool"),
+        (label[:3], r"labels \(4,\), one for each of the batch.*; got shape \(3,\)"),
+        (label[:, None].expand(4, 9), r"labels \(4,\).*; got shape \(4, 9\)"),
+    ]:
+        with pytest.raises(ss.SpikestrapError, match=f"{name}: expected {told}"):
+            loss(x, wrong)
+    with pytest.raises(ss.SpikestrapError, match=f"{name}: label: expected a tensor, got list"):
+        loss(x, label.tolist())
+
+
+def test_max_loss_leaves_out_what_has_no_label():
+    x, label = spikes(4, 3, 10), torch.tensor([0, 2, -100, 1])
+    kept = label >= 0
+    loss = slayer.loss.SpikeMax(mode="softmax")
+    assert torch.equal(loss(x, label), loss(x[kept], label[kept]))
+
+
+def test_moid_loss_wants_a_label_for_each_class():
+    x, label = spikes(4, 3, 10), (torch.rand(4, 3) < 0.5).float()
+    loss = slayer.loss.SpikeMoid()
+    assert torch.equal(loss(x, label.long()), loss(x, label))
+    assert torch.equal(loss(x, label.view(4, 3, 1, 1)), loss(x, label))
+    with pytest.raises(ss.SpikestrapError, match=r"each class, \(4, 3\), got shape \(4,\)"):
+        loss(x, torch.tensor([0, 2, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        slayer.loss.SpikeTime,
+        slayer.loss.SpikeMax,
+        slayer.loss.SpikeMoid,
+        lambda **more: slayer.loss.SpikeRate(0.5, 0.1, **more),
+    ],
+)
+def test_what_no_loss_can_take(make):
+    x = spikes(4, 3, 10)
+    loss = make()
+    name = type(loss).__name__
+    for wrong, told in [
+        (x.numpy(), "expected a tensor, got ndarray"),
+        (x.long(), "expected floating-point spikes or rates, got torch.int64"),
+        (x[..., 0], r"expected spikes \(N, C, T\), time last; got shape \(4, 3\)"),
+    ]:
+        with pytest.raises(ss.SpikestrapError, match=f"{name}: {told}"):
+            loss(wrong, x)
+    with pytest.raises(ss.SpikestrapError, match=f"{name}: reduction must be one of sum, mean"):
+        make(reduction="all")

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...counts import whole_number
 from ...errors import SpikestrapError
+from ..timelast import floating
 from .utils.filter import FIR
 
 _EPS = 1e-6
@@ -23,8 +25,12 @@ def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
     raise SpikestrapError(f"mode must be probability, softmax or logsoftmax, got {mode!r}")
 
 
-def by_class(spike: Tensor) -> Tensor:
+def by_class(spike: Tensor, where: str) -> Tensor:
     """Spikes (N, ..., T) as (N, C, T)."""
+    if floating(spike, where).ndim < 3:
+        raise SpikestrapError(
+            f"{where}: expected spikes (N, C, T), time last; got shape {tuple(spike.shape)}"
+        )
     return spike.reshape(len(spike), -1, spike.shape[-1])
 
 
@@ -47,12 +53,12 @@ class Rate(nn.Module):
     @staticmethod
     def confidence(spike: Tensor, mode: str = "probability", eps: float = _EPS) -> Tensor:
         """(N, C): rates over their sum, or their softmax or logsoftmax."""
-        return _confidence(Rate.rate(spike).flatten(1), mode, eps)
+        return _confidence(Rate.rate(by_class(spike, "Rate")), mode, eps)
 
     @staticmethod
     def predict(spike: Tensor) -> Tensor:
         """Classes (N,)."""
-        return Rate.rate(spike).flatten(1).argmax(1)
+        return Rate.rate(by_class(spike, "Rate")).argmax(1)
 
 
 class MovingWindow(nn.Module):
@@ -66,6 +72,7 @@ class MovingWindow(nn.Module):
 
     def __init__(self, time_window: int, mode: str = "probability", eps: float = _EPS) -> None:
         super().__init__()
+        time_window = whole_number("MovingWindow: time_window", time_window, 1)
         self.filter = FIR(torch.ones(time_window) / time_window)
         self.mode, self.eps = mode, eps
 
@@ -76,7 +83,7 @@ class MovingWindow(nn.Module):
 
     def confidence(self, spike: Tensor, mode: str | None = None) -> Tensor:
         """(N, C, T): rates over their sum over the classes, or their softmax or logsoftmax."""
-        rate = self.rate(by_class(spike))
+        rate = self.rate(by_class(spike, "MovingWindow"))
         return _confidence(rate, self.mode if mode is None else mode, self.eps)
 
     def predict(self, spike: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...counts import whole_number
 from ...errors import SpikestrapError
+from ..timelast import tensor
 from .classifier import MovingWindow, Rate, by_class
 from .utils.filter import FIR
 from .utils.time import replicate
@@ -33,14 +36,14 @@ class SpikeTime(nn.Module):
         super().__init__()
         single = FIR(time_constant=time_constant, length=length)
         response = single.filter
-        for _ in range(filter_order - 1):
+        for _ in range(whole_number("SpikeTime: filter_order", filter_order, 1) - 1):
             response = single(response)
         self.filter = FIR(response)
-        self.reduction = reduction
+        self.reduction = _reduction(reduction, "SpikeTime")
 
     def forward(self, input: Tensor, desired: Tensor) -> Tensor:
         """input, desired: spikes (N, ..., T) of as many neurons: (N, C, 1, 1, T) fits (N, C, T)."""
-        if by_class(input).shape != by_class(desired).shape:
+        if by_class(input, "SpikeTime").shape != by_class(desired, "SpikeTime").shape:
             raise SpikestrapError(
                 f"SpikeTime: expected spikes {tuple(input.shape)}, as the output's, got "
                 f"{tuple(desired.shape)}"
@@ -57,7 +60,11 @@ class _OfRates(nn.Module):
         self.window: Rate | MovingWindow = (
             Rate() if moving_window is None else MovingWindow(moving_window)
         )
-        self.reduction = reduction
+        self.reduction = _reduction(reduction, type(self).__name__)
+
+    def _rates(self, spikes: Tensor) -> Tensor:
+        """(N, C), or (N, C, T) of a moving window."""
+        return self.window.rate(by_class(spikes, type(self).__name__))
 
 
 class SpikeRate(_OfRates):
@@ -86,8 +93,8 @@ class SpikeRate(_OfRates):
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T); label: classes."""
-        rate = self.window.rate(by_class(input))
-        hot = F.one_hot(_labels(label, rate), rate.shape[1]).movedim(-1, 1)
+        rate = self._rates(input)
+        hot = F.one_hot(_labels(label, rate, "SpikeRate"), rate.shape[1]).movedim(-1, 1)
         target = self.true_rate * hot + self.false_rate * (1 - hot)
         return F.mse_loss(rate, target.to(rate.dtype), reduction=self.reduction)
 
@@ -115,12 +122,14 @@ class SpikeMax(_OfRates):
         self.mode = mode
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
-        """input: spikes (N, C, T); label: classes."""
+        """input: spikes (N, C, T); label: classes, of which -100 counts for nothing."""
+        by_class(input, "SpikeMax")
         if self.mode != "probability":
             log_p = self.window.confidence(input, mode="logsoftmax")
         else:  # a class that never fired has confidence 0: its log must stay finite
             log_p = self.window.confidence(input, mode="probability").clamp_min(_SMALLEST).log()
-        return F.nll_loss(log_p, _labels(label, log_p), reduction=self.reduction)
+        labels = _labels(label, log_p, "SpikeMax", ignored=_IGNORED)
+        return F.nll_loss(log_p, labels, ignore_index=_IGNORED, reduction=self.reduction)
 
 
 class SpikeMoid(_OfRates):
@@ -145,21 +154,66 @@ class SpikeMoid(_OfRates):
 
     def forward(self, input: Tensor, label: Tensor) -> Tensor:
         """input: spikes (N, C, T)."""
-        rate = self.window.rate(by_class(input))
+        rate = self._rates(input)
+        wanted = label = tensor(label, "SpikeMoid: label")
         if label.ndim < rate.ndim:
             label = replicate(label, input.shape[-1])
+        elif label.ndim > rate.ndim:
+            label = label.flatten(1, -1 if rate.ndim == 2 else -2)
+        if label.shape != rate.shape:
+            raise SpikestrapError(
+                f"SpikeMoid: expected labels 0 and 1 for each class, {tuple(rate.shape)}, got "
+                f"shape {tuple(wanted.shape)}; torch.nn.functional.one_hot makes them of classes"
+            )
         return F.binary_cross_entropy_with_logits(
             (rate - self.theta) / self.alpha,
-            label.view_as(rate).to(rate.dtype),
+            label.to(rate.dtype),
             reduction=self.reduction,
         )
 
 
 _SMALLEST = 1e-12
+_IGNORED = -100  # torch's label of what has none
+_REDUCTIONS = ("sum", "mean", "none")
 
 
-def _labels(label: Tensor, rate: Tensor) -> Tensor:
-    """Classes (N,) for rates (N, C), (N, T) for (N, C, T)."""
-    if rate.ndim == 2 or label.ndim > 1:
-        return label
-    return replicate(label, rate.shape[-1])
+def _reduction(reduction: str, where: str) -> str:
+    if reduction not in _REDUCTIONS:
+        raise SpikestrapError(
+            f"{where}: reduction must be one of {', '.join(_REDUCTIONS)}; got {reduction!r}"
+        )
+    return reduction
+
+
+def _labels(label: Tensor, rate: Tensor, where: str, ignored: int | None = None) -> Tensor:
+    """Classes (N,) for rates (N, C), (N, T) for (N, C, T), as int64.
+
+    Raises SpikestrapError for other shapes, for what is no whole number, and for classes that
+    rates have none of, but for `ignored`.
+    """
+    batch, classes, *steps = rate.shape
+    label = tensor(label, f"{where}: label")
+    if label.dtype is torch.bool or label.is_floating_point() or label.is_complex():
+        raise SpikestrapError(
+            f"{where}: expected labels in whole numbers, got {label.dtype}; use label.long()"
+        )
+    given, label = tuple(label.shape), label.long()
+    if not steps and given == (batch, 1):
+        label = label[:, 0]
+    elif steps and given == (batch,):
+        label = replicate(label, *steps)
+    if label.shape != (batch, *steps):
+        or_each = f", or {(batch, *steps)}, one a step" if steps else ""
+        raise SpikestrapError(
+            f"{where}: expected labels {(batch,)}, one for each of the batch{or_each}; got "
+            f"shape {given}"
+        )
+    outside = (label < 0) | (label >= classes)
+    if ignored is not None:
+        outside &= label != ignored
+    if bool(outside.any()):
+        raise SpikestrapError(
+            f"{where}: expected labels from 0 to {classes - 1}, as the output has {classes} "
+            f"classes; got {int(label[outside][0])}"
+        )
+    return label

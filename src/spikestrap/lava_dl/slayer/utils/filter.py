@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ....counts import finite_number, whole_number
+from ....errors import SpikestrapError
 from ...missing import missing
+from ...timelast import floating
 
 __all__ = ["FIR"]
 
@@ -42,14 +45,23 @@ class FIR(nn.Module):
     ) -> None:
         super().__init__()
         if fir_response is None:
+            length = whole_number("FIR: length", length, 1)
+            if finite_number("FIR: time_constant", time_constant) == 0:
+                raise SpikestrapError("FIR: time_constant must not be 0")
             response = torch.exp(-torch.arange(length) / time_constant)
         else:
             response = torch.as_tensor(fir_response, dtype=torch.float32)
+        if response.ndim != 1 or not len(response):
+            raise SpikestrapError(
+                "FIR: expected a response of one axis, not empty, got shape "
+                f"{tuple(response.shape)}"
+            )
         self.register_buffer("filter", response)
         self.sampling_time = sampling_time
 
     def forward(self, input: Tensor) -> Tensor:
         """The same shape; what was before the first step counts as 0."""
+        floating(input, "FIR")
         reach = len(self.filter) - 1
         series = F.pad(input.reshape(-1, 1, input.shape[-1]), (reach, 0))
         kernel = self.filter.to(input.dtype).flip(0).view(1, 1, -1)
