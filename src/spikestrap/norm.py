@@ -192,6 +192,7 @@ class MeanOnlyNorm(Norm):
     """Takes the mean away and adds a bias (C,); leaves the scale (Salimans and Kingma, 2016).
 
     For weight-normalized synapses; its fold is a bias alone, so weights stay as they are.
+    grid: what that bias is rounded to; None leaves it as it is.
 
     >>> norm = MeanOnlyNorm(3)
     >>> z = torch.rand(8, 3)
@@ -201,9 +202,15 @@ class MeanOnlyNorm(Norm):
 
     running_mean: Tensor
 
-    def __init__(self, channels: int, *, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float = 0.1,
+        grid: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.grid = momentum, grid
         self.bias = nn.Parameter(torch.zeros(channels, dtype=full()))
         self.register_buffer("running_mean", torch.zeros(channels, dtype=full()))
 
@@ -216,11 +223,15 @@ class MeanOnlyNorm(Norm):
         centre, _ = self._mean(mean)
         with torch.no_grad():
             self.running_mean.lerp_(centre.to(self.running_mean), self.momentum)
-        return torch.ones_like(centre), self.bias - centre
+        return self._scale_shift(centre)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """See `Norm.folded`."""
-        return torch.ones_like(self.running_mean), self.bias - self.running_mean
+        return self._scale_shift(self.running_mean)
+
+    def _scale_shift(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        shift = self.bias - mean
+        return torch.ones_like(mean), shift if self.grid is None else self.grid(shift)
 
 
 NORMS = {"batch": BatchNorm, "mean_only": MeanOnlyNorm}

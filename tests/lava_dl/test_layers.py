@@ -6,7 +6,7 @@ import pickle
 import h5py
 import pytest
 import torch
-from tests.lava_dl.cases import NEURON, pair, spikes
+from tests.lava_dl.cases import MEAN_ONLY, NEURON, pair, spikes
 
 import spikestrap as ss
 import spikestrap.lava_dl.bootstrap as bootstrap
@@ -50,6 +50,25 @@ def test_is_the_block_time_first(name):
     for given in (last, last.mean(-1, keepdim=True)):  # ANN is the mode unless told otherwise
         assert torch.equal(theirs(given).squeeze(-1), rates)
     assert theirs.shape == ours(x, mode=ss.Mode.SNN).shape[2:]
+
+
+def test_a_norms_mean_is_in_8_bits_on_the_chip(tmp_path):
+    block = direct.Dense({**NEURON, "norm": MEAN_ONLY}, 12, 7, 4, delay_shift=False)
+    x, state = spikes(5, 12, 16), torch.linspace(-5, 5, 7)
+    block.load_state_dict({**block.state_dict(), "block.norm.running_mean": state})
+    weight = 2 * (32 * block.synapse.weight.detach()).round().clamp(-128, 127).long()
+    mean = 2 * (32 * state).round().clamp(-128, 127).long()
+    v, expected = torch.zeros(5, 7, dtype=torch.long), []
+    for step in x.long().unbind(-1):
+        v = v.sign() * (v.abs() * (4096 - 123) // 4096) + 64 * (step @ weight.T - mean)
+        expected.append((v > 80 * 64).float())
+        v = v * (1 - expected[-1].long())
+    assert torch.equal(block.eval()(x), torch.stack(expected, -1))
+    with h5py.File(tmp_path / "network.net", "w") as file:
+        block.export_hdf5(file)
+        assert file["bias"][()].tolist() == (-mean).tolist()
+    block.train()(x).sum().backward()
+    assert block.block.norm.bias.grad.any()  # straight through
 
 
 def test_an_image_held_over_time_costs_one_step():

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from .. import block as blocks
 from ..errors import SpikestrapError, warn
+from ..grid import Grid
 from ..neuron import Neuron
 from ..neuron.parameter import keep_in_bounds
+from ..norm import MeanOnlyNorm
 from ..routine import Mode
 from ..timeaxis import has_time
 from .checkpoint import rename_lava_dl
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import h5py
 
 Params = Mapping[str, Any] | None
+NORM = Grid(2 / 64, -254 / 64, 256 / 64)  # of a norm's bias: lava-dl has the mean in 8 bits
 EIGHT_BIT = "8-bit"  # lava-dl's default for pre_hook_fx is a function that does this
 
 
@@ -174,6 +177,8 @@ class WithNeuron(TimeLast):
     def _quantize(self, pre_hook_fx: Any) -> None:
         if wants_chip(self.family, pre_hook_fx, type(self).__name__):
             self.block.quantize()
+            if isinstance(self.block.norm, MeanOnlyNorm):
+                self.block.norm.grid = NORM
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         keep_in_bounds(self.block.unit.neuron)  # as there, at every run
