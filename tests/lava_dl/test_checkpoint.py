@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.lava_dl.cases import content
+from tests.lava_dl.cases import MEAN_ONLY, NEURON, content
 from tests.shared import GOLDEN, needs_golden
 
 import spikestrap as ss
@@ -115,3 +115,17 @@ def test_an_export_says_that_a_readouts_membrane_stays_out(tmp_path):
             block.export_hdf5(file.create_group("layer/0"))
         plain = slayer.block.cuba.Affine(CUBA, 8, 4, dynamics=False)
         plain.export_hdf5(file.create_group("layer/1"))
+
+
+@pytest.mark.parametrize("hook", [{}, {"pre_hook_fx": None}])
+def test_a_norm_behind_a_decay_is_refused(hook):
+    block = slayer.block.cuba.Dense({**NEURON, "norm": MEAN_ONLY}, 8, 4, **hook)
+    net = torch.nn.ModuleList([block])
+    state = saved(0, 4, 8, **{"neuron.norm.running_mean": torch.rand(4)})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ss.SpikestrapError, match=r"with a norm neuron\.current_decay must be 4096"):
+        net.load_state_dict(state)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    state["0.neuron.current_decay"] = torch.tensor([4096.0])
+    net.load_state_dict(state)
+    assert torch.equal(block.block.norm.running_mean, state["0.neuron.norm.running_mean"])

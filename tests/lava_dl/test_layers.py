@@ -15,6 +15,7 @@ from spikestrap import Mode
 from spikestrap.lava_dl import to_network
 
 cuba, direct = bootstrap.block.cuba, slayer.block.cuba
+LEAKS = {**NEURON, "current_decay": 0.25}
 OURS = {**NEURON, "tau_grad": 100.0, "scale_grad": 0.1}
 
 
@@ -187,6 +188,20 @@ def test_float_weights_where_asked_for():
         (lambda: cuba.Dense({**NEURON, "persistent_state": True}, 2, 2), "persistent_state=True"),
         (lambda: cuba.Dense({**NEURON, "shared_param": False}, 2, 2), "one value a channel"),
         (lambda: cuba.Dense({**NEURON, "norm": torch.nn.BatchNorm1d}, 2, 2), "norm must be None"),
+        (
+            lambda: direct.Dense({**LEAKS, "norm": MEAN_ONLY}, 2, 2, pre_hook_fx=None),
+            "Dense: lava-dl norms the current, behind its decay.*current_decay must be 1 and fixed",
+        ),
+        (
+            lambda: direct.Conv(
+                {**NEURON, "norm": MEAN_ONLY, "requires_grad": True}, 2, 2, 1, pre_hook_fx=None
+            ),
+            "Conv: lava-dl norms the current, behind its decay",
+        ),
+        (
+            lambda: cuba.Dense({**LEAKS, "norm": MEAN_ONLY}, 2, 2),
+            "Dense: on the chip a bias joins the membrane behind the current's decay",
+        ),
         (lambda: cuba.Dense({**NEURON, "dropout": torch.nn.ReLU()}, 2, 2), "dropout must be"),
         (lambda: cuba.Dense({**NEURON, "treshold": 1}, 2, 2), "did you mean 'threshold'"),
         (lambda: cuba.Dense({**NEURON, "threshold": float("nan")}, 2, 2), "threshold must be > 0"),

@@ -145,6 +145,12 @@ def decay_updates(neuron: nn.Module, tensors: dict[str, Tensor]) -> list[Update]
 
 def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
     updates = decay_updates(module.unit.neuron, tensors)
+    (_, current_decay), _ = updates
+    if module.norm is not None and bool((current_decay != 1).any()):
+        raise SpikestrapError(
+            "lava-dl norms the current, behind its decay, where a norm here stands before it: with "
+            f"a norm neuron.current_decay must be {_DECAY_SCALE}"
+        )
     for name in [name for name in tensors if name.startswith("neuron.norm.")]:
         if not isinstance(module.norm, MeanOnlyNorm):
             raise SpikestrapError('the checkpoint has a norm: expected norm="mean_only" here')

@@ -14,6 +14,7 @@ from .. import block as blocks
 from ..errors import SpikestrapError, warn
 from ..grid import Grid
 from ..neuron import Neuron
+from ..neuron.chip import filters_current
 from ..neuron.parameter import keep_in_bounds
 from ..norm import MeanOnlyNorm
 from ..routine import Mode
@@ -179,6 +180,12 @@ class WithNeuron(TimeLast):
             self.block.quantize()
             if isinstance(self.block.norm, MeanOnlyNorm):
                 self.block.norm.grid = NORM
+        elif self.family.on_chip and self.block.norm and filters_current(self.block.unit.neuron):
+            raise SpikestrapError(
+                f"{type(self).__name__}: lava-dl norms the current, behind its decay, where a norm "
+                "here stands before it: beside a norm the current_decay must be 1 and fixed; "
+                'spikestrap.block.cuba, time first, has norm="mean_only" before the decay'
+            )
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         keep_in_bounds(self.block.unit.neuron)  # as there, at every run

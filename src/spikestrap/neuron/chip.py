@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from ..errors import SpikestrapError
@@ -60,9 +60,8 @@ class ChipCUBA(Neuron):
 
     @property
     def filters_current(self) -> bool:
-        """Whether the current outlives its step, or may come to by training."""
-        decay = getattr(self, "current_decay", None)
-        return decay is not None and (decay.requires_grad or not bool((decay == 1).all()))
+        """See the function of that name."""
+        return filters_current(self)
 
     def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Current decay, voltage decay, threshold and v_init on the chip's grids."""
@@ -93,6 +92,12 @@ class ChipCUBA(Neuron):
 
     def extra_repr(self) -> str:
         return f"reset={self.firing.reset!r}"
+
+
+def filters_current(neuron: nn.Module) -> bool:
+    """Whether its current outlives its step, or may come to by training."""
+    decay = getattr(neuron, "current_decay", None)
+    return decay is not None and (decay.requires_grad or not bool((decay == 1).all()))
 
 
 class _Decay(torch.autograd.Function):
