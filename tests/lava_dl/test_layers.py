@@ -319,3 +319,44 @@ def test_a_neurons_parameters_read_as_it_runs_with_them(kind):
             trained.fill_(pushed)
         block(x, mode=Mode.SNN)  # looked at or not, training goes on from there
         assert trained.item() == kept
+
+
+def test_delay_shift_is_read_and_set():
+    block, x = direct.Dense(NEURON, 12, 7, 4), spikes(5, 12, 8)
+    assert block.delay_shift
+    shifted = block(x)
+    block.delay_shift = False
+    assert not block.delay_shift
+    assert torch.equal(slayer.axon.delay(block(x)), shifted)
+    assert shifted.any()
+    assert not cuba.Dense(NEURON, 12, 7).delay_shift
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("_threshold", 0.5, "neuron.threshold.fill_"),
+        ("drop", torch.nn.Dropout(0.5), "dropout goes into the neuron dict"),
+        ("norm", None, "norm goes into the neuron dict"),
+        ("tau_rho", 0.1, "tau_grad goes"),
+        ("persistent_state", True, "states are passed on explicitly"),
+        ("graded_spike", True, "spikes are 0 or 1"),
+    ],
+)
+@pytest.mark.parametrize("make", [direct.Dense, cuba.Dense, direct.Affine, slayer.block.alif.Dense])
+def test_what_would_do_nothing_on_a_neuron_is_refused(make, name, value, instead):
+    own = {"threshold_step": 0.5} if make is slayer.block.alif.Dense else {}
+    block, x = make({**NEURON, **own}, 12, 7, 4), spikes(5, 12, 8)
+    block.neuron.persistent_state = False  # asks for nothing
+    y = block(x, mode=Mode.SNN)
+    setattr(block.neuron, name, value)
+    with pytest.raises(ss.SpikestrapError, match=rf"neuron\.{name}, set afterwards.*{instead}"):
+        block(x, mode=Mode.SNN)
+    delattr(block.neuron, name)
+    assert torch.equal(block(x, mode=Mode.SNN), y)
+
+
+def test_a_mask_set_afterwards_is_refused():
+    for block in (cuba.Dense(NEURON, 12, 7), cuba.Affine(NEURON, 12, 7)):
+        with pytest.raises(ss.SpikestrapError, match="mask is not set afterwards but given"):
+            block.mask = torch.ones(7, 12)

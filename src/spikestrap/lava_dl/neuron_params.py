@@ -16,7 +16,7 @@ SCALE = 64  # whole numbers on the chip over this: weights, thresholds
 TAU_GRAD, SCALE_GRAD = 100.0, 0.1
 _TRUNCATED = ("threshold", "threshold_step")
 # What there is no counterpart of: the value that asks for nothing, and what to do instead.
-_WITHOUT = {
+WITHOUT = {
     "scale": (SCALE, "weights are whole 1/64, states whole 1/4096, as on the chip, or floats"),
     "shared_param": (True, "give spikestrap.neuron one value a channel, a tensor (C,)"),
     "persistent_state": (
@@ -59,7 +59,7 @@ def translate(
             f"{where}: expected a dict of neuron parameters, got {type(params).__name__}"
         )
     made = dict(params)
-    for key, (neutral, instead) in _WITHOUT.items():
+    for key, (neutral, instead) in WITHOUT.items():
         if made.pop(key, neutral) != neutral:
             raise SpikestrapError(
                 f"{where}: {key}={params[key]!r} is not carried over, only {neutral!r}: {instead}"

@@ -15,6 +15,7 @@ from ..neuron import ChipCUBA, Neuron
 from ..neuron.parameter import keep_in_bounds
 from ..routine import Mode
 from ..timeaxis import over_time
+from .afterwards import refuse_set_afterwards
 from .surface import EIGHT_BIT, Params, TimeLast, wants_chip
 from .weights import SynapseView, keep_only
 
@@ -132,6 +133,7 @@ class Affine(_Readout):
         if self.membrane is None:
             return z
         keep_in_bounds(self.membrane)
+        refuse_set_afterwards(self.membrane, type(self).__name__)
         return _voltage(self.membrane, z)
 
 

@@ -19,11 +19,12 @@ from ..neuron.parameter import keep_in_bounds
 from ..norm import MeanOnlyNorm
 from ..routine import Mode
 from ..timeaxis import has_time
+from .afterwards import given_to_the_block, refuse_set_afterwards
 from .checkpoint import rename_lava_dl
 from .neuron_params import translate
 from .sampler import AnnSampler
 from .timelast import Features, accepted, time_first, time_last
-from .weights import at_construction
+from .weights import PRE_HOOK_FX
 
 if TYPE_CHECKING:
     import h5py
@@ -74,7 +75,8 @@ class TimeLast(nn.Module):
     features: Features | None = None
 
     input_sizes: Tensor
-    pre_hook_fx = at_construction
+    pre_hook_fx = PRE_HOOK_FX
+    mask = given_to_the_block("mask", "Dense and readouts take one")
 
     def __init__(self, made: nn.Module, input_shape: tuple[int, ...], count_log: bool) -> None:
         super().__init__()
@@ -189,6 +191,7 @@ class WithNeuron(TimeLast):
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
         keep_in_bounds(self.block.unit.neuron)  # as there, at every run
+        refuse_set_afterwards(self.block.unit.neuron, type(self).__name__)
         return super()._run(x, mode)
 
     @property
@@ -196,6 +199,15 @@ class WithNeuron(TimeLast):
         """The neuron, time first; what it learns is within its bounds, as it runs with it."""
         keep_in_bounds(self.block.unit.neuron)
         return self.block.unit.neuron
+
+    @property
+    def delay_shift(self) -> bool:
+        """Whether spikes go on one step late; to be set as well."""
+        return self.block.delay_shift
+
+    @delay_shift.setter
+    def delay_shift(self, shift: bool) -> None:
+        self.block.delay_shift = shift
 
     @property
     def f(self) -> AnnSampler:

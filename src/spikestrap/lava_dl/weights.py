@@ -12,17 +12,9 @@ from torch.nn.utils.parametrize import register_parametrization
 from ..block.complex import ComplexSynapse
 from ..errors import SpikestrapError
 from ..synapse import Synapse
+from .afterwards import given_to_the_block
 
-
-def _refuse(self: Any, value: Any) -> None:
-    raise SpikestrapError(
-        "pre_hook_fx is not set afterwards but given to the block: left out for 8-bit weights, "
-        "None for float ones"
-    )
-
-
-# Set as an attribute it would change nothing.
-at_construction = property(fset=_refuse)
+PRE_HOOK_FX = given_to_the_block("pre_hook_fx", "left out for 8-bit weights, None for float ones")
 
 
 class SynapseView:
@@ -33,7 +25,7 @@ class SynapseView:
     True
     """
 
-    pre_hook_fx = at_construction
+    pre_hook_fx = PRE_HOOK_FX
 
     def __init__(self, synapse: Synapse) -> None:
         self._synapse = synapse
@@ -95,7 +87,7 @@ class SynapseView:
 class ComplexSynapseView:
     """The same of complex weights: `real` and `imag`, a `SynapseView` each."""
 
-    pre_hook_fx = at_construction
+    pre_hook_fx = PRE_HOOK_FX
 
     def __init__(self, synapse: ComplexSynapse) -> None:
         assert isinstance(synapse.real, Synapse)
