@@ -38,6 +38,19 @@ def test_gradients():
     assert delay.delay.grad.item() == pytest.approx((outs[2] - outs[0]).item() / 2, rel=1e-5)
 
 
+def test_rounds_down_and_learns_by_the_next_step_as_lava_dl_does():
+    real = torch.tensor([0.0, 0.9, 1.5, 3.0])
+    x, weight = torch.rand(6, 2, 4), torch.rand(6, 2, 4)
+    delay = Delay(4, 3, initial=real, rounding="down")
+    y = delay(x)
+    now, late = (Delay(4, 4, initial=real.floor() + more, learnable=False)(x) for more in (0, 1))
+    assert torch.equal(y, now)
+    (weight * y).sum().backward()
+    torch.testing.assert_close(delay.delay.grad, (weight * (late - now)).sum((0, 1)))
+    with pytest.raises(SpikestrapError, match="rounding must be nearest or down, got 'up'"):
+        Delay(4, 3, rounding="up")
+
+
 def test_learns_a_delay():
     torch.manual_seed(0)
     # Bursts, so that a step more or less shows which way to go.

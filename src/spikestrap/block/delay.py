@@ -24,7 +24,9 @@ class Delay(nn.Module):
 
     .. math:: \partial y / \partial d = (y_{d+1} - y_{d-1}) / 2
 
-    with :math:`y_d` the output at delay d (lava-dl, slayer.axon.Delay, takes a one-sided one).
+    with :math:`y_d` the output at delay d. rounding: to the "nearest" number of steps, or
+    "down", with the one-sided difference :math:`y_{d+1} - y_d` as the gradient: so does
+    lava-dl's slayer.axon.Delay, and delays trained there want it.
 
     In a network it may stand below the crossover, where it gets spikes in every mode. Rates
     (N, ...) have no time to shift, and how many spikes a delay pushes beyond the last step
@@ -39,9 +41,18 @@ class Delay(nn.Module):
     delay: Tensor
 
     def __init__(
-        self, channels: int, max_delay: int, *, initial: Value = 0.0, learnable: bool = True
+        self,
+        channels: int,
+        max_delay: int,
+        *,
+        initial: Value = 0.0,
+        learnable: bool = True,
+        rounding: str = "nearest",
     ) -> None:
         super().__init__()
+        if rounding not in ("nearest", "down"):
+            raise SpikestrapError(f"Delay: rounding must be nearest or down, got {rounding!r}")
+        self.down = rounding == "down"
         self.channels = channels = whole_number("Delay: channels", channels, 1)
         self.bounds = Bounds(0.0, float(whole_number("Delay: max_delay", max_delay, 1)))
         first = torch.as_tensor(initial, dtype=torch.float32)
@@ -55,7 +66,8 @@ class Delay(nn.Module):
     @property
     def steps(self) -> Tensor:
         """The whole number of steps of each channel, int64 (C,)."""
-        return value_of(self, "delay", self.bounds).detach().round().long()
+        delay = value_of(self, "delay", self.bounds).detach()
+        return (delay.floor() if self.down else delay.round()).long()
 
     def forward(self, x: Tensor, mode: Mode = Mode.SNN) -> Tensor:
         """See above; `mode` is there to be called as other blocks are."""
@@ -69,7 +81,8 @@ class Delay(nn.Module):
         y = _shift(x, steps)
         if delay.requires_grad:
             heard = without_padding(x)  # a step less looks ahead
-            slope = (_shift(heard, steps + 1) - _shift(heard, steps - 1)).detach() / 2
+            low = 0 if self.down else -1
+            slope = (_shift(heard, steps + 1) - _shift(heard, steps + low)).detach() / (1 - low)
             free = (delay - delay.detach()).to(x.dtype)  # nothing but a gradient
             y = y + slope * free.view(-1, *[1] * (x.ndim - 3))
         return y

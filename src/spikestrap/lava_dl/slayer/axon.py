@@ -12,7 +12,7 @@ __all__ = ["delay"]
 __getattr__ = missing(
     __name__,
     {
-        "Delay": "spikestrap.block.Delay has learnable delays, time first",
+        "Delay": 'spikestrap.block.Delay(..., rounding="down") has learnable delays, time first',
         "Delta": "spikestrap.neuron.Delta sends changes, time first",
     },
 )
