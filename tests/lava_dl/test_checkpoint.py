@@ -129,3 +129,24 @@ def test_a_norm_behind_a_decay_is_refused(hook):
     state["0.neuron.current_decay"] = torch.tensor([4096.0])
     net.load_state_dict(state)
     assert torch.equal(block.block.norm.running_mean, state["0.neuron.norm.running_mean"])
+
+
+def test_delays(tmp_path):
+    delays = torch.tensor([0.5, 2.9, 4.0, 61.0])
+    state = saved(0, 4, 8, **{"delay.delay": delays})
+    net = torch.nn.ModuleList([slayer.block.cuba.Dense(CUBA, 8, 4, delay=True)])
+    net.load_state_dict(state)
+    assert torch.equal(net[0].delay.delay, delays)
+    with pytest.raises(ss.SpikestrapError, match="has delays: expected a block of slayer with"):
+        torch.nn.ModuleList([slayer.block.cuba.Dense(CUBA, 8, 4)]).load_state_dict(state)
+
+    torch.save({f"blocks.{name}": value for name, value in state.items()}, tmp_path / "x.pt")
+    for rounding in ("down", "nearest"):
+        delay = ss.block.Delay(4, 62, rounding=rounding)
+        first = ss.Network(ss.block.cuba.Dense(CUBA, 8, 4), delay, time_steps=None)
+        if rounding == "down":
+            load_state_dict(first, tmp_path / "x.pt")
+            assert torch.equal(delay.delay, delays)
+        else:
+            with pytest.raises(ss.SpikestrapError, match="behind the block a Delay with rounding"):
+                load_state_dict(first, tmp_path / "x.pt")

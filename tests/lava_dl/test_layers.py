@@ -208,7 +208,12 @@ def test_float_weights_where_asked_for():
         (lambda: cuba.Dense({**NEURON, "tau_grad": "a"}, 2, 2), "tau_grad must be a number > 0"),
         (lambda: cuba.Dense(None, 2, 2), "expected a dict of neuron parameters, got NoneType"),
         (lambda: cuba.Dense(NEURON, (2, 2, 1), 2), "in_neurons must be a whole number"),
-        (lambda: cuba.Dense(NEURON, 2, 2, delay=True), "delay=True is not carried over"),
+        (
+            lambda: cuba.Dense(NEURON, 2, 2, delay=True),
+            r"delay=True is not carried over \(a rate has no time.*spikestrap.block.Delay",
+        ),
+        (lambda: direct.Pool(NEURON, 2, delay=True), "carried over .it is not told its channels"),
+        (lambda: direct.Dense(NEURON, 2, 2, delay=3), "Dense: delay must be a bool, got 3"),
         (lambda: cuba.Pool(NEURON, 2, dilation=2), "dilation and weight_norm"),
         (lambda: cuba.Pool(NEURON, 2)(torch.zeros(1, 1, 3, 4, 5)), "do not tile"),
         (lambda: cuba.Dense(NEURON, 2, 2)(torch.zeros(1, 2)), "time last; got shape"),
@@ -360,3 +365,59 @@ def test_a_mask_set_afterwards_is_refused():
     for block in (cuba.Dense(NEURON, 12, 7), cuba.Affine(NEURON, 12, 7)):
         with pytest.raises(ss.SpikestrapError, match="mask is not set afterwards but given"):
             block.mask = torch.ones(7, 12)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda **o: direct.Dense(NEURON, 12, 4, 4, **o), (12,)),
+        (lambda **o: direct.Conv(NEURON, 2, 4, 3, weight_scale=4, **o), (2, 5, 6)),
+        (lambda **o: slayer.block.rf.Dense({"threshold": 0.1, "period": 9, "decay": 0.1}, 12, 4, 4,
+            **o), (12,)),
+    ],
+)  # fmt: skip
+def test_delays_of_slayer(make, shape):
+    block, x = make(delay=True), spikes(5, *shape, 16)
+    same = make()
+    assert same.delay is None
+    same.load_state_dict(
+        {name: value for name, value in block.state_dict().items() if ".delay" not in name}
+    )
+    undelayed = same(x)
+    assert torch.equal(block(x), undelayed)  # it starts with less than a step
+    delays = torch.tensor([0.9, 1.0, 3.7, 70.0])
+    with torch.no_grad():
+        block.delay.delay.copy_(delays)
+    steps = delays.floor().view(4, *[1] * (len(shape) - 1)).expand(undelayed.shape[1:-1])
+    assert torch.equal(block(x), slayer.utils.time.shift(undelayed, steps))
+    block(x).square().sum().backward()
+    assert block.delay.delay.grad[:3].any()
+    assert any(parameter is block.delay.delay for parameter in block.parameters())
+
+
+@pytest.mark.parametrize("suffix", ["net", "nir"])
+def test_delays_are_exported(suffix, tmp_path):
+    neuron = {**NEURON, "threshold": 0.3}
+    weights = {} if suffix == "net" else {"pre_hook_fx": None}
+    options = {**weights, "weight_scale": 3, "delay": True}
+    layers = torch.nn.Sequential(
+        direct.Conv(neuron, 1, 3, 3, **options),
+        direct.Flatten(),
+        direct.Dense(neuron, 48, 5, **options),
+        direct.Affine(neuron, 5, 2, dynamics=False, **weights),
+    )
+    with torch.no_grad():
+        layers[0].delay.delay.copy_(torch.tensor([0.6, 2.9, 4.0]))
+        layers[2].delay.delay.copy_(torch.tensor([3.2, 0.0, 1.9, 1.0, 5.5]))
+    x = spikes(6, 1, 6, 6, 20)
+    logits, first = layers(x).mean(-1), x.movedim(-1, 0)
+    path = tmp_path / f"network.{suffix}"
+    ss.save(to_network(layers), path, input_shape=(1, 6, 6))
+    again = ss.load(path)
+    found = again.run(first).logits if suffix == "net" else again(first, Mode.SNN).detach()
+    torch.testing.assert_close(torch.as_tensor(found).float(), logits, atol=1e-5, rtol=0)
+    assert logits.unique().numel() > 6
+    if suffix == "net":
+        with h5py.File(tmp_path / "block.net", "w") as file:
+            layers[0].export_hdf5(file)
+            assert file["delay"][()].tolist() == [0, 2, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -30,7 +31,8 @@ def load_state_dict(
     """Loads the weights, decays and norms of a lava-dl checkpoint into `net`.
 
     net: the same blocks as lava-dl's, of any precision; what has no synapse, such as Flatten,
-    may stand between. Thresholds are not in a checkpoint: give them to the blocks.
+    may stand between. Thresholds are not in a checkpoint: give them to the blocks. Its delays go
+    to a `Delay` of rounding="down" behind their block.
     input_range: of the pixels on which lava-dl trained. netx, and so `net`, takes [0, 1] and
     lava-dl's input layer then sees [-1, 1]; the Input block is rescaled for that.
 
@@ -68,7 +70,9 @@ Update = tuple[Tensor, Tensor]
 def _updates(
     net: Network, saved: list[dict[str, Tensor]], input_range: tuple[float, float]
 ) -> list[Update]:
-    ours = [m for m in net.blocks if isinstance(m, block.Block | block.Affine)]
+    rest = [m for m in net.blocks if not isinstance(m, block.Dropout)]
+    delays = {m: d for m, d in itertools.pairwise(rest) if isinstance(d, block.Delay)}
+    ours = [m for m in rest if isinstance(m, block.Block | block.Affine)]
     if len(ours) != len(saved):
         raise SpikestrapError(
             f"expected {len(ours)} blocks with a synapse, as the network has, got {len(saved)}"
@@ -76,7 +80,7 @@ def _updates(
     updates: list[Update] = []
     for number, (module, tensors) in enumerate(zip(ours, saved, strict=True)):
         with at(f"block {number} ({type(module).__name__})"):
-            updates += block_updates(module, tensors, input_range)
+            updates += block_updates(module, tensors, input_range, delays.get(module))
     return updates
 
 
@@ -84,15 +88,18 @@ def block_updates(
     module: block.Block | block.Affine,
     tensors: Mapping[str, Tensor],
     input_range: tuple[float, float] = (-1.0, 1.0),
+    delay: block.Delay | None = None,
 ) -> list[Update]:
     """Which tensors of a block take which values, for the tensors lava-dl has of it, by its names.
 
-    Raises SpikestrapError where they are not those of such a block.
+    delay: what stands behind the block, where the block itself has none. Raises SpikestrapError
+    where they are not those of such a block.
     """
     left = {name: tensor.float() for name, tensor in tensors.items()}
     updates = _synapse(module.synapse, left, input_range)
     if isinstance(module, block.Block):
         updates += _neuron(module, left)
+        updates += _delays(module.delay or delay, left)
     else:
         left = {name: t for name, t in left.items() if not name.startswith("neuron.")}
     if left:
@@ -158,6 +165,18 @@ def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
         if isinstance(target, Tensor):
             updates.append((target, _shaped(tensors.pop(name), target.shape, name)))
     return updates
+
+
+def _delays(delay: block.Delay | None, tensors: dict[str, Tensor]) -> list[Update]:
+    if "delay.delay" not in tensors:
+        return []
+    if delay is None or not delay.down:
+        raise SpikestrapError(
+            "the checkpoint has delays: expected a block of slayer with delay=True, or behind the "
+            'block a Delay with rounding="down"'
+        )
+    value = tensors.pop("delay.delay")
+    return [(delay.delay, _shaped(value, delay.delay.shape, "delay.delay"))]
 
 
 def _take(tensors: dict[str, Tensor], name: str) -> Tensor:

@@ -171,6 +171,8 @@ class _Chain:
         elif isinstance(module, block.Block):
             self._add_synapse(module.synapse, module.norm, _quantizer(module), _neuron(module))
             self._add_recurrence(module)
+            if module.delay is not None:
+                self._delay(module.delay)
         elif isinstance(module, block.Affine):
             self._add_synapse(module.synapse, None, _quantizer(module), None)
         else:
@@ -201,7 +203,7 @@ class _Chain:
             self._connect(_whole(weight), bias, neuron)
 
     def _add_recurrence(self, module: block.Block) -> None:
-        """From the layer just added to itself, and the delay behind it, if the block has them."""
+        """From the layer just added to itself, if the block has it."""
         if not isinstance(module, block.Recurrent):
             return
         driven, dense = module.unit.neuron, self.layers[-1]
@@ -211,8 +213,6 @@ class _Chain:
         assert driven.quantizer is not None
         weight, _ = driven.quantizer.weights(driven.synapse, None)
         self.layers[-1] = replace(dense, recurrent=_whole(weight))
-        if module.delay is not None:
-            self._delay(module.delay)
 
     def _delay(self, delay: block.Delay) -> None:
         """Delays the last layer's spikes; a pooling in between does not mind which is first."""

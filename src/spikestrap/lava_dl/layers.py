@@ -48,7 +48,7 @@ class Input(WithNeuron):
             {key: neuron[key] for key in neuron if key not in self.family.encoder_ignores},
             2 * gain,
             offset - gain,
-            **self._options(delay_shift, count_log, False),
+            **self._options(delay_shift, count_log),
         )
         made.synapse.requires_grad_(weight is not None or bias is not None)
         super().__init__(made, (), count_log)
@@ -93,7 +93,8 @@ class Dense(WithSynapse):
     """Fully connected: (N, in_neurons, T) to (N, out_neurons, T); (N, C, 1, 1, T) stays such.
 
     weight_scale multiplies torch's initial weights. mask (out_neurons, in_neurons): which to keep.
-    pre_hook_fx: left out for 8-bit weights, None for float ones. delay_shift: spikes go on one
+    pre_hook_fx: left out for 8-bit weights, None for float ones. delay: spikes go on late by a
+    learnable number of steps a neuron, at most 62; of slayer alone. delay_shift: spikes go on one
     step late. count_log: gives (output, event rate).
 
     >>> import torch
@@ -122,10 +123,11 @@ class Dense(WithSynapse):
             out_neurons,
             weight_scale=float(weight_scale),
             weight_norm=weight_norm,
-            **self._options(delay_shift, count_log, delay),
+            **self._options(delay_shift, count_log),
         )
         keep_only(made.synapse, mask, type(self).__name__)
         super().__init__(made, (in_neurons,), count_log)
+        self._add_delay(delay, out_neurons)
         self.features = (in_neurons,)
         self._quantize(pre_hook_fx)
 
@@ -171,9 +173,10 @@ class Conv(WithSynapse):
             groups,
             weight_scale=float(weight_scale),
             weight_norm=weight_norm,
-            **self._options(delay_shift, count_log, delay),
+            **self._options(delay_shift, count_log),
         )
         super().__init__(made, (), count_log)
+        self._add_delay(delay, out_features)
         self.features = (in_features, None, None)
         self._quantize(pre_hook_fx)
 
@@ -219,9 +222,10 @@ class Pool(WithNeuron):
             stride,
             padding,
             weight=float(weight_scale),
-            **self._options(delay_shift, count_log, delay),
+            **self._options(delay_shift, count_log),
         )
         super().__init__(made, (), count_log)
+        self._add_delay(delay, None)
         self._quantize(pre_hook_fx)
 
     def _run(self, x: Tensor, mode: Mode) -> Any:

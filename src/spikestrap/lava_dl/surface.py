@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any] | None
 NORM = Grid(2 / 64, -254 / 64, 256 / 64)  # of a norm's bias: lava-dl has the mean in 8 bits
+MAX_DELAY = 62  # of lava-dl's blocks, which is what a chip can hold
 EIGHT_BIT = "8-bit"  # lava-dl's default for pre_hook_fx is a function that does this
 
 
@@ -168,14 +169,28 @@ class WithNeuron(TimeLast):
         return cls.family.translate(params, cls.__name__)
 
     @classmethod
-    def _options(cls, delay_shift: bool | None, count_log: bool, delay: bool) -> dict[str, bool]:
-        if delay:
-            raise SpikestrapError(
-                f"{cls.__name__}: delay=True is not carried over (a rate has no time to delay, and "
-                "lava-dl's bootstrap drops it); spikestrap.block.Delay delays spikes"
-            )
+    def _options(cls, delay_shift: bool | None, count_log: bool) -> dict[str, bool]:
         shift = (cls.direct and cls.family.shift) if delay_shift is None else delay_shift
         return {"count_log": count_log, "delay_shift": shift}
+
+    def _add_delay(self, delay: bool, channels: int | None) -> None:
+        """Behind the neuron and learnable, one a channel, as there; it starts below a step."""
+        if delay not in (True, False):
+            raise SpikestrapError(f"{type(self).__name__}: delay must be a bool, got {delay!r}")
+        if not delay:
+            return
+        if not self.direct or channels is None:
+            why = (
+                "a rate has no time to delay, and lava-dl's bootstrap drops it"
+                if not self.direct
+                else "it is not told its channels"
+            )
+            raise SpikestrapError(
+                f"{type(self).__name__}: delay=True is not carried over ({why}); "
+                "spikestrap.block.Delay delays spikes, time first"
+            )
+        first = torch.rand(channels)
+        self.block.delay = blocks.Delay(channels, MAX_DELAY, initial=first, rounding="down")
 
     def _quantize(self, pre_hook_fx: Any) -> None:
         if wants_chip(self.family, pre_hook_fx, type(self).__name__):
@@ -199,6 +214,11 @@ class WithNeuron(TimeLast):
         """The neuron, time first; what it learns is within its bounds, as it runs with it."""
         keep_in_bounds(self.block.unit.neuron)
         return self.block.unit.neuron
+
+    @property
+    def delay(self) -> blocks.Delay | None:
+        """The delays of its spikes, time first; None without delay=True."""
+        return self.block.delay
 
     @property
     def delay_shift(self) -> bool:

@@ -159,7 +159,7 @@ def test_nir_reads_what_was_written(tmp_path):
         ([block.Upsample(2)], (2, 4, 4), "block 0 .Upsample.: NIR has no node for it"),
         ([block.lif.Dense({**LIF, "reset": "none"}, 4, 4)], (4,), "reset='none'"),
         ([block.lif.Dense(LIF, 4, 4)], (5,), "C = 4, got shape"),
-        ([block.lif.Conv(LIF, 2, 2, 9)], (2, 4, 4), "does not take an input"),
+        ([block.lif.Conv(LIF, 2, 2, 9)], (2, 4, 4), "is larger than images"),
         ([block.lif.Recurrent(LIF, 4, 4)], (4,), "block 0 .Recurrent.: it hears its own spikes"),
         ([block.Delay(3, 2)], (4,), "it delays 3 channels, its input has shape .4,"),
         ([block.lif.Input(LIF, 1.0, 0.5)], (10000,), "a matrix 10000 x 10000"),

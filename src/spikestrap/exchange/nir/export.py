@@ -98,6 +98,8 @@ def _block(
         raise SpikestrapError("it hears its own spikes: a cycle, and what is written is a chain")
     nodes, shape = _linear(block.synapse, shape, block.norm)
     nodes += to_nodes(block.unit.neuron, shape, dt, allow)
+    if block.delay is not None:
+        nodes.append(_delay(block.delay, shape, dt))
     if block.delay_shift:
         nodes.append(nir.Delay(delay=np.full(shape, dt)))
     return nodes, shape
