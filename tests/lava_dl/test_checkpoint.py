@@ -150,3 +150,28 @@ def test_delays(tmp_path):
         else:
             with pytest.raises(ss.SpikestrapError, match="behind the block a Delay with rounding"):
                 load_state_dict(first, tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("weight_norm", [True, False])
+def test_recurrent(weight_norm, tmp_path):
+    inner, back = torch.rand(4, 8), torch.rand(4, 4)
+    state = saved(0, 1, **{"spike_state": torch.zeros(5, 4)})
+    del state["0.synapse.weight"]
+    for name, weight in (("input", inner), ("recurrent", back)):
+        if weight_norm:
+            state[f"0.{name}_synapse.weight_v"] = weight[..., None, None, None]
+            state[f"0.{name}_synapse.weight_g"] = 2 * weight.norm(dim=1).view(4, 1, 1, 1, 1)
+        else:
+            state[f"0.{name}_synapse.weight"] = weight[..., None, None, None]
+    scale = 2 if weight_norm else 1
+    block = slayer.block.cuba.Recurrent(CUBA, 8, 4, weight_norm=weight_norm)
+    torch.nn.ModuleList([block]).load_state_dict(state)
+    torch.testing.assert_close(block.input_synapse.weight, scale * inner)
+    torch.testing.assert_close(block.recurrent_synapse.weight, scale * back)
+    assert block.neuron.current_decay.item() == 0.5
+
+    torch.save({f"blocks.{name}": value for name, value in state.items()}, tmp_path / "x.pt")
+    net = ss.Network(ss.block.cuba.Recurrent(CUBA, 8, 4), time_steps=None)
+    load_state_dict(net, tmp_path / "x.pt")
+    torch.testing.assert_close(net.blocks[0].synapse.weight, scale * inner)
+    torch.testing.assert_close(net.blocks[0].unit.neuron.synapse.weight, scale * back)

@@ -38,6 +38,14 @@ CASES = {
 }
 
 
+def integers(weight):
+    return 2 * (32 * weight.detach()).round().clamp(-128, 127).long()
+
+
+def decayed(value, decay):
+    return value.sign() * (value.abs() * (4096 - decay) // 4096)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_is_the_block_time_first(name):
     ours, theirs, shape = CASES[name]
@@ -57,11 +65,10 @@ def test_a_norms_mean_is_in_8_bits_on_the_chip(tmp_path):
     block = direct.Dense({**NEURON, "norm": MEAN_ONLY}, 12, 7, 4, delay_shift=False)
     x, state = spikes(5, 12, 16), torch.linspace(-5, 5, 7)
     block.load_state_dict({**block.state_dict(), "block.norm.running_mean": state})
-    weight = 2 * (32 * block.synapse.weight.detach()).round().clamp(-128, 127).long()
-    mean = 2 * (32 * state).round().clamp(-128, 127).long()
+    weight, mean = integers(block.synapse.weight), integers(state)
     v, expected = torch.zeros(5, 7, dtype=torch.long), []
     for step in x.long().unbind(-1):
-        v = v.sign() * (v.abs() * (4096 - 123) // 4096) + 64 * (step @ weight.T - mean)
+        v = decayed(v, 123) + 64 * (step @ weight.T - mean)
         expected.append((v > 80 * 64).float())
         v = v * (1 - expected[-1].long())
     assert torch.equal(block.eval()(x), torch.stack(expected, -1))
@@ -211,6 +218,15 @@ def test_float_weights_where_asked_for():
         (
             lambda: cuba.Dense(NEURON, 2, 2, delay=True),
             r"delay=True is not carried over \(a rate has no time.*spikestrap.block.Delay",
+        ),
+        (
+            lambda: direct.Recurrent({**NEURON, "norm": MEAN_ONLY}, 2, 2),
+            "Recurrent: norm is not carried over",
+        ),
+        (lambda: direct.Recurrent(None, 2, 2), "expected a dict of neuron parameters"),
+        (
+            lambda: direct.Recurrent(NEURON, 6, 2)(torch.zeros(3, 5, 8)),
+            r"Recurrent: expected \(N, 6, T\), time last; got shape \(3, 5, 8\)",
         ),
         (lambda: direct.Pool(NEURON, 2, delay=True), "carried over .it is not told its channels"),
         (lambda: direct.Dense(NEURON, 2, 2, delay=3), "Dense: delay must be a bool, got 3"),
@@ -421,3 +437,56 @@ def test_delays_are_exported(suffix, tmp_path):
         with h5py.File(tmp_path / "block.net", "w") as file:
             layers[0].export_hdf5(file)
             assert file["delay"][()].tolist() == [0, 2, 4]
+
+
+def test_recurrent_hears_its_last_spikes():
+    block, x = direct.Recurrent(LEAKS, 12, 7, 4, delay_shift=False), spikes(5, 12, 16)
+    weight, back = (integers(s.weight) for s in (block.input_synapse, block.recurrent_synapse))
+    u = v = s = torch.zeros(5, 7, dtype=torch.long)
+    expected = []
+    for step in x.long().unbind(-1):
+        u = decayed(u, 1024) + 64 * (step @ weight.T + s @ back.T)
+        v = decayed(v, 123) + u
+        s = (v > 80 * 64).long()
+        v = v * (1 - s)
+        expected.append(s.float())
+    expected = torch.stack(expected, -1)
+    assert torch.equal(block(x), expected)
+    assert torch.equal(block(x), expected)  # each run from rest
+    assert block(x.view(5, 12, 1, 1, 16)).shape == (5, 7, 1, 1, 16)
+    late = direct.Recurrent(LEAKS, 12, 7, delay=True)
+    late.load_state_dict({**late.state_dict(), **block.state_dict()})
+    with torch.no_grad():
+        late.delay.delay.fill_(2.5)
+    assert torch.equal(late(x), slayer.axon.delay(expected, 3))
+
+
+def test_recurrent_trains_or_holds_its_weights():
+    for learns in (True, False):
+        block = direct.Recurrent(LEAKS, 12, 7, 4, True, requires_grad=learns)
+        block(spikes(5, 12, 16)).sum().backward()
+        assert block.input_synapse.grad_norm > 0
+        assert (block.recurrent_synapse.grad_norm > 0) is learns
+    block.neuron.drop = torch.nn.Dropout(0.5)
+    with pytest.raises(ss.SpikestrapError, match=r"Recurrent: neuron\.drop, set afterwards"):
+        block(spikes(5, 12, 16))
+    assert slayer.block.alif.Recurrent({**LEAKS, "threshold_step": 0.5}, 12, 7)(
+        spikes(5, 12, 16)
+    ).shape == (5, 7, 16)
+
+
+def test_recurrent_is_exported(tmp_path):
+    layers = torch.nn.Sequential(
+        direct.Recurrent(LEAKS, 12, 7, 4, delay=True), direct.Affine(NEURON, 7, 2, dynamics=False)
+    )
+    with torch.no_grad():
+        layers[0].delay.delay.copy_(torch.arange(7) / 2)
+    x = spikes(5, 12, 16)
+    ss.save(to_network(layers), tmp_path / "network.net")
+    logits = ss.load(tmp_path / "network.net").run(x.movedim(-1, 0)).logits
+    torch.testing.assert_close(torch.from_numpy(logits).float(), layers(x).mean(-1))
+    with h5py.File(tmp_path / "block.net", "w") as file:
+        layers[0].export_hdf5(file)
+        back = integers(layers[0].recurrent_synapse.weight)
+        assert file["weight_rec"][()].tolist() == back.tolist()
+        assert file["delay"][()].tolist() == [0, 0, 1, 1, 2, 2, 3]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block
+from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError, at
 from ..files import read_weights
 from ..network import Network
@@ -96,7 +97,14 @@ def block_updates(
     where they are not those of such a block.
     """
     left = {name: tensor.float() for name, tensor in tensors.items()}
-    updates = _synapse(module.synapse, left, input_range)
+    if isinstance(module, block.Recurrent):
+        driven = module.unit.neuron
+        assert isinstance(driven, SelfDriven)
+        updates = _weights(module.synapse, left, "input_synapse")
+        updates += _weights(driven.synapse, left, "recurrent_synapse")
+        left.pop("spike_state", None)  # lava-dl saves it and uses it nowhere
+    else:
+        updates = _synapse(module.synapse, left, input_range)
     if isinstance(module, block.Block):
         updates += _neuron(module, left)
         updates += _delays(module.delay or delay, left)
@@ -119,15 +127,21 @@ def _synapse(
     if not isinstance(synapse, Synapse):  # a pooling: its weight is fixed, here and there
         tensors.pop("synapse.weight", None)
         return []
+    return _weights(synapse, tensors, "synapse")
+
+
+def _weights(synapse: nn.Module, tensors: dict[str, Tensor], name: str) -> list[Update]:
+    """Of what lava-dl calls by that name."""
+    assert isinstance(synapse, Synapse)
     layer: Any = synapse.layer
     shape = synapse.weight.shape
-    if "synapse.weight_g" in tensors:
-        g = _take(tensors, "synapse.weight_g").flatten()
-        v = _shaped(_take(tensors, "synapse.weight_v"), shape, "synapse.weight_v")
+    if f"{name}.weight_g" in tensors:
+        g = _take(tensors, f"{name}.weight_g").flatten()
+        v = _shaped(_take(tensors, f"{name}.weight_v"), shape, f"{name}.weight_v")
     else:
-        v = _shaped(_take(tensors, "synapse.weight"), shape, "synapse.weight")
+        v = _shaped(_take(tensors, f"{name}.weight"), shape, f"{name}.weight")
         g = v.flatten(1).norm(dim=1)
-    g = _shaped(g, (shape[0], *[1] * (len(shape) - 1)), "synapse.weight_g")
+    g = _shaped(g, (shape[0], *[1] * (len(shape) - 1)), f"{name}.weight_g")
     stored: Any = layer.parametrizations.weight if hasattr(layer, "parametrizations") else None
     if hasattr(stored, "original0"):
         return [(stored.original0, g), (stored.original1, v)]
@@ -151,7 +165,9 @@ def decay_updates(neuron: nn.Module, tensors: dict[str, Tensor]) -> list[Update]
 
 
 def _neuron(module: block.Block, tensors: dict[str, Tensor]) -> list[Update]:
-    updates = decay_updates(module.unit.neuron, tensors)
+    neuron = module.unit.neuron
+    neuron = neuron.neuron if isinstance(neuron, SelfDriven) else neuron
+    updates = decay_updates(neuron, tensors)
     (_, current_decay), _ = updates
     if module.norm is not None and bool((current_decay != 1).any()):
         raise SpikestrapError(

@@ -10,11 +10,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from .layers import Conv, Dense, Input, Pool
+from .layers import Conv, Dense, Input, Pool, Recurrent
 from .readout import Affine, Average, Flatten, Output
 from .surface import Family, TimeLast
 
 SURFACES = (Input, Dense, Conv, Pool, Flatten, Affine, Average)
+DIRECT = (*SURFACES, Recurrent)
 RESONATOR = (Input, Dense, Conv, Flatten, Average)
 SIGMA_DELTA = (Input, Dense, Conv, Pool, Flatten, Average, Output)
 

@@ -1,4 +1,4 @@
-"""Blocks with a neuron: Input, Dense, Conv, Pool."""
+"""Blocks with a neuron: Input, Dense, Conv, Recurrent, Pool."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..block.complex import ComplexSynapse
+from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError
 from ..routine import Mode
 from ..synapse import ElementWise, Pooling, Size, Synapse
@@ -179,6 +180,72 @@ class Conv(WithSynapse):
         self._add_delay(delay, out_features)
         self.features = (in_features, None, None)
         self._quantize(pre_hook_fx)
+
+
+class Recurrent(WithNeuron):
+    """Fully connected, and to itself: (N, in_neurons, T) to (N, out_neurons, T).
+
+    Each neuron gets, besides what in_neurons send, what all out_neurons sent in the step before;
+    delays and delay_shift are behind that. Every run starts from rest. requires_grad: whether the
+    weights among out_neurons train. The other options are those of `Dense`; it takes no norm.
+
+    >>> import torch
+    >>> from spikestrap.lava_dl.slayer import block
+    >>> neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+    >>> block.cuba.Recurrent(neuron, 784, 10)(torch.rand(8, 784, 16)).shape
+    torch.Size([8, 10, 16])
+    """
+
+    def __init__(
+        self,
+        neuron_params: Params,
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Any = EIGHT_BIT,
+        requires_grad: bool = True,
+        delay: bool = False,
+        delay_shift: bool | None = None,
+        count_log: bool = False,
+    ) -> None:
+        neuron = self._neuron(neuron_params)
+        if neuron.get("norm") is not None:
+            raise SpikestrapError(
+                f"{type(self).__name__}: norm is not carried over: lava-dl takes its mean anew at "
+                "every step"
+            )
+        made = self.family.blocks.Recurrent(
+            neuron,
+            in_neurons,
+            out_neurons,
+            weight_scale=float(weight_scale),
+            weight_norm=weight_norm,
+            **self._options(delay_shift, count_log),
+        )
+        super().__init__(made, (in_neurons,), count_log)
+        self._add_delay(delay, out_neurons)
+        self.features = (in_neurons,)
+        self._back.requires_grad_(requires_grad)
+        self._quantize(pre_hook_fx)
+
+    @property
+    def input_synapse(self) -> SynapseView:
+        """The weights from in_neurons."""
+        assert isinstance(self.block.synapse, Synapse)
+        return SynapseView(self.block.synapse)
+
+    @property
+    def recurrent_synapse(self) -> SynapseView:
+        """The weights among out_neurons."""
+        return SynapseView(self._back)
+
+    @property
+    def _back(self) -> Synapse:
+        driven = self.block.unit.neuron
+        assert isinstance(driven, SelfDriven)
+        assert isinstance(driven.synapse, Synapse)
+        return driven.synapse
 
 
 class Pool(WithNeuron):

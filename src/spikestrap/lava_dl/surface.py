@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import block as blocks
+from ..block.recurrent import SelfDriven
 from ..errors import SpikestrapError, warn
 from ..grid import Grid
 from ..neuron import Neuron
@@ -205,15 +206,15 @@ class WithNeuron(TimeLast):
             )
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
-        keep_in_bounds(self.block.unit.neuron)  # as there, at every run
-        refuse_set_afterwards(self.block.unit.neuron, type(self).__name__)
+        refuse_set_afterwards(self.neuron, type(self).__name__)  # in bounds, as there at every run
         return super()._run(x, mode)
 
     @property
     def neuron(self) -> Neuron:
         """The neuron, time first; what it learns is within its bounds, as it runs with it."""
-        keep_in_bounds(self.block.unit.neuron)
-        return self.block.unit.neuron
+        neuron = self.block.unit.neuron
+        keep_in_bounds(neuron)
+        return neuron.neuron if isinstance(neuron, SelfDriven) else neuron
 
     @property
     def delay(self) -> blocks.Delay | None:

@@ -7,12 +7,14 @@
 torch.Size([8, 10, 16])
 """
 
-from ...bind import bind
+from ...bind import DIRECT, bind
 from ...families import ALIF
 from ...missing import missing_blocks
 
-__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
+__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool", "Recurrent"]
 
-Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(ALIF, __name__, direct=True)
+Input, Dense, Conv, Pool, Flatten, Affine, Average, Recurrent = bind(
+    ALIF, __name__, direct=True, surfaces=DIRECT
+)
 
-__getattr__ = missing_blocks(__name__)
+__getattr__ = missing_blocks(__name__, ("ConvT", "KWTA"))

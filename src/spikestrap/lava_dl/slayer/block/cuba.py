@@ -6,14 +6,16 @@
 torch.Size([8, 10, 16])
 """
 
-from ...bind import bind
+from ...bind import DIRECT, bind
 from ...families import CUBA
 from ...missing import missing_blocks
 
-__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool"]
+__all__ = ["Affine", "Average", "Conv", "Dense", "Flatten", "Input", "Pool", "Recurrent"]
 
-Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct=True)
+Input, Dense, Conv, Pool, Flatten, Affine, Average, Recurrent = bind(
+    CUBA, __name__, direct=True, surfaces=DIRECT
+)
 
 __getattr__ = missing_blocks(
-    __name__, ConvT="a chip has none; spikestrap.block.cuba.ConvT is float, time first"
+    __name__, ("KWTA",), ConvT="a chip has none; spikestrap.block.cuba.ConvT is float, time first"
 )
