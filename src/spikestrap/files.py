@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -85,11 +86,15 @@ def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
         raise
     except OSError as error:
         raise SpikestrapError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged archive makes zipfile and torch raise all sorts
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error):
+            raise _damaged(path, error) from error
         raise SpikestrapError(
-            f"{path}: expected weights as torch saves them, got a damaged file "
-            f"({type(error).__name__})"
+            f"{path}: expected a state dict, as torch.save(net.state_dict(), path) writes it, got "
+            "objects whose code would have to run, as torch.save(net, path) writes them"
         ) from error
+    except Exception as error:  # a damaged archive makes zipfile and torch raise all sorts
+        raise _damaged(path, error) from error
     if not isinstance(state, dict):
         raise SpikestrapError(f"{path}: expected a state dict, got {type(state).__name__}")
     left = limit
@@ -104,6 +109,12 @@ def read_weights(path: Path, limit: int) -> dict[str, Tensor]:
                 f"{tuple(value.shape)}, have more than {limit} bytes"
             )
     return state
+
+
+def _damaged(path: Path, error: Exception) -> SpikestrapError:
+    return SpikestrapError(
+        f"{path}: expected weights as torch saves them, got a damaged file ({type(error).__name__})"
+    )
 
 
 def _is_plain(value: object) -> bool:

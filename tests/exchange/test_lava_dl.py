@@ -95,11 +95,20 @@ def test_other_content_is_refused(state, message, tmp_path):
         lava_dl.load_state_dict(network(), tmp_path / "x.pt")
 
 
+def test_a_saved_network_is_told_from_a_damaged_file(tmp_path):
+    torch.save(torch.nn.Linear(40, 40), tmp_path / "x.pt")
+    with pytest.raises(ss.SpikestrapError, match=r"state dict, as torch\.save\(net\.state_dict"):
+        lava_dl.load_state_dict(network(), tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes((tmp_path / "x.pt").read_bytes()[:1000])
+    with pytest.raises(ss.SpikestrapError, match="got a damaged file"):
+        lava_dl.load_state_dict(network(), tmp_path / "x.pt")
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Bad:
         def __reduce__(self):
             return print, ("run",)
 
     torch.save({"blocks.0.weight": Bad()}, tmp_path / "x.pt")
-    with pytest.raises(ss.SpikestrapError, match="got a damaged file"):
+    with pytest.raises(ss.SpikestrapError, match=r"expected a state dict.* got objects whose code"):
         lava_dl.load_state_dict(network(), tmp_path / "x.pt")

@@ -49,6 +49,7 @@ def test_export_of_lava_dls_weights_is_lava_dls_export(tmp_path):
     assert np.abs(ours["layer/3/weight"] - theirs["layer/3/weight"]).max() <= 10
 
 
+RESONATES = {"threshold": 1.0, "period": 9.0, "decay": 0.1}
 CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
 
 
@@ -175,3 +176,19 @@ def test_recurrent(weight_norm, tmp_path):
     load_state_dict(net, tmp_path / "x.pt")
     torch.testing.assert_close(net.blocks[0].synapse.weight, scale * inner)
     torch.testing.assert_close(net.blocks[0].unit.neuron.synapse.weight, scale * back)
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        (lambda: slayer.block.rf.Dense(RESONATES, 8, 4), "sin_decay"),
+        (lambda: slayer.block.sigma_delta.Dense({"threshold": 0.1}, 8, 4), "delta.threshold"),
+        (lambda: slayer.block.alif.Dense({**CUBA, "threshold_step": 1}, 8, 4), "threshold_decay"),
+        (lambda: slayer.block.cuba.Dense(CUBA, 8, 4), "threshold_decay"),
+    ],
+)
+def test_checkpoints_of_other_neurons_are_told_as_such(block, name):
+    state = saved(0, 4, 8, **{f"neuron.{name}": torch.rand(1)})
+    message = f"only checkpoints of CUBA blocks load.*found 'neuron.{name}'"
+    with pytest.raises(ss.SpikestrapError, match=message):
+        torch.nn.ModuleList([block()]).load_state_dict(state)

@@ -12,22 +12,22 @@ import spikestrap.lava_dl.slayer as slayer
 EXPORTS = {
     "bootstrap": "Mode ann_sampler block routine",
     "bootstrap.block": "base cuba",
-    "bootstrap.block.cuba": "Affine Conv Dense Flatten Input",
+    "bootstrap.block.cuba": "Affine Conv ConvT Dense Flatten Input Recurrent Unpool",
     "bootstrap.block.base": "Mode AbstractBlock",
     "bootstrap.routine": "LayerMode Mode Scheduler",
     "bootstrap.ann_sampler": "AnnSampler",
-    "slayer": "auto axon block classifier dendrite io loss neuron spike synapse utils",
-    "slayer.axon": "Delay Delta delay",
+    "slayer": "auto axon block classifier dendrite io loss neuron obd spike synapse utils",
+    "slayer.axon": "Delay Delta delay delta",
     "slayer.block": "adrf adrf_iz alif base cuba rf rf_iz sigma_delta",
     "slayer.block.cuba": "Affine Average Conv ConvT Dense Flatten Input KWTA Pool Recurrent "
     "TimeDecimation Unpool",
     "slayer.classifier": "MovingWindow Rate",
-    "slayer.loss": "SpikeMax SpikeMoid SpikeRate SpikeTime",
-    "slayer.neuron": "Dropout adrf adrf_iz alif base cuba norm rf rf_iz sigma_delta",
+    "slayer.loss": "SparsityEnforcer SpikeMax SpikeMoid SpikeRate SpikeTime",
+    "slayer.neuron": "Dropout adrf adrf_iz alif base cuba dynamics norm rf rf_iz sigma_delta",
     "slayer.neuron.norm": "MeanOnlyBatchNorm WgtScaleBatchNorm",
     "slayer.neuron.cuba": "Neuron neuron_params",
-    "slayer.utils": "Assistant LearningStat LearningStats QUANTIZE_MODE diagonal_mask filter "
-    "quantize quantize_hook_fx staticproperty stats time",
+    "slayer.utils": "Assistant LearningStat LearningStats QUANTIZE_MODE diagonal_mask dotdict "
+    "event_rate filter quantize quantize_hook_fx staticproperty stats time",
     "slayer.utils.filter": "FIR FIRBank conv corr",
     "slayer.utils.time": "replicate shift",
 }

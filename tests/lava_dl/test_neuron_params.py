@@ -1,6 +1,7 @@
 """lava-dl's neuron dicts."""
 
 import pytest
+import torch
 from tests.lava_dl.cases import NEURON
 
 import spikestrap as ss
@@ -35,3 +36,20 @@ def test_log_init_does_nothing_without_periods_of_a_range(name, log_init):
     assert block.Dense({**params, "shared_param": True}, 8, 4).neuron.period == pytest.approx(7.6)
     with pytest.raises(ss.SpikestrapError, match="shared_param=False is not carried over"):
         block.Dense({**params, "shared_param": False}, 8, 4)
+
+
+def test_a_threshold_that_the_cut_would_take_to_0_is_refused():
+    assert cuba.Dense({**NEURON, "threshold": 1 / 64}, 2, 2).neuron.threshold.item() == 1 / 64
+    each = torch.tensor([0.01, 1.0])  # one a channel is none of lava-dl's, and is not cut
+    assert torch.equal(cuba.Dense({**NEURON, "threshold": each}, 2, 2).neuron.threshold, each)
+    with pytest.raises(ss.SpikestrapError, match=r"Dense: threshold=0\.01 is cut to whole 1/64"):
+        cuba.Dense({**NEURON, "threshold": 0.01}, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["current_decay", "voltage_decay"])
+def test_decays_have_no_default(name):
+    neuron = {key: value for key, value in NEURON.items() if key != name}
+    alif = {**neuron, "threshold_step": 0.1}
+    for make, given in ((cuba.Dense, neuron), (slayer.block.alif.Dense, alif)):
+        with pytest.raises(ss.SpikestrapError, match=f"Dense: expected {name} in the neuron dict"):
+            make(given, 2, 2)

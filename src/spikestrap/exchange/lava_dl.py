@@ -22,6 +22,8 @@ from ..synapse import ElementWise, Synapse
 
 MAX_BYTES = 2**32
 _KEY = re.compile(r"(?P<list>(?:[^.]+\.)*?)(?P<number>\d+)\.(?P<name>.+)")
+_DECAYS = ("current_decay", "voltage_decay")
+_OTHER = re.compile(r"neuron\.(?!norm\.)|synapse\.(real|imag)\.")
 _DECAY_SCALE = 4096  # lava-dl's checkpoints hold decays times this
 
 
@@ -97,6 +99,7 @@ def block_updates(
     where they are not those of such a block.
     """
     left = {name: tensor.float() for name, tensor in tensors.items()}
+    _refuse_other_neurons(left)
     if isinstance(module, block.Recurrent):
         driven = module.unit.neuron
         assert isinstance(driven, SelfDriven)
@@ -150,10 +153,21 @@ def _weights(synapse: nn.Module, tensors: dict[str, Tensor], name: str) -> list[
     return [(layer.weight if stored is None else stored.original, v * (g / norm))]
 
 
+def _refuse_other_neurons(tensors: Mapping[str, Tensor]) -> None:
+    """Raises for those of a resonator, an ALIF or a sigma-delta neuron."""
+    known = {f"neuron.{name}" for name in _DECAYS}
+    others = [name for name in sorted(tensors) if _OTHER.match(name) and name not in known]
+    if others:
+        raise SpikestrapError(
+            f"only checkpoints of CUBA blocks load, whose neurons have {' and '.join(_DECAYS)}; "
+            f"found {others[0]!r}"
+        )
+
+
 def decay_updates(neuron: nn.Module, tensors: dict[str, Tensor]) -> list[Update]:
     """The same of a neuron's decays, which are taken out of lava-dl's tensors of its block."""
     updates: list[Update] = []
-    for name in ("current_decay", "voltage_decay"):
+    for name in _DECAYS:
         value = _take(tensors, f"neuron.{name}") / _DECAY_SCALE
         target = getattr(neuron, name, None)
         if not isinstance(target, Tensor):

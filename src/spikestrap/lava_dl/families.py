@@ -3,10 +3,11 @@
 from .. import block
 from .surface import Family
 
+_LEAKS = ("current_decay", "voltage_decay")
 _ADAPTS = ("threshold_decay", "refractory_decay")
 
-CUBA = Family(block.cuba, ("current_decay", "voltage_decay"), on_chip=True)
-ALIF = Family(block.alif, ("current_decay", "voltage_decay", *_ADAPTS))
+CUBA = Family(block.cuba, _LEAKS, on_chip=True, required=_LEAKS)
+ALIF = Family(block.alif, (*_LEAKS, *_ADAPTS), required=_LEAKS)
 RF = Family(block.rf, ("period", "decay"), complex_weights=True)
 RF_IZ = Family(block.rf_iz, ("period", "decay"), complex_weights=True)
 ADRF = Family(block.adrf, ("period", "decay", *_ADAPTS), complex_weights=True)

@@ -68,6 +68,11 @@ def translate(
     for key in _TRUNCATED:
         if _is_number(made.get(key)):
             made[key] = int(made[key] * SCALE) / SCALE  # as lava-dl does, toward zero
+            if key == "threshold" and made[key] == 0 < params[key]:
+                raise SpikestrapError(
+                    f"{where}: threshold={params[key]!r} is cut to whole 1/{SCALE}, and so to 0: "
+                    f"expected 1/{SCALE} or more"
+                )
     for key, factor in _gradient_factors(made, sends_changes).items():
         if _is_number(made.setdefault(key, 1)):
             made[key] *= factor

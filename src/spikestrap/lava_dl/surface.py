@@ -44,6 +44,7 @@ class Family:
     complex_weights: lava-dl's blocks of that neuron have complex weights. encoder_ignores: keys
     of the neuron dict that are not for the Input block. sends_changes: as sigma-delta neurons do.
     shift: whether direct training sends spikes on a step late unless told otherwise.
+    required: keys of the neuron dict that have no default in lava-dl.
     """
 
     blocks: ModuleType
@@ -53,10 +54,17 @@ class Family:
     encoder_ignores: tuple[str, ...] = ()
     sends_changes: bool = False
     shift: bool = True
+    required: tuple[str, ...] = ()
 
     def translate(self, params: Params, where: str) -> dict[str, Any]:
         """lava-dl's dict of that neuron, as spikestrap's blocks take it."""
-        return translate(params, self.learnable, where, self.sends_changes)
+        made = translate(params, self.learnable, where, self.sends_changes)
+        for name in self.required:
+            if name not in made:
+                raise SpikestrapError(
+                    f"{where}: expected {name} in the neuron dict, which has no default in lava-dl"
+                )
+        return made
 
     def weighted(self, name: str) -> Any:
         """spikestrap's block "Dense" or "Conv"."""

@@ -18,6 +18,7 @@ __getattr__ = missing(
         "auto": "write the network's blocks down, as in torch.nn.ModuleList([...])",
         "dendrite": "spikestrap.neuron.SigmaDelta sums up what it gets",
         "io": "tonic or expelliarmus read event files; spikes are plain tensors here",
+        "obd": "spikestrap has no object detection",
         "object_detection": "spikestrap has no object detection",
         "spike": "a neuron's spikes and surrogate gradient are spikestrap.neuron.spike",
         "synapse": "spikestrap.synapse has the synapses, time first",

@@ -13,6 +13,7 @@ __getattr__ = missing(
     __name__,
     {
         "Delay": 'spikestrap.block.Delay(..., rounding="down") has learnable delays, time first',
+        "delta": "spikestrap.neuron.Delta sends changes, time first",
         "Delta": "spikestrap.neuron.Delta sends changes, time first",
     },
 )

@@ -8,10 +8,21 @@ from torch import Tensor, nn
 
 from ...counts import whole_number
 from ...errors import SpikestrapError
+from ..missing import missing
 from ..timelast import tensor
 from .classifier import MovingWindow, Rate, by_class
 from .utils.filter import FIR
 from .utils.time import replicate
+
+__all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
+
+__getattr__ = missing(
+    __name__,
+    {
+        "SparsityEnforcer": "torch.relu(spikes.abs().mean() - max_rate).square() is its term of a "
+        "layer; the rate is also what a block of count_log=True gives"
+    },
+)
 
 
 class SpikeTime(nn.Module):

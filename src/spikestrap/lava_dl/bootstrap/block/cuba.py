@@ -10,5 +10,10 @@ Input, Dense, Conv, Pool, Flatten, Affine, Average = bind(CUBA, __name__, direct
 
 __getattr__ = missing(
     __name__,
-    {"ConvT": "a chip has none; spikestrap.block.cuba.ConvT is float, time first"},
+    {
+        "ConvT": "a chip has none; spikestrap.block.cuba.ConvT is float, time first",
+        "Recurrent": "its rate is no function of its mean input; "
+        "slayer.block.cuba.Recurrent trains directly",
+        "Unpool": "spikestrap.block.Upsample repeats pixels, time first",
+    },
 )

@@ -14,6 +14,7 @@ __getattr__ = missing(
         "alif": "spikestrap.neuron.ALIF, time first",
         "base": "a neuron of your own is a spikestrap.neuron.Neuron, time first",
         "cuba_hoyer": "spikestrap has no Hoyer threshold",
+        "dynamics": "a neuron's step has them: spikestrap.neuron.CUBA, time first",
         "rf": "spikestrap.neuron.RF, time first",
         "rf_iz": "spikestrap.neuron.RFIzhikevich, time first",
         "sigma_delta": "spikestrap.neuron.SigmaDelta, time first",
