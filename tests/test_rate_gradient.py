@@ -196,6 +196,26 @@ def test_a_residual_network_of_images():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+def test_a_forward_that_deals_out_the_modes():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = mlp(NEURONS["if"], time_steps=4).blocks
+
+        def forward(self, x, mode):
+            x = ss.hold(x, 4)
+            for block, m in zip(self.blocks, mode, strict=False):
+                x = block(x, mode=m)
+            return x
+
+    torch.manual_seed(0)
+    net, x = Own(), torch.rand(16, 12)
+    logits = ss.rate_based(fitted(net, x), x)
+    torch.testing.assert_close(logits, net(x, ss.LayerMode(ss.Mode.SNN)))
+    logits.square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
 def test_half_precision_and_autocast():
     torch.manual_seed(0)
     x = torch.rand(32, 12)

@@ -83,6 +83,17 @@ class TestLayerMode:
         with pytest.raises(SpikestrapError, match="whole number >= 0, got"):
             LayerMode(ANN, crossover)
 
+    def test_one_mode_is_iterated_like_the_modes_of_all(self):
+        for mode in Mode:
+            assert [m for _, m in zip("abc", mode, strict=False)] == 3 * [mode]
+            assert mode
+            with pytest.raises(SpikestrapError, match="go on without end"):
+                list(mode)
+
+    def test_is_no_mode_of_one_unit(self):
+        with pytest.raises(SpikestrapError, match=r"iterate over it, as in zip\(blocks, modes\)"):
+            Mode.of(LayerMode(ANN))
+
     def test_refuses_a_mode(self):
         with pytest.raises(SpikestrapError, match=r"mode must be one of .* got 'ann'"):
             LayerMode("ann")

@@ -23,9 +23,14 @@ _NUMBERS = {
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, which is then renamed.
 
+    A link stays one: the file that it names is written.
+
     Raises:
-        SpikestrapError: it cannot be written.
+        SpikestrapError: it cannot be written, or is no file.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SpikestrapError(f"{path}: cannot be written: expected a file, got a device or a pipe")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:

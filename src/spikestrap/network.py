@@ -224,8 +224,8 @@ def enter(x: Tensor, time_steps: int | None) -> Tensor:
         )
     if not x.is_floating_point():
         raise SpikestrapError(
-            f"Network: expected a floating-point input, got {x.dtype}; "
-            "scale integer images first, as in x.float() / 255"
+            f"Network: expected a floating-point input, got {x.dtype}; scale integer images first, "
+            "as in x.float() / 255, and take spikes and counts as they are, x.float()"
         )
     static = time_steps is not None
     if has_time(x) == static or x.ndim not in (2, 3, 4, 5):

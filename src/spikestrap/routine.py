@@ -16,7 +16,8 @@ class Mode(Enum):
     """What a bootstrap unit does with its input.
 
     SNN runs the neuron; SAMPLE runs it and records (mean input, rate); FIT fits the curve
-    to what was recorded and runs the curve; ANN runs the curve.
+    to what was recorded and runs the curve; ANN runs the curve. Iterating gives it for every unit,
+    without end, as a `LayerMode` does: a forward of one's own takes either.
     """
 
     SNN = "snn"
@@ -39,7 +40,17 @@ class Mode(Enum):
         if isinstance(mode, cls):
             return mode
         known = ", ".join(f"Mode.{m.name}" for m in cls)
-        raise SpikestrapError(f"mode must be one of {known}; got {mode!r}")
+        each = "; iterate over it, as in zip(blocks, modes)" if isinstance(mode, LayerMode) else ""
+        raise SpikestrapError(f"mode must be one of {known}; got {mode!r}{each}")
+
+    def __iter__(self) -> Iterator[Mode]:
+        return iter(LayerMode(self))
+
+    def __len__(self) -> int:
+        return len(LayerMode(self))  # raises
+
+    def __bool__(self) -> bool:
+        return True
 
 
 mode = Mode

@@ -123,7 +123,7 @@ class TestChoice:
         WholeFiles().save_checkpoint({"x": torch.full((100,), value)}, folder / name)
 
     def test_none_at_all(self, tmp_path):
-        assert Checkpoints(tmp_path).newest() is None
+        assert Checkpoints(tmp_path).newest() is Checkpoints(str(tmp_path)).newest() is None
 
     def test_the_newest(self, tmp_path):
         self.write(tmp_path, BEFORE)

@@ -206,6 +206,19 @@ def test_a_run_is_taken_away_with_its_exports_and_logs_and_nothing_else(run, tmp
     assert all((tmp_path / "no run" / name).exists() for name in own)
 
 
+def test_a_link_stays_one_and_what_is_no_file_stays(tmp_path):
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_bytes(b"old")
+    link.symlink_to("target")
+    write_file(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    os.mkfifo(pipe)
+    with pytest.raises(ss.SpikestrapError, match="pipe: cannot be written: expected a file"):
+        write_file(pipe, b"new")
+    assert pipe.is_fifo()
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
     write_file(path, b"old")

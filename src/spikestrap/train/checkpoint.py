@@ -65,8 +65,8 @@ class Checkpoints(Checkpoint):
         batches: whose order is saved; None for a loader that needs none.
     """
 
-    def __init__(self, folder: Path, batches: Batches | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | Path, batches: Batches | None = None) -> None:
+        self._folder = Path(folder)
         self._batches = batches
         self._restored: dict[str, Any] | None = None
         self._took, self._ended = 0.0, time.perf_counter()
