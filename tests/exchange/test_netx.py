@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import chip
 from tests.exchange.mutate import mutate
-from tests.fixed.cases import random_layers
+from tests.fixed.cases import random_layers, random_neuron
 
 import spikestrap as ss
 from spikestrap import block, fixed
@@ -24,12 +25,13 @@ def small():
         [
             fixed.Input((2, 5, 5), LIF, weight=76, bias=64),
             fixed.Conv(
-                (3, 2, 2), neuron, np.array([0, 2, 1]), 2 * draw.integers(-99, 99, (3, 2, 3, 3)),
+                (3, 2, 2), neuron, None, 2 * draw.integers(-99, 99, (3, 2, 3, 3)),
                 np.array([4, -6, 0]), stride=(2, 2),
             ),
             fixed.Flatten((12,)),
             fixed.Dense((4,), neuron, None, 2 * draw.integers(-99, 99, (4, 12)), None,
                         2 * draw.integers(-9, 9, (4, 4))),
+            fixed.Dense((4,), neuron, np.array([0, 2, 1, 3]), 2 * draw.integers(-99, 99, (4, 4))),
             fixed.Dense((3,), None, None, 2 * draw.integers(-99, 99, (3, 4)), np.array([1, 2, 3])),
         ],
         pipelined=True,
@@ -82,7 +84,7 @@ def test_types_and_names_are_those_of_lava_dl(path):
         numbers = {key: int(neuron[key][()]) for key in ("iDecay", "vDecay", "vThMant", "refDelay")}
         assert numbers == {"iDecay": 4000, "vDecay": 123, "vThMant": 80, "refDelay": 1}
         assert file["layer/3/type"][0] == b"dense_rec"
-        assert "neuron" not in file["layer/4"]
+        assert "neuron" not in file["layer/5"]
         assert file["simulation/tSample"][()] == 6
 
 
@@ -114,6 +116,68 @@ def test_what_netx_cannot_load_is_refused_and_no_file_left(net, reason, tmp_path
     with pytest.raises(ss.SpikestrapError, match=reason):
         netx.write(net, tmp_path / "x.net")
     assert list(tmp_path.iterdir()) == []
+
+
+PIXELS, LATE = fixed.Input((2, 1, 1), LIF), np.array(3)
+KERNEL, ROW = np.ones((1, 2, 1, 1)), np.ones((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (
+            [fixed.Input((2,), LIF, np.array([0, 3]))],
+            r"layer 0 \(Input\): .*of Dense blocks alone: got a delay of up to 3 steps",
+        ),
+        (
+            [fixed.Input((2,), None, LATE)],
+            r"layer 0 \(Input\): .*Dense blocks alone.*Put the Delay behind a Dense block without",
+        ),
+        (
+            [PIXELS, fixed.Conv((1, 1, 1), LIF, LATE, KERNEL)],
+            r"layer 1 \(Conv\): .*of Dense blocks alone.*or run it by fixed.from_network",
+        ),
+        (
+            [PIXELS, fixed.Dense((1,), LIF, LATE, ROW, np.array([5]))],
+            r"layer 1 \(Dense\): .*but not its bias or norm: got a delay of up to 3 steps",
+        ),
+        ([PIXELS, fixed.Dense((1,), None, LATE, ROW)], r"layer 1 \(Dense\): .*the spikes of"),
+    ],
+)
+def test_delays_that_netx_leaves_out_or_misplaces_are_refused(made, reason, tmp_path):
+    with pytest.raises(ss.SpikestrapError, match=reason):
+        netx.write(fixed.Network(made), tmp_path / "x.net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def as_netx(layer, spikes):
+    """Spikes of a dense layer as netx runs it: its delay is that of all that goes into a neuron."""
+    steps = [0] * layer.neurons if layer.delay is None else layer.delay.tolist()
+    fired = []
+    for row, delay, rule in zip(layer.weight.tolist(), steps, chip.rules_of(layer), strict=True):
+        state, sent = [0, 0], []
+        for t in range(len(spikes)):
+            heard = spikes[t - delay] if t >= delay else [0] * len(row)
+            a = sum(w * s for w, s in zip(row, heard, strict=True))
+            sent.append(chip.neuron_step(state, a, 0, rule))
+        fired.append(sent)
+    return [list(step) for step in zip(*fired, strict=True)]
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_delays_that_are_written_are_those_of_netx(seed, tmp_path_factory):
+    draw = np.random.default_rng(seed)
+    made = fixed.Dense(
+        (4,), random_neuron(draw, exportable=True), draw.integers(0, 4, 4),
+        2 * draw.integers(-99, 99, (4, 5)), np.zeros(4),
+    )  # fmt: skip
+    path = tmp_path_factory.getbasetemp() / "late.net"
+    netx.write(fixed.Network([fixed.Input((5,)), made]), path)
+    read = netx.from_tree(hdf5_worker.parse(str(path), 2**26)).layers[1]
+    x = draw.integers(0, 2, (9, 1, 5))
+    spikes = fixed.Network([fixed.Input((5,)), made]).spikes(x)[1][:, 0].tolist()
+    assert as_netx(read, x[:, 0].tolist()) == spikes
 
 
 def test_exporting_changes_nothing(tmp_path):
@@ -168,7 +232,7 @@ def damage(path, name, value):
         ("layer/1/neuron/gradedSpike", True, "gradedSpike: expected 0, got 1"),
         ("layer/1/neuron/refDelay", 3, "refDelay: expected 1, got 3"),
         ("layer/3/weight_rec", None, "weight_rec: expected, but not there"),
-        ("layer/4/weight", np.ones((3, 7)), r"layer 4 \(Dense\): weight takes 7 inputs"),
+        ("layer/5/weight", np.ones((3, 7)), r"layer 5 \(Dense\): weight takes 7 inputs"),
         ("layer/0/weight", np.ones(3), "weight: expected one number"),
     ],
 )  # fmt: skip

@@ -32,7 +32,7 @@ def random_layers(seed, exportable=False):
     images = draw.random() < 0.5
     shape = tuple(int(n) for n in draw.integers(1, 4, 3) + [0, 2, 2]) if images else (5,)
     neuron = random_neuron(draw, shape[0], exportable)
-    delay = maybe(draw.integers(0, 3, shape[0]))
+    delay = None if exportable else maybe(draw.integers(0, 3, shape[0]))
     weight_in, bias_in = int(draw.integers(-90, 200)), int(draw.integers(-50, 120))
     layers = [fixed.Input(shape, None, delay)]
     if draw.random() < 0.7:
@@ -54,20 +54,23 @@ def random_layers(seed, exportable=False):
         shape = made.output_shape(shape)
         layers.append(
             fixed.Conv(
-                shape, made.neuron, maybe(draw.integers(0, 3, channels)), made.weight, made.bias,
+                shape, made.neuron, None if exportable else maybe(draw.integers(0, 3, channels)),
+                made.weight, made.bias,
                 made.stride, made.padding, made.dilation, groups,
             )
         )  # fmt: skip
         layers.append(fixed.Flatten((int(np.prod(shape)),)))
         shape = layers[-1].shape
     hidden = int(draw.integers(1, 6))
+    delay = maybe(draw.integers(0, 3, hidden))
+    bias = maybe(draw.integers(-60, 60, hidden)) if delay is None or not exportable else None
     layers.append(
         fixed.Dense(
             (hidden,),
             random_neuron(draw, hidden, exportable),
-            maybe(draw.integers(0, 3, hidden)),
+            delay,
             weight(hidden, shape[0]),
-            maybe(draw.integers(-60, 60, hidden)),
+            bias,
             maybe(weight(hidden, hidden)),
         )
     )

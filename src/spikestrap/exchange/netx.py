@@ -284,9 +284,26 @@ def write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
     if not isinstance(layer, fixed.Input) and bias is not None:
         group["bias"] = bias.astype(np.float32)
     if layer.delay is not None:
+        _check_delay(layer, int(layer.delay.max()))
         group["delay"] = np.broadcast_to(layer.delay, layer.shape[0]).astype(np.float32)
     if layer.neuron is not None:
         _write_neuron(group.create_group("neuron"), layer.neuron)
+
+
+def _check_delay(layer: fixed.Layer, longest: int) -> None:
+    """Raises unless netx's delay, of what goes into a dense layer, is one of what comes out."""
+    if not longest:
+        return
+    if not isinstance(layer, fixed.Dense) or layer.neuron is None:
+        problem = "netx delays the spikes of Dense blocks alone"
+    elif layer.bias is not None and np.any(layer.bias):
+        problem = "netx delays what goes into a Dense block, but not its bias or norm"
+    else:
+        return
+    raise SpikestrapError(
+        f"{problem}: got a delay of up to {longest} steps. Put the Delay behind a Dense "
+        "block without bias and norm, or run it by fixed.from_network"
+    )
 
 
 def _write_neuron(group: h5py.Group, neuron: fixed.Neuron) -> None:
