@@ -4,6 +4,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import chip
@@ -63,8 +64,9 @@ def test_what_is_written_is_read_again(seed, tmp_path_factory):
     again = netx.from_tree(hdf5_worker.parse(str(path), 2**26))
     assert (again.pipelined, again.time_steps) == (net.pipelined, net.time_steps)
     for ours, read in zip(net.layers, again.layers, strict=True):
-        if ours.delay is not None:  # one number is written once a channel
-            ours = type(ours)(**{**vars(ours), "delay": np.broadcast_to(ours.delay, ours.shape[0])})
+        if ours.delay is not None:  # written once a channel, or, where there is none, not at all
+            late = np.broadcast_to(ours.delay, ours.shape[0]) if ours.delay.any() else None
+            ours = type(ours)(**{**vars(ours), "delay": late})
         assert same(ours, read)
 
 
@@ -141,6 +143,10 @@ KERNEL, ROW = np.ones((1, 2, 1, 1)), np.ones((1, 2))
             [PIXELS, fixed.Dense((1,), LIF, LATE, ROW, np.array([5]))],
             r"layer 1 \(Dense\): .*but not its bias or norm: got a delay of up to 3 steps",
         ),
+        (
+            [PIXELS, fixed.Dense((1,), LIF, LATE, ROW, None, np.ones((1, 1)))],
+            r"layer 1 \(Dense\): .*a Recurrent block hears of itself as well: got a delay of up to",
+        ),
         ([PIXELS, fixed.Dense((1,), None, LATE, ROW)], r"layer 1 \(Dense\): .*the spikes of"),
     ],
 )
@@ -148,6 +154,27 @@ def test_delays_that_netx_leaves_out_or_misplaces_are_refused(made, reason, tmp_
     with pytest.raises(ss.SpikestrapError, match=reason):
         netx.write(fixed.Network(made), tmp_path / "x.net")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_delay_of_no_steps_is_not_written(tmp_path):
+    """With one, netx leaves the weights' exponent of a dense_rec out."""
+    neuron = {"threshold": 1.0}
+    net = ss.Network(
+        block.cuba.Input(neuron),
+        block.Delay(2, 3),
+        block.cuba.Recurrent(neuron, 2, 4, delay=2),
+        block.cuba.Dense(neuron, 4, 3),
+        block.Delay(3, 2),
+        time_steps=4,
+        precision="loihi",
+    )
+    ss.save(net, tmp_path / "x.net")
+    with h5py.File(tmp_path / "x.net") as file:
+        assert file["layer/1/type"][0] == b"dense_rec"
+        assert not [number for number in file["layer"] if "delay" in file["layer"][number]]
+    torch.nn.init.constant_(net.blocks[2].delay.delay, 1.0)
+    with pytest.raises(ss.SpikestrapError, match=r"layer 1 .* got a delay of up to 1 steps"):
+        ss.save(net, tmp_path / "x.net")
 
 
 def as_netx(layer, spikes):

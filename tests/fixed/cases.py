@@ -63,7 +63,9 @@ def random_layers(seed, exportable=False):
         shape = layers[-1].shape
     hidden = int(draw.integers(1, 6))
     delay = maybe(draw.integers(0, 3, hidden))
-    bias = maybe(draw.integers(-60, 60, hidden)) if delay is None or not exportable else None
+    free = delay is None or not exportable
+    bias = maybe(draw.integers(-60, 60, hidden)) if free else None
+    recurrent = maybe(weight(hidden, hidden)) if free else None
     layers.append(
         fixed.Dense(
             (hidden,),
@@ -71,7 +73,7 @@ def random_layers(seed, exportable=False):
             delay,
             weight(hidden, shape[0]),
             bias,
-            maybe(weight(hidden, hidden)),
+            recurrent,
         )
     )
     if draw.random() < 0.5:

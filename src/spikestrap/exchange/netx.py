@@ -283,7 +283,7 @@ def write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
     bias = getattr(layer, "bias", None)
     if not isinstance(layer, fixed.Input) and bias is not None:
         group["bias"] = bias.astype(np.float32)
-    if layer.delay is not None:
+    if layer.delay is not None and np.any(layer.delay):  # zeros change how netx runs dense_rec
         _check_delay(layer, int(layer.delay.max()))
         group["delay"] = np.broadcast_to(layer.delay, layer.shape[0]).astype(np.float32)
     if layer.neuron is not None:
@@ -292,10 +292,10 @@ def write_layer(group: h5py.Group, layer: fixed.Layer) -> None:
 
 def _check_delay(layer: fixed.Layer, longest: int) -> None:
     """Raises unless netx's delay, of what goes into a dense layer, is one of what comes out."""
-    if not longest:
-        return
     if not isinstance(layer, fixed.Dense) or layer.neuron is None:
         problem = "netx delays the spikes of Dense blocks alone"
+    elif layer.recurrent is not None:
+        problem = "netx delays what a Recurrent block hears of itself as well"
     elif layer.bias is not None and np.any(layer.bias):
         problem = "netx delays what goes into a Dense block, but not its bias or norm"
     else:
