@@ -141,8 +141,8 @@ def test_damaged_checkpoints_of_lava_dl_change_nothing(tmp_path):
         "blocks.2.synapse.weight": torch.rand(2, 3, *column),
     }
     for number in range(2):
-        for name in ("current_decay", "voltage_decay"):
-            state[f"blocks.{number}.neuron.{name}"] = torch.tensor([100.0])
+        state[f"blocks.{number}.neuron.current_decay"] = torch.tensor([4096.0])
+        state[f"blocks.{number}.neuron.voltage_decay"] = torch.tensor([100.0])
     file, read = tmp_path / "network.pt", 0
     torch.save(state, file)
     lava_dl.load_state_dict(net, file)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...counts import whole_number
 from ...errors import SpikestrapError
 from ..missing import missing
-from ..timelast import tensor
+from ..timelast import floating, tensor
 from .classifier import MovingWindow, Rate, by_class
 from .utils.filter import FIR
 from .utils.time import replicate
@@ -54,7 +54,8 @@ class SpikeTime(nn.Module):
 
     def forward(self, input: Tensor, desired: Tensor) -> Tensor:
         """input, desired: spikes (N, ..., T) of as many neurons: (N, C, 1, 1, T) fits (N, C, T)."""
-        if by_class(input, "SpikeTime").shape != by_class(desired, "SpikeTime").shape:
+        given, wanted = (_neurons(floating(spikes, "SpikeTime")) for spikes in (input, desired))
+        if given != wanted:
             raise SpikestrapError(
                 f"SpikeTime: expected spikes {tuple(input.shape)}, as the output's, got "
                 f"{tuple(desired.shape)}"
@@ -194,6 +195,11 @@ def _reduction(reduction: str, where: str) -> str:
             f"{where}: reduction must be one of {', '.join(_REDUCTIONS)}; got {reduction!r}"
         )
     return reduction
+
+
+def _neurons(spikes: Tensor) -> tuple[int, int, int]:
+    """Sizes of spikes (N, ..., T): N, how many neurons, T."""
+    return spikes.shape[0], spikes.shape[1:-1].numel(), spikes.shape[-1]
 
 
 def _labels(label: Tensor, rate: Tensor, where: str, ignored: int | None = None) -> Tensor:
