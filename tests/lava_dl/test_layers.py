@@ -411,6 +411,16 @@ def test_delays_of_slayer(make, shape):
     assert any(parameter is block.delay.delay for parameter in block.parameters())
 
 
+def test_delays_set_afterwards_are_refused():
+    block, x = direct.Dense(NEURON, 12, 7, 4, delay=True), spikes(5, 12, 8)
+    with pytest.raises(ss.SpikestrapError, match="delay is not set afterwards but given"):
+        block.delay = None
+    block(x)
+    block.delay = ss.block.Delay(7, 4)
+    with pytest.raises(ss.SpikestrapError, match="delay is not set afterwards but given"):
+        block(x)
+
+
 @pytest.mark.parametrize("suffix", ["net", "nir"])
 def test_delays_are_exported(suffix, tmp_path):
     neuron = {**NEURON, "threshold": 0.3}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Params = Mapping[str, Any] | None
 NORM = Grid(2 / 64, -254 / 64, 256 / 64)  # of a norm's bias: lava-dl has the mean in 8 bits
 MAX_DELAY = 62  # of lava-dl's blocks, which is what a chip can hold
+_DELAY_GIVEN = "delay is not set afterwards but given to the block: delay=True has delays"
 EIGHT_BIT = "8-bit"  # lava-dl's default for pre_hook_fx is a function that does this
 
 
@@ -214,6 +215,8 @@ class WithNeuron(TimeLast):
             )
 
     def _run(self, x: Tensor, mode: Mode) -> Any:
+        if "delay" in self._modules:  # torch asks no property for those
+            raise SpikestrapError(_DELAY_GIVEN)
         refuse_set_afterwards(self.neuron, type(self).__name__)  # in bounds, as there at every run
         return super()._run(x, mode)
 
@@ -228,6 +231,10 @@ class WithNeuron(TimeLast):
     def delay(self) -> blocks.Delay | None:
         """The delays of its spikes, time first; None without delay=True."""
         return self.block.delay
+
+    @delay.setter
+    def delay(self, delay: object) -> None:
+        raise SpikestrapError(_DELAY_GIVEN)
 
     @property
     def delay_shift(self) -> bool:
