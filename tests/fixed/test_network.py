@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,24 @@ def test_delays_recurrence_channels_and_resets_are_those_of_plain_python(seed):
         for number, spikes in found.items():
             assert spikes[:, n].reshape(time_steps, -1).tolist() == expected[number]
         assert result.logits[n] == pytest.approx(logits)
+
+
+@settings(max_examples=100)
+@given(seed=seeds)
+def test_zeroed_when_its_first_step_comes_a_layer_behind_others_fires_as_at_once(seed):
+    """What netx does on the chip: every layer one step late, its bias there from the start."""
+    made = random_layers(seed, exportable=True)
+    entry = replace(made.layers[0], neuron=fixed.Neuron(np.array(40)))
+    rest = [
+        replace(layer, recurrent=None) if isinstance(layer, fixed.Dense) else layer
+        for layer in made.layers[1:]
+    ]
+    x = np.float32(np.random.default_rng(seed).integers(0, 256, (2, *entry.shape)) / 255)
+    at_once = fixed.Network([entry, *rest]).spikes(x, 6, delayed=False)
+    chip_like = fixed.Network([entry, *rest], pipelined=True)
+    found = chip_like.spikes(x, 10, reset_interval=6, delayed=False)
+    for place, number in enumerate(at_once):
+        assert np.array_equal(found[number][place : place + 6], at_once[number])
 
 
 def delays(*values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class Network:
 
         x: (N, ...) in [0, 1], held; or spikes 0 and 1, (T, N, ...), if the Input has no neuron.
         Features may be flat or images where the sizes agree. reset_interval: the states of
-        layer l are zeroed before steps l, l + interval, ..., as netx does on the chip.
+        layer l, counted without Flatten, are zeroed before steps l, l + interval, ..., as netx
+        does on the chip.
         """
         x, time_steps = self._check(x, time_steps)
         held = self.layers[0].neuron is not None
@@ -206,10 +208,11 @@ class Network:
         """
         shape = self.layers[0].shape
         spikes = x
+        places = itertools.count()
         for number, layer in enumerate(self.layers):
-            zero_at = _zero_at(time_steps, reset_interval, number)
             if isinstance(layer, Flatten):
                 continue
+            zero_at = _zero_at(time_steps, reset_interval, next(places))
             if isinstance(layer, Input):
                 if layer.neuron is not None:
                     spikes = _run_input(layer, x, time_steps, zero_at)
@@ -239,12 +242,12 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
     return found
 
 
-def _zero_at(time_steps: int, interval: int | None, number: int) -> np.ndarray:
+def _zero_at(time_steps: int, interval: int | None, place: int) -> np.ndarray:
     if interval is None:
         return np.zeros(time_steps, bool)
     interval = whole_number("reset_interval", interval, 1)
     steps = np.arange(time_steps)
-    return (steps >= number) & ((steps - number) % interval == 0)
+    return (steps >= place) & ((steps - place) % interval == 0)
 
 
 def _run_input(layer: Input, x: np.ndarray, time_steps: int, zero_at: np.ndarray) -> np.ndarray:
