@@ -42,8 +42,12 @@ def check_ann(ours: ss.Network, x: Tensor) -> None:
         z = block.synapse(x).numpy()
         rates = block(x, mode=ss.Mode.ANN).numpy()
     curve = block.unit.sampler
-    grid = curve.origin.numpy() + curve.width.numpy() * np.arange(curve.values.shape[1])
-    expected = np.interp(z, grid, curve.values[0].numpy())
+    expected = np.empty_like(z)
+    for k in range(curve.channels):
+        part = (slice(None), k) if curve.channels > 1 else ()
+        knots = curve.values[k].numpy()
+        grid = curve.origin[k].item() + curve.width[k].item() * np.arange(len(knots))
+        expected[part] = np.interp(z[part], grid, knots)
     if curve.rounding:
         expected = np.round(expected * curve.time_steps) / curve.time_steps
     # Where the curve lies half-way between two rates, either is right.

@@ -719,6 +719,17 @@ class TestBegin:
         probe = PROBE[:, :1].expand(-1, scope[1] or 6)
         assert torch.equal(sampler(probe), new(probe))
 
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_what_is_made_in_inference_mode_can_be_sampled_and_begun_anew(self, inside):
+        with torch.inference_mode():
+            sampler = AnnSampler()
+        with torch.inference_mode(inside):
+            sampler.append(*draw())
+            sampler.begin("channel", 6)
+            sampler.append(*draw())
+        sampler.fit()
+        assert torch.equal(sampler(PROBE), fitted(per="channel", channels=6)(PROBE))
+
     def test_refuses_channels_of_no_number(self):
         with pytest.raises(SpikestrapError, match=r"needs channels, .* got None"):
             AnnSampler().begin("channel")

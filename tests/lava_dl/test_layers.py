@@ -433,7 +433,10 @@ def test_delays_are_exported(suffix, tmp_path):
         direct.Affine(neuron, 5, 2, dynamics=False, **weights),
     )
     with torch.no_grad():
-        layers[0].delay.delay.copy_(torch.tensor([0.6, 2.9, 4.0]))
+        # netx has no delays of a convolution: below a step it sends at once.
+        layers[0].delay.delay.copy_(
+            torch.tensor([0.6, 0.9, 0.0] if suffix == "net" else [0.6, 2.9, 4.0])
+        )
         layers[2].delay.delay.copy_(torch.tensor([3.2, 0.0, 1.9, 1.0, 5.5]))
     x = spikes(6, 1, 6, 6, 20)
     logits, first = layers(x).mean(-1), x.movedim(-1, 0)
@@ -445,8 +448,13 @@ def test_delays_are_exported(suffix, tmp_path):
     assert logits.unique().numel() > 6
     if suffix == "net":
         with h5py.File(tmp_path / "block.net", "w") as file:
-            layers[0].export_hdf5(file)
-            assert file["delay"][()].tolist() == [0, 2, 4]
+            layers[2].export_hdf5(file)
+            assert file["delay"][()].tolist() == [3, 0, 1, 1, 5]
+        torch.nn.init.constant_(layers[0].delay.delay, 1.0)
+        with pytest.raises(
+            ss.SpikestrapError, match="netx delays the spikes of Dense blocks alone"
+        ):
+            ss.save(to_network(layers), path, input_shape=(1, 6, 6))
 
 
 def test_recurrent_hears_its_last_spikes():
@@ -490,7 +498,7 @@ def test_recurrent_is_exported(tmp_path):
         direct.Recurrent(LEAKS, 12, 7, 4, delay=True), direct.Affine(NEURON, 7, 2, dynamics=False)
     )
     with torch.no_grad():
-        layers[0].delay.delay.copy_(torch.arange(7) / 2)
+        layers[0].delay.delay.copy_(torch.arange(7) / 8)
     x = spikes(5, 12, 16)
     ss.save(to_network(layers), tmp_path / "network.net")
     logits = ss.load(tmp_path / "network.net").run(x.movedim(-1, 0)).logits
@@ -499,4 +507,7 @@ def test_recurrent_is_exported(tmp_path):
         layers[0].export_hdf5(file)
         back = integers(layers[0].recurrent_synapse.weight)
         assert file["weight_rec"][()].tolist() == back.tolist()
-        assert file["delay"][()].tolist() == [0, 0, 1, 1, 2, 2, 3]
+        assert "delay" not in file
+    torch.nn.init.constant_(layers[0].delay.delay, 1.0)
+    with pytest.raises(ss.SpikestrapError, match="hears of itself as well"):
+        ss.save(to_network(layers), tmp_path / "network.net")

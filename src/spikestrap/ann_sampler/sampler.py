@@ -102,13 +102,12 @@ class AnnSampler(nn.Module):
         self._pending = False
         self._fits = 0  # when last looked at
         self._ragged = False  # whether what is pending is of different lengths
-        # Time steps of the sampled spikes; fits so far.
-        for name in ("levels", "fitted"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
         self._begin(per, channels, cells)
 
     @torch.inference_mode(False)  # what is made in inference mode cannot be written to later
-    def _begin(self, per: str, channels: int | None, cells: int) -> None:
+    def _begin(
+        self, per: str, channels: int | None, cells: int, device: torch.device | None = None
+    ) -> None:
         """Room for so many curves, of which nothing is known."""
         if per == "channel" and (channels is None or channels < 1):
             raise SpikestrapError(
@@ -118,9 +117,10 @@ class AnnSampler(nn.Module):
         self.channels = channels if per == "channel" and channels else 1
         # Channels share the memory that one layer's bins may take.
         self.statistics = Statistics(self.channels, fine=5 if per == "layer" else 3)
-        for count in (self.levels, self.fitted):
-            count.zero_()
-        zeros = partial(torch.zeros, dtype=torch.float32, device=self.levels.device)
+        # Time steps of the sampled spikes; fits so far.
+        for name in ("levels", "fitted"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64, device=device))
+        zeros = partial(torch.zeros, dtype=torch.float32, device=device)
         self.register_buffer("origin", zeros(self.channels))
         self.register_buffer("width", zeros(self.channels) + 1)
         self.register_buffer("values", zeros(self.channels, cells + 1))
@@ -139,7 +139,7 @@ class AnnSampler(nn.Module):
         >>> sampler.channels
         6
         """
-        self._begin(per, channels, self.values.shape[1] - 1)
+        self._begin(per, channels, self.values.shape[1] - 1, self.values.device)
 
     @property
     def pending(self) -> bool:
