@@ -1,7 +1,8 @@
 """Spiking neurons, one a file: input z (T, N, ...) to spikes (T, N, ...).
 
 All fire where v > threshold, strictly, and reset by one of three rules:
-"zero", "subtract" or "none". Your own neuron is a `Neuron` with two methods.
+"zero", "subtract" or "none"; but `Delta` and `SigmaDelta` send changes from the threshold on,
+without a reset. Your own neuron is a `Neuron` with two methods.
 """
 
 from .adrf import AdRF

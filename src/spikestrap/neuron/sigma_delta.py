@@ -35,33 +35,36 @@ _REASON = (
 def send_change(
     firing: Firing, a: Tensor, sent: Tensor, threshold: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The change of a since what was sent, where it is over threshold; and what is sent then.
+    """The change of a since what was sent, where it reaches the threshold; and what is sent then.
 
     The gradient goes straight through to the change, and to the threshold by the surrogate.
     """
     change = a - sent
     held = change.detach()
-    over, _ = firing(torch.abs(held), threshold)
-    out = held * over + (change - held)
+    size = torch.abs(held)
+    over, _ = firing(size, threshold)
+    reached = over + (size == threshold).to(over.dtype)  # neurons that spike want more
+    out = held * reached + (change - held)
     return out, sent + out
 
 
 class Delta(Neuron):
-    r"""Delta encoder: sends how much its input changed, once that is more than a threshold.
+    r"""Delta encoder: sends how much its input changed, once that reaches a threshold.
 
     .. math::
         \delta[t] = z[t] - r[t-1], \quad
-        y[t] = \delta[t] \text{ if } |\delta[t]| > \vartheta \text{, strictly, else } 0, \quad
+        y[t] = \delta[t] \text{ if } |\delta[t]| \geq \vartheta \text{, else } 0, \quad
         r[t] = r[t-1] + y[t]
 
-    (lava-dl, slayer.axon.Delta; r is what its receivers have summed up.) So the sum of what
-    it sent is never further than the threshold from its input. threshold > 0, a number or a
-    tensor (C,). The gradient is straight-through: :math:`\partial y / \partial \delta = 1`;
-    the threshold's is by the surrogate. There is no reset, and no bootstrapping.
+    (lava-dl, slayer.axon.Delta, and Lava, lava.proc.sdn; r is what its receivers have summed
+    up.) So the sum of what it sent is always within the threshold of its input. threshold > 0,
+    a number or a tensor (C,). The gradient is straight-through:
+    :math:`\partial y / \partial \delta = 1`; the threshold's is by the surrogate. There is no
+    reset, and no bootstrapping.
 
     >>> delta = Delta(threshold=0.5)
-    >>> delta(torch.tensor([1.0, 1.25, 2.0, 2.0]).view(4, 1, 1)).flatten().tolist()
-    [1.0, 0.0, 1.0, 0.0]
+    >>> delta(torch.tensor([1.0, 1.25, 1.5, 1.5]).view(4, 1, 1)).flatten().tolist()
+    [1.0, 0.0, 0.5, 0.0]
     """
 
     bounds: ClassVar[Mapping[str, Bounds]] = {"threshold": THRESHOLD}
@@ -99,7 +102,7 @@ class SigmaDelta(Neuron):
     .. math::
         \sigma[t] &= \sigma[t-1] + z[t], \quad a[t] = f(\sigma[t] + b), \quad
         \delta[t] = a[t] - r[t-1] \\
-        y[t] &= \delta[t] \text{ if } |\delta[t]| > \vartheta \text{, strictly, else } 0,
+        y[t] &= \delta[t] \text{ if } |\delta[t]| \geq \vartheta \text{, else } 0,
         \quad r[t] = r[t-1] + y[t]
 
     (lava-dl, slayer.neuron.sigma_delta, without its bias of zero; O'Connor and Welling, Sigma
