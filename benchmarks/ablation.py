@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accuracy import spread
 
-from spikestrap.train import Arrays, Splits, fit, mnist, recipe
+from spikestrap.train import Arrays, Options, Splits, fit, mnist, recipe
 from spikestrap.train.compare import numbers, options_for, relu_twin
 from spikestrap.train.models import NEURON, mlp
 from spikestrap.train.recipes import LOW_LATENCY
@@ -66,10 +66,23 @@ def run(
     net: torch.nn.Module = mlp(PIXELS, HIDDEN, neuron, **arguments)(time_steps, "float")
     if change == "ReLU twin":
         net = relu_twin(net)
+    return trained(net, splits, options, seed, part)
+
+
+def trained(
+    net: torch.nn.Module, splits: Splits, options: Options, seed: int, part: Arrays
+) -> dict[str, Any]:
+    """Trains the network, and measures it on a part."""
     start = time.perf_counter()
     fit(net, splits, options, seed)
     seconds = time.perf_counter() - start
     return {**numbers(net, part), "epochs": options.epochs, "seconds": seconds}
+
+
+def print_head() -> None:
+    """Of the table of `row`s."""
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS), flush=True)
 
 
 def row(change: str, time_steps: int, results: list[dict[str, Any]]) -> str:
@@ -96,8 +109,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("test", "validation"), default="test")
     options = parser.parse_args()
     splits = mnist(options.data)
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS), flush=True)
+    print_head()
     for change in options.changes:
         for time_steps in options.time_steps:
             results = [

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from ablation import COLUMNS, row
+from ablation import print_head, row, trained
 
-from spikestrap.train import Arrays, Options, Recipe, Splits, fit, recipe
-from spikestrap.train.compare import numbers
+from spikestrap.train import Arrays, Options, Recipe, Splits, recipe
 from spikestrap.train.data import load
 
 
@@ -41,11 +39,8 @@ def run(
     """One training, measured on the rest."""
     torch.manual_seed(seed)
     net = made_by.network(time_steps)
-    start = time.perf_counter()
     # The last epoch is always validated; where no other is, it is what training keeps.
-    fit(net, splits, replace(options, validate_every=options.epochs), seed)
-    seconds = time.perf_counter() - start
-    return {**numbers(net, rest), "epochs": options.epochs, "seconds": seconds}
+    return trained(net, splits, replace(options, validate_every=options.epochs), seed, rest)
 
 
 def changed(text: str) -> dict[str, Any]:
@@ -80,8 +75,7 @@ def main() -> None:
     own = made_by.options.for_epochs(arguments.epochs)
     choices = {"the recipe": own}
     choices |= {change: replace(own, **changed(change)) for change in arguments.change}
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS), flush=True)
+    print_head()
     for change, options in choices.items():
         results = [
             run(made_by, options, time_steps, seed, splits, rest) for seed in arguments.seeds

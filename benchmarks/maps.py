@@ -12,19 +12,17 @@ which is that of the recipes with batch norm. Prints a Markdown table, mean and 
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from ablation import COLUMNS, row
+from ablation import print_head, row, trained
 from choose import parts
 
 import spikestrap as ss
 from spikestrap import block
-from spikestrap.train import Arrays, Options, Splits, fit, mnist
-from spikestrap.train.compare import numbers
+from spikestrap.train import Arrays, Options, Splits, mnist
 from spikestrap.train.models import batch_norm_neuron
 
 MEASURED, EPOCHS = 10_000, 4
@@ -72,10 +70,7 @@ def run(
     per, options = CHANGES[change]
     torch.manual_seed(seed)
     net = network(per, time_steps, v_init)
-    start = time.perf_counter()
-    fit(net, splits, replace(OPTIONS, **options), seed)
-    seconds = time.perf_counter() - start
-    return {**numbers(net, rest), "epochs": EPOCHS, "seconds": seconds}
+    return trained(net, splits, replace(OPTIONS, **options), seed, rest)
 
 
 def main() -> None:
@@ -91,8 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     splits, rest = parts(mnist(arguments.data), arguments.images)
     rest = Arrays(rest.x[:MEASURED], rest.y[:MEASURED])
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS), flush=True)
+    print_head()
     for change in arguments.changes:
         for time_steps in arguments.time_steps:
             results = [

@@ -26,6 +26,10 @@ GAP = 0.05
 SHARE = 0.5
 SAMPLES = 500
 AGREEMENT = 0.95
+HELPS_TO_AGREE = (
+    "; take more time steps, read out by a layer that does not spike, or train the last epochs as "
+    "an SNN"
+)
 NO_CURVE = "no curve: run some batches in Mode.SAMPLE, then one in Mode.FIT"
 # A dead layer is tried for so many times more steps.
 LONGER = 32
@@ -93,20 +97,11 @@ class Diagnosis(list[LayerDiagnosis]):
             for row in rows
         ]
         lines += [f"{layer.name}: {text}" for layer in self for text in layer.warnings]
-        return "\n".join([*lines, *self._about_output()])
-
-    def _about_output(self) -> Iterator[str]:
-        if math.isnan(self.agreement):
-            return
-        share = f"{self.agreement:.1%} of {self.inputs} inputs"
-        helps = (
-            "; take more time steps, read out by a layer that does not spike, or train the last "
-            "epochs as an SNN"
-        )
-        yield (
-            f"output: SNN and ANN agree on the class of {share}"
-            f"{helps if self.agreement < AGREEMENT else ''}"
-        )
+        if not math.isnan(self.agreement):
+            share = f"{self.agreement:.1%} of {self.inputs} inputs"
+            helps = HELPS_TO_AGREE if self.agreement < AGREEMENT else ""
+            lines.append(f"output: SNN and ANN agree on the class of {share}{helps}")
+        return "\n".join(lines)
 
 
 def diagnose(net: nn.Module, loader: Iterable[Any], batches: int = 4) -> Diagnosis:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .choices import check_choice
 from .errors import SpikestrapError
 from .grid import BIAS, weight_grid
 from .norm import Norm, fold
@@ -107,8 +108,5 @@ def encode(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def check_precision(precision: str) -> str:
     """The precision itself, or SpikestrapError."""
-    if precision not in PRECISIONS:
-        raise SpikestrapError(
-            f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}"
-        )
+    check_choice("precision", precision, PRECISIONS)
     return precision

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import processes
+from ..choices import check_choice
 from ..compiling import disable
 from ..counts import finite_number, whole_number
 from ..errors import NotFittedError, SpikestrapError, at
@@ -87,8 +88,7 @@ class AnnSampler(nn.Module):
         cells: int = 64,
     ) -> None:
         super().__init__()
-        _check_choice("slope", slope, SLOPES)
-        _check_choice("per", per, SCOPES)
+        check_choice("AnnSampler: slope", slope, SLOPES)
         memory = finite_number("AnnSampler: memory", memory, 0.0, 1.0)
         cells = whole_number("AnnSampler: cells", cells, 4, 250)
         self.slope, self.rounding, self.memory = slope, rounding, memory
@@ -98,8 +98,6 @@ class AnnSampler(nn.Module):
         self.kind: str | None = None
         self.has_v_init = False
         self.features: tuple[int, ...] = ()  # of what was sampled last
-        self.count = 0  # pairs sampled since the last fit
-        self._pending = False
         self._fits = 0  # when last looked at
         self._ragged = False  # whether what is pending is of different lengths
         self._begin(per, channels, cells)
@@ -109,6 +107,7 @@ class AnnSampler(nn.Module):
         self, per: str, channels: int | None, cells: int, device: torch.device | None = None
     ) -> None:
         """Room for so many curves, of which nothing is known."""
+        check_choice("AnnSampler: per", per, SCOPES)
         if per == "channel" and (channels is None or channels < 1):
             raise SpikestrapError(
                 f'AnnSampler: per="channel" needs channels, the number of them; got {channels!r}'
@@ -127,11 +126,14 @@ class AnnSampler(nn.Module):
         self.register_buffer("slopes", zeros(self.channels, cells + 2))
         self.register_buffer("idle_slopes", zeros(CHANNELS))
         self.register_buffer("residual", zeros(self.channels))
-        self.clear()
+        self.count = 0  # pairs sampled since the last fit
+        self._pending = False
         self._recall()
 
     def begin(self, per: str, channels: int | None = None) -> None:
         """Forgets samples and curves, and starts afresh with another number of them.
+
+        Raises SpikestrapError as the constructor does.
 
         >>> sampler = AnnSampler()
         >>> sampler.begin("channel", 6)
@@ -554,10 +556,3 @@ keyword argument 'cell'
             return AnnSampler(**{**defaults, **(settings or {})})
         except TypeError as error:
             raise SpikestrapError(str(error)) from None
-
-
-def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SpikestrapError(
-            f"AnnSampler: {name} must be one of {', '.join(known)}; got {value!r}"
-        )

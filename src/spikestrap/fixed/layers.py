@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..choices import check_choice
 from ..errors import SpikestrapError
 
 Shape = tuple[int, ...]
@@ -42,8 +43,7 @@ class Neuron:
         limits = (("threshold", THRESHOLD), ("current_decay", DECAY), ("voltage_decay", DECAY))
         for name, (low, high) in (*limits, ("v_init", STATE)):
             object.__setattr__(self, name, integers(getattr(self, name), name, low, high, (0, 1)))
-        if self.reset not in RESETS:
-            raise SpikestrapError(f"reset must be one of {', '.join(RESETS)}; got {self.reset!r}")
+        check_choice("reset", self.reset, RESETS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ..choices import check_choice
 from ..errors import SpikestrapError, warn
 from . import compiled, cuda
 from .memory import in_memory, transformed
@@ -35,8 +36,7 @@ def use_backend(name: str) -> Iterator[None]:
     >>> torch.equal(slow, lif(z))
     True
     """
-    if name not in BACKENDS:
-        raise SpikestrapError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
+    check_choice("backend", name, BACKENDS)
     global _backend
     before, _backend = _backend, name
     try:

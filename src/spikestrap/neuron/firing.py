@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..choices import check_choice
 from ..errors import SpikestrapError
 from .surrogate import get_surrogate, spike
 
@@ -33,8 +34,7 @@ class Firing:
     detach_reset: bool = True
 
     def __post_init__(self) -> None:
-        if self.reset not in RESETS:
-            raise SpikestrapError(f"reset must be one of {', '.join(RESETS)}; got {self.reset!r}")
+        check_choice("reset", self.reset, RESETS)
         get_surrogate(self.surrogate)
         for name in ("tau_grad", "scale_grad"):
             value = getattr(self, name)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError
+from ..choices import check_choice
 from ..kernel.reference import State
 from .base import Neuron
 from .firing import Firing
@@ -77,11 +77,7 @@ class NoisyLIF(Neuron):
         learnable: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if distribution not in DISTRIBUTIONS:
-            raise SpikestrapError(
-                f"NoisyLIF: distribution must be one of {', '.join(DISTRIBUTIONS)}; "
-                f"got {distribution!r}"
-            )
+        check_choice("NoisyLIF: distribution", distribution, DISTRIBUTIONS)
         self.distribution = distribution
         self.firing = Firing(reset, surrogate, tau_grad, scale_grad, detach_reset)
         register_all(

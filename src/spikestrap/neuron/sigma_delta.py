@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import SpikestrapError
+from ..choices import check_choice
 from ..kernel.reference import State
 from .base import Neuron
 from .firing import Firing
@@ -137,11 +137,7 @@ class SigmaDelta(Neuron):
         learnable: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise SpikestrapError(
-                f"SigmaDelta: activation must be one of {', '.join(ACTIVATIONS)}; "
-                f"got {activation!r}"
-            )
+        check_choice("SigmaDelta: activation", activation, ACTIVATIONS)
         self.activation = activation
         self.firing = Firing("none", surrogate, tau_grad, scale_grad)
         register_all(self, learnable, threshold=threshold, bias=bias)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...choices import check_choice
 from ...counts import whole_number
 from ...errors import SpikestrapError
 from ..missing import missing
@@ -50,7 +51,8 @@ class SpikeTime(nn.Module):
         for _ in range(whole_number("SpikeTime: filter_order", filter_order, 1) - 1):
             response = single(response)
         self.filter = FIR(response)
-        self.reduction = _reduction(reduction, "SpikeTime")
+        check_choice("SpikeTime: reduction", reduction, _REDUCTIONS)
+        self.reduction = reduction
 
     def forward(self, input: Tensor, desired: Tensor) -> Tensor:
         """input, desired: spikes (N, ..., T) of as many neurons: (N, C, 1, 1, T) fits (N, C, T)."""
@@ -72,7 +74,8 @@ class _OfRates(nn.Module):
         self.window: Rate | MovingWindow = (
             Rate() if moving_window is None else MovingWindow(moving_window)
         )
-        self.reduction = _reduction(reduction, type(self).__name__)
+        check_choice(f"{type(self).__name__}: reduction", reduction, _REDUCTIONS)
+        self.reduction = reduction
 
     def _rates(self, spikes: Tensor) -> Tensor:
         """(N, C), or (N, C, T) of a moving window."""
@@ -187,14 +190,6 @@ class SpikeMoid(_OfRates):
 _SMALLEST = 1e-12
 _IGNORED = -100  # torch's label of what has none
 _REDUCTIONS = ("sum", "mean", "none")
-
-
-def _reduction(reduction: str, where: str) -> str:
-    if reduction not in _REDUCTIONS:
-        raise SpikestrapError(
-            f"{where}: reduction must be one of {', '.join(_REDUCTIONS)}; got {reduction!r}"
-        )
-    return reduction
 
 
 def _neurons(spikes: Tensor) -> tuple[int, int, int]:
